@@ -1,0 +1,1 @@
+"""Callbacks: what surrounds a training run and knows no method."""

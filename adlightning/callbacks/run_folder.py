@@ -1,0 +1,177 @@
+"""The folder that a run leaves: config.yaml, checkpoints/, scores.csv, metrics.json, plots/*.png."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_only
+
+import adlightning
+from adlightning.callbacks.plots import write_plots
+from adlightning.callbacks.timing import Timing, peak_memory_mb
+from adlightning.detector import AnomalyDetector
+from adlightning.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
+
+
+class RunFolder(pl.Callback):
+    """Write a run's configuration, scores, metrics and plots; on one process, each file atomically.
+
+    Args:
+        folder: the run's own folder.
+        config: resolved configuration as YAML, or None outside the command line.
+        selection: how the checkpoint was chosen: `none` (last epoch), `val` or `oracle`.
+        timing: gives the seconds.
+    """
+
+    def __init__(self, folder: Path, config: str | None, selection: str, timing: Timing) -> None:
+        self.folder, self.config, self.selection, self.timing = folder, config, selection, timing
+        self.report: dict[str, Any] = {}
+        self.plots: list[Path] = []
+
+    @rank_zero_only
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the folder, after the data were found good; write the configuration once."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.config is not None and not (self.folder / "config.yaml").exists():
+                write_atomically(self.folder / "config.yaml", self.config)
+        except OSError as error:
+            raise ValueError(f"run_dir: {self.folder} cannot be written: {error.strerror}") from error
+
+    @rank_zero_only
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Scores, metrics and plots of every test set."""
+        assert isinstance(pl_module, AnomalyDetector)
+        self._write_scores(pl_module)
+        self.report = self._describe(trainer, pl_module)
+        write_atomically(self.folder / "metrics.json", json.dumps(self.report, indent=2, allow_nan=False) + "\n")
+        several = len(pl_module.results) > 1
+        for name, scored in pl_module.results.items():
+            folder = self.folder / "plots" / name if several else self.folder / "plots"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.plots += write_plots(
+                folder,
+                scored,
+                images=_image_reader(pl_module, name),
+                threshold=_finite(pl_module.threshold.item()),
+                names=pl_module.data.sample_names(name),
+                title_prefix=f"{type(pl_module).__name__} on {pl_module.data.input_spec.description}",
+            )
+
+    @rank_zero_only
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Scores of every test set."""
+        assert isinstance(pl_module, AnomalyDetector)
+        self._write_scores(pl_module)
+
+    def _write_scores(self, detector: AnomalyDetector) -> None:
+        parts = [
+            score_frame(scored, detector.data.sample_names(name), detector.threshold.item()).assign(test_set=name)
+            for name, scored in detector.results.items()
+        ]
+        if parts:
+            write_atomically(self.folder / "scores.csv", pd.concat(parts).to_csv(index=False, float_format="%.9g"))
+
+    def _describe(self, trainer: pl.Trainer, detector: AnomalyDetector) -> dict[str, Any]:
+        data = detector.data
+        threshold = _finite(detector.threshold.item())
+        held_out = data.has_validation and detector.threshold_rule != "contamination"
+        fitted_on = "given" if detector.threshold_rule == "fixed" else "validation" if held_out else "training"
+        return {
+            "detector": type(detector).__name__,
+            "data": data.input_spec.description,
+            "input": str(data.input_spec),
+            "protocol": data.protocol,
+            "selection": self.selection,
+            "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
+            "threshold": {
+                "rule": detector.threshold_rule,
+                "value": detector.threshold_value,
+                "score": threshold,
+                "fitted_on": fitted_on,
+            },
+            "samples": data.counts(),
+            "seed": data.effective_seed(),
+            "epochs": trainer.current_epoch,
+            "precision": str(trainer.precision),
+            "device": str(detector.device),
+            "devices": trainer.world_size,
+            "seconds": self.timing.seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "versions": {
+                "adlightning": adlightning.__version__,
+                "torch": torch.__version__,
+                "pytorch_lightning": pl.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+
+def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str, Any]:
+    """Ranking metrics with 95 % bootstrap intervals, and rates at the threshold; a note where something is missing."""
+    labels, scores = scored.labels, scored.scores
+    described: dict[str, Any] = {"normal": int((labels == 0).sum()), "anomalies": int((labels == 1).sum())}
+    try:
+        values = ranking_metrics(scores, labels)
+        intervals = bootstrap_intervals(scores, labels)
+        described["metrics"] = {k: {"value": v, "interval": list(intervals[k])} for k, v in values.items()}
+    except NoRanking as error:
+        described["metrics"] = {}
+        described["note"] = f"no ranking metrics: {error}"
+    if threshold is not None:
+        flagged = scores > threshold
+        rates = {"false_positive_rate": labels == 0, "recall": labels == 1}
+        described["at_threshold"] = {k: float(flagged[of].mean()) for k, of in rates.items() if of.any()}
+        described["at_threshold"]["flagged"] = int(flagged.sum())
+    return described
+
+
+def score_frame(scored: ScoredSamples, names: tuple[str, ...], threshold: float) -> pd.DataFrame:
+    """One row a sample: index, name, label (empty where unknown), score, verdict (empty without a threshold)."""
+    verdict = np.where(scored.scores > threshold, "anomaly", "normal") if math.isfinite(threshold) else ""
+    return pd.DataFrame(
+        {
+            "index": scored.index,
+            "name": [names[i] for i in scored.index],
+            "label": pd.Series(scored.labels).where(lambda y: y >= 0).astype("Int64"),
+            "score": scored.scores,
+            "verdict": verdict,
+        }
+    )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all: what was there before stays when writing fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.int64]], torch.Tensor] | None:
+    if detector.data.input_spec.kind != "image":
+        return None
+
+    def read(index: NDArray[np.int64]) -> torch.Tensor:
+        images = detector.data.test_images(name, index)
+        assert images is not None
+        return images
+
+    return read
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

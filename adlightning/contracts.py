@@ -1,0 +1,79 @@
+"""What passes between data and detectors: the two batch types and the description of an input.
+
+Two batch types keep ground truth out of training: a :class:`TrainBatch` says only what a method is allowed to
+know, an :class:`EvalBatch` carries the label that metrics need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+Kind = Literal["image", "table", "series"]
+
+KNOWN_NORMAL, UNLABELLED, KNOWN_ANOMALY = 1, 0, -1
+NORMAL, ANOMALY, NO_LABEL = 0, 1, -1
+
+
+class TrainBatch(NamedTuple):
+    """A training batch: raw `x` (B, ...), `known` (B,) in {+1 known normal, 0 unlabelled, -1 known anomaly}, `index` (B,)."""
+
+    x: Tensor
+    known: Tensor
+    index: Tensor
+
+
+class EvalBatch(NamedTuple):
+    """An evaluation batch: raw `x` (B, ...), `label` (B,) in {0 normal, 1 anomaly, -1 not labelled}, `index` (B,)."""
+
+    x: Tensor
+    label: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The raw input of a detector: what it was trained on, and what it refuses to score.
+
+    Args:
+        kind: `image` (uint8, `(C, H, W)`), `table` (float32, `(D,)`) or `series` (float32, `(T, D)`).
+        shape: shape of one sample, without the batch dimension.
+        description: the training data in words, for messages.
+        features: column names of a table, in order; empty for other kinds or unnamed features.
+        resize: `(H, W)` to which the source resized images, or None when it took them as they were.
+        channels: number of channels to which the source converted images, or None when it took them as they were.
+        ignored: columns of a table that are no features (its label, for instance).
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    description: str = ""
+    features: tuple[str, ...] = ()
+    resize: tuple[int, int] | None = None
+    channels: int | None = None
+    ignored: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, so that a checkpoint stays loadable with `weights_only=True`."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> InputSpec:
+        """The inverse of :meth:`as_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def refusal(self, other: InputSpec) -> str | None:
+        """Why input of another description does not fit a detector trained on this one; None when it does."""
+        if (self.kind, self.shape) == (other.kind, other.shape) and self.features == other.features:
+            return None
+        message = f"the detector was trained on {self}; the data are {other}"
+        missing = [name for name in self.features if name not in other.features]
+        return message + (f"; missing columns: {', '.join(missing)}" if missing and other.kind == "table" else "")
+
+    def __str__(self) -> str:
+        """In words: `1x28x28 images (MNIST, normal class 3)`."""
+        size = "x".join(str(n) for n in self.shape)
+        what = {"image": "images", "table": "features", "series": "series (time x features)"}[self.kind]
+        return f"{size} {what}" + (f" ({self.description})" if self.description else "")

@@ -1,0 +1,1 @@
+"""Data: sources of samples, splits of labels, batches, and the LightningDataModules that put them together."""

@@ -1,0 +1,164 @@
+"""Batches: tensors in memory, on the training device where they fit, or DataLoader workers for what is decoded lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.data.sources.base import LazyImages
+
+Batch = TypeVar("Batch", TrainBatch, EvalBatch)
+
+
+class IndexBatches:
+    """The order of an epoch: tensors of positions 0..n-1, in batches, for one rank.
+
+    Shuffled orders depend on seed and epoch only, so a resumed run sees what an undisturbed one would. When
+    training, every rank gets equally many batches (the last ones wrap around); when evaluating, every position
+    goes to exactly one rank and ranks may differ in length.
+
+    Args:
+        n: number of positions.
+        batch_size: positions a batch, per rank.
+        shuffle: a new order each epoch; False keeps the order of the positions.
+        drop_last: leave out a last batch that is not full (kept when it is the only one).
+        seed: with the epoch, the seed of the shuffled order.
+        rank: this process among `world_size`.
+        world_size: number of processes that share the positions.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.n, self.batch_size, self.shuffle, self.drop_last = n, batch_size, shuffle, drop_last
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> IndexBatches:
+        """Itself: the attribute on which Lightning calls `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch; Lightning calls it before each."""
+        self.epoch = epoch
+
+    def _share(self) -> int:
+        if self.shuffle:
+            return -(-self.n // self.world_size)
+        return len(range(self.rank, self.n, self.world_size))
+
+    def __len__(self) -> int:
+        share = self._share()
+        full, rest = divmod(share, self.batch_size)
+        return full + int(rest > 0 and not (self.drop_last and full > 0))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.shuffle:
+            # a host generator: the same order on every device
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+            order = torch.randperm(self.n, generator=generator)
+            order = order.repeat(self.world_size)[: self._share() * self.world_size]  # wraps around
+        else:
+            order = torch.arange(self.n)
+        batches = order[self.rank :: self.world_size].split(self.batch_size)
+        return iter(batches[: len(self)])
+
+
+class TensorLoader(Generic[Batch]):
+    """Batches by indexing tensors that lie in memory, on any device: no worker, no per-sample Python.
+
+    Args:
+        columns: the whole data as one batch: raw samples, labels (or what is known of them) and indices.
+        order: positions of each batch.
+        device: where batches go; columns already there are only indexed.
+    """
+
+    def __init__(self, columns: Batch, order: IndexBatches, device: torch.device) -> None:
+        self.columns, self.order, self.device = columns, order, device
+        self.batch_sampler = order  # where Lightning looks for the epoch
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        make: Callable[..., Batch] = type(self.columns)
+        home = self.columns[0].device
+        for positions in self.order:
+            positions = positions.to(home, non_blocking=True)
+            yield make(*(column[positions].to(self.device, non_blocking=True) for column in self.columns))
+
+
+class _LazyBatches(Dataset[Batch]):
+    """Whole batches of lazily decoded images, so that a worker collates what it decodes."""
+
+    def __init__(self, images: LazyImages, rows: Tensor, labels: Tensor, index: Tensor, make: type[Batch]) -> None:
+        self.images, self.rows, self.labels, self.index, self.make = images, rows, labels, index, make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Batch:
+        raise TypeError("only whole batches are read: use __getitems__")
+
+    def __getitems__(self, positions: Tensor) -> Batch:
+        x = torch.stack([self.images[int(row)] for row in self.rows[positions]])
+        return self.make(x, self.labels[positions], self.index[positions])
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def make_loader(
+    x: Tensor | LazyImages,
+    rows: Tensor,
+    labels: Tensor,
+    order: IndexBatches,
+    make: type[Batch],
+    *,
+    device: torch.device,
+    device_budget_mb: int,
+    num_workers: int,
+) -> TensorLoader[Batch] | DataLoader[Batch]:
+    """Batches of `x[rows]` with their labels: tensors by indexing, lazy images by workers.
+
+    Args:
+        x: all samples of a part.
+        rows: (n,) rows of `x` that are used, in the order of `labels`; a batch's `index` holds these.
+        labels: (n,) what goes into a batch's second field.
+        order: batches of positions into `rows`.
+        make: `TrainBatch` or `EvalBatch`.
+        device: where batches go.
+        device_budget_mb: tensors up to this many MiB are kept on the device, larger ones in host memory.
+        num_workers: processes that decode lazy images.
+    """
+    if not isinstance(x, Tensor):
+        dataset = _LazyBatches(x, rows, labels, rows, make)
+        return DataLoader(
+            dataset,
+            batch_sampler=order,  # type: ignore[arg-type]  # yields tensors of positions, which __getitems__ takes
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+    used = x[rows]
+    fits = used.numel() * used.element_size() <= device_budget_mb * 2**20
+    columns: Batch = make(used, labels, rows)
+    if fits:
+        columns = make(*(column.to(device) for column in columns))
+    return TensorLoader(columns, order, device)

@@ -1,0 +1,355 @@
+"""LightningDataModules: a source, a split, and the batches they give."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, EvalBatch, InputSpec, TrainBatch
+from adlightning.data.loading import IndexBatches, TensorLoader, make_loader
+
+from adlightning.data.sources.base import AnomalySource, ClassSource, Samples, Source
+from adlightning.data.splits import Split, given_parts, legacy_leaky_holdout, one_vs_all, stratified_holdout
+
+ClassName = int | str
+
+
+class AnomalyDataModule(pl.LightningDataModule, ABC):
+    """What every datamodule shares: loading, batches, ranks. Subclasses say who is normal, labelled and held out.
+
+    Args:
+        batch_size: training samples a step, on each rank.
+        eval_batch_size: samples a step in validation and test; scores do not depend on it.
+        drop_last: leave out an epoch's last batch when it is not full, as the released codes do.
+        validation_fraction: share of the training normals held out, in [0, 1); sets the threshold, never the weights.
+        seed: seed of the split and of the order of batches; null takes `seed_everything`.
+        num_workers: processes that decode images which do not fit in memory.
+        device_budget_mb: data up to this many MiB are kept on the training device.
+
+    Raises:
+        ValueError: an argument outside its range, before any data are read.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 200,
+        eval_batch_size: int = 1000,
+        drop_last: bool = True,
+        validation_fraction: float = 0.05,
+        seed: int | None = None,
+        num_workers: int = 2,
+        device_budget_mb: int = 8192,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= validation_fraction < 1:
+            raise ValueError(f"validation_fraction must lie in [0, 1), got {validation_fraction}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {num_workers}")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.drop_last = drop_last
+        self.validation_fraction = validation_fraction
+        self.seed = seed
+        self.num_workers = num_workers
+        self.device_budget_mb = device_budget_mb
+        self._ready = False
+
+    protocol: str = "clean"
+    """What a result row has to say of the split: `clean`, or how test data reached training."""
+
+    # ---- what a subclass says -------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def data_source(self) -> Source:
+        """Where the samples come from."""
+
+    @abstractmethod
+    def make_split(self) -> tuple[Samples, Samples, Split, str]:
+        """Training part, test part (may be the same), who is who in them, and the data in words."""
+
+    # ---- Lightning's hooks ----------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Download what is missing, when asked to; on one process."""
+        self.data_source.prepare()
+
+    def setup(self, stage: str) -> None:
+        """Load and split, once."""
+        if not self._ready:
+            self.train_samples, self.test_samples, self.split, description = self.make_split()
+            self.input_spec: InputSpec = replace(self.data_source.input_spec(), description=description)
+            self._ready = True
+
+    def train_dataloader(self) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
+        """Shuffled training batches."""
+        return self._train_loader(shuffle=True)
+
+    def val_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
+        """Held-out samples of the training part; empty when nothing is held out."""
+        if not self.has_validation:
+            return []
+        return [self._eval_loader(self.train_samples, self.split.validation, self.split.validation_labels)]
+
+    def test_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
+        """One loader a test set, in the order of `test_names`."""
+        if not self.test_names:
+            return []
+        return [self._eval_loader(self.test_samples, self.split.test, self.split.test_labels)]
+
+    def predict_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
+        """The test sets."""
+        return self.test_dataloader()
+
+    # ---- for detectors and reports --------------------------------------------------------------------------------
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether samples are held out of training."""
+        return len(self.split.validation) > 0
+
+    @property
+    def test_names(self) -> list[str]:
+        """Names of the test sets."""
+        return ["test"] if len(self.split.test) else []
+
+    def fitting_batches(self, device: torch.device) -> Iterator[TrainBatch]:
+        """One pass over the whole training set, in order, on every rank alike."""
+        return iter(self._train_loader(shuffle=False, device=device))
+
+    def sample_names(self, test_name: str) -> tuple[str, ...]:
+        """Names of all samples of a test set's part; a score's `index` points into it."""
+        return self.test_samples.names
+
+    def test_images(self, test_name: str, index: NDArray[np.int64]) -> Tensor | None:
+        """Raw images of a test set by `index`; None for tables and series."""
+        if self.input_spec.kind != "image":
+            return None
+        x = self.test_samples.x
+        return x[torch.from_numpy(index)] if isinstance(x, Tensor) else torch.stack([x[int(i)] for i in index])
+
+    def counts(self) -> dict[str, int]:
+        """Sizes of the parts, for reports."""
+        _, known = self.training_rows()
+        labels = self.split.test_labels
+        return {
+            "train": len(known),
+            "train_known_anomalies": int((known == KNOWN_ANOMALY).sum()),
+            "train_known_normals": int((known == KNOWN_NORMAL).sum()),
+            "validation": len(self.split.validation),
+            "test": len(labels),
+            "test_anomalies": int((labels == 1).sum()),
+        }
+
+    def training_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the training part and what is known of them; unsupervised detectors get no known anomalies."""
+        rows, known = self.split.train, self.split.known
+        detector = getattr(self.trainer, "lightning_module", None)
+        if getattr(detector, "uses_known_anomalies", True):
+            return rows, known
+        return rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
+
+    # ---- batches --------------------------------------------------------------------------------------------------
+
+    def effective_seed(self) -> int:
+        """The seed of split and order: `seed`, else what `seed_everything` set, else 0."""
+        return self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _ranks(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _train_loader(
+        self, shuffle: bool, device: torch.device | None = None
+    ) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
+        rows, known = (torch.from_numpy(column) for column in self.training_rows())
+        if shuffle:
+            order = IndexBatches(
+                len(rows),
+                self.batch_size,
+                shuffle=True,
+                drop_last=self.drop_last,
+                seed=self.effective_seed(),
+                **self._ranks(),
+            )
+        else:
+            order = IndexBatches(len(rows), self.eval_batch_size)
+        return make_loader(
+            self.train_samples.x,
+            rows,
+            known,
+            order,
+            TrainBatch,
+            device=device or self._device(),
+            device_budget_mb=self.device_budget_mb,
+            num_workers=self.num_workers,
+        )
+
+    def _eval_loader(
+        self, samples: Samples, index: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> TensorLoader[EvalBatch] | DataLoader[EvalBatch]:
+        return make_loader(
+            samples.x,
+            torch.from_numpy(index),
+            torch.from_numpy(labels),
+            IndexBatches(len(index), self.eval_batch_size, **self._ranks()),
+            EvalBatch,
+            device=self._device(),
+            device_budget_mb=self.device_budget_mb,
+            num_workers=self.num_workers,
+        )
+
+
+class OneVsAll(AnomalyDataModule):
+    """One class (or several) of a labelled source is normal, all others are anomalies; the official test part is scored.
+
+    The protocol of Deep SAD, Section 4.2 (FIDELITY 2.4): all training images of the normal classes are unlabelled;
+    counts of labelled anomalies m and of polluters solve gamma_l = m / (n + m), gamma_p = n_out / n.
+
+    Args:
+        source: a class-labelled source: `Digits`, `MNIST`, `FashionMNIST`, `CIFAR10`, `CIFAR100`, `SVHN`, `Npz`,
+            `ImageFolder`.
+        normal_class: index or name of the normal class, or a list of several.
+        labelled_anomaly_ratio: gamma_l in [0, 1), share of labelled anomalies in the training set.
+        labelled_classes: classes of the labelled anomalies, by index or name.
+        n_labelled_classes: k_l, number of classes drawn at random for them, where `labelled_classes` is empty.
+        pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
+        validation_anomalies: number of training anomalies added to the validation set, for model selection.
+        loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: ClassSource,
+        normal_class: ClassName | list[ClassName] = 0,
+        labelled_anomaly_ratio: float = 0.0,
+        labelled_classes: list[ClassName] | None = None,
+        n_labelled_classes: int = 0,
+        pollution_ratio: float = 0.0,
+        validation_anomalies: int = 0,
+        **loading: Any,
+    ) -> None:
+        super().__init__(**loading)
+        self.source = source
+        self.normal_class = normal_class
+        self.labelled_anomaly_ratio = labelled_anomaly_ratio
+        self.labelled_classes = labelled_classes or []
+        self.n_labelled_classes = n_labelled_classes
+        self.pollution_ratio = pollution_ratio
+        self.validation_anomalies = validation_anomalies
+
+    @property
+    def data_source(self) -> Source:
+        """The class-labelled source."""
+        return self.source
+
+    def make_split(self) -> tuple[Samples, Samples, Split, str]:
+        """Training and official test part, split one against all."""
+        train, test = self.source.load("train"), self.source.load("test")
+        classes = self.normal_class if isinstance(self.normal_class, list) else [self.normal_class]
+        normal = [class_index(name, self.source.classes, "normal_class") for name in classes]
+        split = one_vs_all(
+            train.y,
+            test.y,
+            normal_class=normal,
+            labelled_anomaly_ratio=self.labelled_anomaly_ratio,
+            labelled_classes=[class_index(c, self.source.classes, "labelled_classes") for c in self.labelled_classes],
+            n_labelled_classes=self.n_labelled_classes,
+            pollution_ratio=self.pollution_ratio,
+            validation_fraction=self.validation_fraction,
+            validation_anomalies=self.validation_anomalies,
+            n_classes=len(self.source.classes),
+            seed=self.effective_seed(),
+        )
+        names = ", ".join(self.source.classes[i] for i in normal)
+        return train, test, split, f"{self.source.name}, normal class {names}"
+
+
+class AnomalyLabelled(AnomalyDataModule):
+    """A source whose samples come as normal, anomaly or not labelled; its own test part, or one held out of it.
+
+    Args:
+        source: an anomaly-labelled source: `Odds`, `Table`, `NormalAnomalyFolder`.
+        test_split: how the test set is held out of a source that has none: `stratified` keeps the share of anomalies;
+            `legacy_leaky` repeats the fault of the released Deep SAD code, whose test set holds about 60 % training
+            samples (FIDELITY S2): for comparison with published numbers only.
+        test_fraction: share that is held out, in (0, 1).
+        labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'
+            protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.
+        pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
+        loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: AnomalySource,
+        test_split: Literal["stratified", "legacy_leaky"] = "stratified",
+        test_fraction: float = 0.4,
+        labelled_anomaly_ratio: float | None = None,
+        pollution_ratio: float = 0.0,
+        **loading: Any,
+    ) -> None:
+        super().__init__(**loading)
+        self.source = source
+        self.test_split = test_split
+        self.protocol = "clean" if test_split == "stratified" else "leaky"
+        self.test_fraction = test_fraction
+        self.labelled_anomaly_ratio = labelled_anomaly_ratio
+        self.pollution_ratio = pollution_ratio
+
+    @property
+    def data_source(self) -> Source:
+        """The anomaly-labelled source."""
+        return self.source
+
+    def make_split(self) -> tuple[Samples, Samples, Split, str]:
+        """The source's own parts where it has a test part or no labels to hold out, else a held-out test set."""
+        train, test = self.source.load("train"), self.source.load("test")
+        if train is None:
+            raise ValueError(f"{self.source.name} has no training part")
+        common: dict[str, Any] = {
+            "labelled_anomaly_ratio": self.labelled_anomaly_ratio,
+            "pollution_ratio": self.pollution_ratio,
+            "validation_fraction": self.validation_fraction,
+            "seed": self.effective_seed(),
+        }
+        if test is not None or not self.holds_out(train):
+            split = given_parts(train.y, None if test is None else test.y, **common)
+        else:
+            hold_out = stratified_holdout if self.test_split == "stratified" else legacy_leaky_holdout
+            split = hold_out(train.y, test_fraction=self.test_fraction, **common)
+        return train, test or train, split, self.source.name
+
+    def holds_out(self, train: Samples) -> bool:
+        """Whether a test set is held out of a source that has none: only labelled samples can be tested on."""
+        return bool((train.y >= 0).any())
+
+
+def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int:
+    """A class by its name or index. Raises ValueError naming the argument, the value and the classes there are."""
+    text = str(name)
+    if text in classes:
+        return classes.index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    shown = ", ".join(classes[:30]) + (", ..." if len(classes) > 30 else "")
+    raise ValueError(
+        f"{argument}: there is no class {name!r}; classes are {shown} (or indices 0 to {len(classes) - 1})"
+    )

@@ -1,0 +1,339 @@
+"""AnomalyDetector: the one base class. A method writes `training_step`, `anomaly_score` and its own hooks; the rest is here."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, InputSpec, TrainBatch
+from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.preprocessing import PreprocessingName, build_preprocessing
+from adlightning.thresholds import Rule, fit_threshold, validate_rule
+
+if TYPE_CHECKING:
+    from adlightning.data.modules import AnomalyDataModule
+
+CHECKPOINT_FORMAT = 1
+
+
+class TrainingCollapse(RuntimeError):
+    """Training that produced NaN, infinity or constant scores; the message names the epoch and the likely cause."""
+
+
+class AnomalyDetector(pl.LightningModule, ABC):
+    """A trainable anomaly score with its preprocessing and threshold; one checkpoint holds all of it.
+
+    Subclasses keep every constructor argument under its own name (`self.eta = eta`), pass the rest on by keyword,
+    and build their networks in :meth:`build`, once the size of the data is known.
+
+    Args:
+        preprocessing: what is done to raw input: `unit` [0, 1], `symmetric` [-1, 1], `standardize_channels`,
+            `standardize` (features), `standardize_minmax`, `gcn_l1`, `identity`. Fitted on training data without
+            its known anomalies.
+        resize: side to which images are resized before anything else, in pixels; null leaves them.
+        pad: pixels of zeros added around each image, after resizing.
+        threshold_rule: `normal_quantile` (of held-out normal scores; of training scores when nothing is held out),
+            `contamination` (expected share of anomalies among the unlabelled training samples), `fixed`.
+        threshold_value: the quantile in (0, 1), the share in (0, 0.5], or the threshold itself.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    uses_known_anomalies: ClassVar[bool] = True
+    """False for unsupervised methods: known anomalies are then left out of training."""
+
+    threshold: Tensor
+
+    def __init__(
+        self,
+        preprocessing: PreprocessingName = "unit",
+        resize: int | None = None,
+        pad: int = 0,
+        threshold_rule: Rule = "normal_quantile",
+        threshold_value: float = 0.95,
+    ) -> None:
+        super().__init__()
+        validate_rule(threshold_rule, threshold_value)
+        self.preprocessing = preprocessing
+        self.resize = resize
+        self.pad = pad
+        self.threshold_rule = threshold_rule
+        self.threshold_value = threshold_value
+        self.input_spec: InputSpec | None = None
+        self.run_config: str | None = None
+        self.tables: dict[str, ScoreTable] = {}
+        self.results: dict[str, ScoredSamples] = {}
+        self.register_buffer("threshold", torch.tensor(math.nan))
+
+    # ---- what a method writes -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Make the networks for preprocessed samples of this shape. Called once, before training or loading."""
+
+    @abstractmethod
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """Scores (B,) of raw input (B, ...), higher for more anomalous; the same for a sample in any batch."""
+
+    def ready_to_score(self) -> bool:
+        """False while scores mean nothing yet (a pre-training phase): validation then says and selects nothing."""
+        return True
+
+    def collapse_floor(self) -> float:
+        """Score spread (largest minus smallest) at or below which the detector counts as collapsed."""
+        return 0.0
+
+    # ---- construction ---------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> AnomalyDataModule:
+        """The datamodule of the running trainer."""
+        datamodule: AnomalyDataModule | None = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise ValueError("an AnomalyDetector is trained and tested with an AnomalyDataModule: pass datamodule=...")
+        return datamodule
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Constructor arguments by name, plain values only."""
+        names: dict[str, None] = {}
+        for cls in type(self).__mro__[: type(self).__mro__.index(AnomalyDetector) + 1]:
+            signature = inspect.signature(cls.__init__)
+            kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+            names |= {n: None for n, p in signature.parameters.items() if n != "self" and p.kind not in kinds}
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    def configure_for(self, spec: InputSpec) -> None:
+        """Build preprocessing and networks for this input; refuse an input other than the one already built for."""
+        if self.input_spec is not None:
+            if refusal := self.input_spec.refusal(spec):
+                raise ValueError(refusal)
+            return
+        self.input_spec = spec
+        self.preprocess = build_preprocessing(self.preprocessing, spec, resize=self.resize, pad=self.pad)
+        self.build(self.preprocess.output_shape(spec.shape))
+
+    def configure_model(self) -> None:
+        """Lightning's hook: sizes come from the data."""
+        self.configure_for(self.data.input_spec)
+
+    # ---- fitting --------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
+        if not self.preprocess.fitted:
+            self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
+
+    def training_data(self) -> Iterable[TrainBatch]:
+        """One pass over the whole training set in fixed order, the same on every rank; for fitting, not for steps."""
+        for batch in self.data.fitting_batches(self.device):
+            yield TrainBatch(*(column.to(self.device) for column in batch))
+
+    @torch.no_grad()
+    def _score_training_data(self) -> NDArray[np.float64]:
+        """Scores of the training samples that are not known anomalies, in eval mode."""
+        was_training = self.training
+        self.eval()
+        with self.trainer.precision_plugin.forward_context():
+            scores = [self.anomaly_score(b.x[b.known != KNOWN_ANOMALY]).float() for b in self.training_data()]
+        self.train(was_training)
+        values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
+        return values
+
+    def on_train_epoch_end(self) -> None:
+        """Set the threshold on training scores where the rule wants them, at the end of training."""
+        trainer = self.trainer
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if last and (self.threshold_rule == "contamination" or not self.data.has_validation):
+            self._set_threshold(self._score_training_data(), None)
+
+    def _set_threshold(self, scores: NDArray[np.float64], labels: NDArray[np.int64] | None) -> None:
+        self.check_scores(scores)
+        self.threshold.fill_(fit_threshold(scores, labels, self.threshold_rule, self.threshold_value))
+
+    def check_scores(self, scores: NDArray[np.float64]) -> None:
+        """Raise :class:`TrainingCollapse` when scores are not finite or (nearly) all the same."""
+        epoch = self.trainer.current_epoch
+        if not np.isfinite(scores).all():
+            bad = int((~np.isfinite(scores)).sum())
+            raise TrainingCollapse(
+                f"epoch {epoch}: {bad} of {len(scores)} scores are NaN or infinite. Likely cause: a learning rate that "
+                "is too high, or raw features on very different scales without `standardize`."
+            )
+        if len(scores) > 1 and float(np.ptp(scores)) <= self.collapse_floor():
+            raise TrainingCollapse(
+                f"epoch {epoch}: all {len(scores)} scores are the same ({scores[0]:.6g}): the detector maps every input "
+                "to one point. Likely cause: too high a learning rate or weight decay, or constant training data."
+            )
+
+    # ---- evaluation -----------------------------------------------------------------------------------------------
+
+    def _score_step(self, batch: EvalBatch, name: str) -> Tensor:
+        if self.training:
+            raise RuntimeError("scores are computed in eval mode only")
+        scores = self.anomaly_score(batch.x)
+        if name not in self.tables:
+            self.tables[name] = ScoreTable().to(self.device)
+        self.tables[name].update(scores, batch.label, batch.index)
+        return scores
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the epoch before."""
+        self.tables = {}
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Collect scores of held-out samples."""
+        self._score_step(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Check the scores, set the threshold on them, and log what can be said of them."""
+        scored = self.tables.setdefault("val", ScoreTable().to(self.device)).compute()
+        if self.trainer.sanity_checking or len(scored.scores) == 0 or not self.ready_to_score():
+            return
+        self.check_scores(scored.scores)
+        if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
+            self._set_threshold(scored.scores, scored.labels)
+        logged = (
+            {"val/score_mean": float(scored.scores[scored.labels != 1].mean())} if (scored.labels != 1).any() else {}
+        )
+        try:
+            logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
+        except NoRanking:
+            pass  # normal-only validation data rank nothing; the mean score is all there is
+        self.log_dict(logged, sync_dist=False, rank_zero_only=False)
+
+    def test_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect scores of test samples, a table for each test set."""
+        self._score_step(batch, self.data.test_names[dataloader_idx])
+
+    def on_test_epoch_end(self) -> None:
+        """Gather every rank's scores into `results`; ranking metrics are logged where both classes are present."""
+        self.results = {name: table.compute() for name, table in self.tables.items()}
+        for name, scored in self.results.items():
+            prefix = "test" if len(self.data.test_names) == 1 else f"test/{name}"
+            try:
+                values = ranking_metrics(scored.scores, scored.labels)
+            except NoRanking:
+                continue  # the run's report says so
+            self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, sync_dist=False)
+
+    def predict_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Scores (B,) of a batch."""
+        return self._score_step(batch, self.data.test_names[dataloader_idx])
+
+    def on_predict_epoch_end(self) -> None:
+        """Gather every rank's scores into `results`."""
+        self.results = {name: table.compute() for name, table in self.tables.items()}
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the checkpoint a whole detector: class, arguments, input, and the run's configuration."""
+        if self.input_spec is None:
+            raise RuntimeError("a detector has nothing to save before it was built for some data")
+        checkpoint["adlightning"] = {
+            "format": CHECKPOINT_FORMAT,
+            "class": type(self).__qualname__,
+            "hyperparameters": self.hyperparameters(),
+            "input": self.input_spec.as_dict(),
+            "config": self.run_config,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another class; build for the input that it was trained on."""
+        saved = _saved_part(checkpoint)
+        if saved["class"] != type(self).__qualname__:
+            raise ValueError(f"the checkpoint holds a {saved['class']}, not a {type(self).__qualname__}")
+        spec = InputSpec.from_dict(saved["input"])
+        if self.input_spec is not None and (refusal := spec.refusal(self.input_spec)):
+            raise ValueError(refusal)
+        self.configure_for(spec)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+def _saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    saved = checkpoint.get("adlightning") if isinstance(checkpoint, dict) else None
+    if not isinstance(saved, dict) or "state_dict" not in checkpoint:
+        raise ValueError("this is not a checkpoint of an adlightning detector")
+    if saved.get("format") != CHECKPOINT_FORMAT:
+        raise ValueError(
+            f"checkpoint format {saved.get('format')} is not supported; this version reads {CHECKPOINT_FORMAT}"
+        )
+    return saved
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, without running any code in it.
+
+    Args:
+        path: a `.ckpt` file or a run folder (its best checkpoint where one was selected, else its last).
+
+    Raises:
+        ValueError: missing, truncated, not a detector's, or holding pickled objects (which are never loaded).
+    """
+    file = checkpoint_file(path)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"ckpt_path: {file} is truncated, corrupt or holds pickled objects, refused: {reason}"
+        ) from error
+    try:
+        _saved_part(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"ckpt_path: {file}: {error}") from None
+    return dict(checkpoint)
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its `last.ckpt`."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        for candidate in (path / "checkpoints" / name, path / name):
+            if candidate.is_file():
+                return candidate
+    raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/last.ckpt)")
+
+
+def load_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
+    """A whole detector from its checkpoint alone, in eval mode.
+
+    The class is looked up among the subclasses of :class:`AnomalyDetector` that are already imported, never imported
+    by name: import your own detectors first.
+    """
+    import adlightning.objectives  # noqa: F401  # makes the built-in classes known
+
+    checkpoint = read_checkpoint(path)
+    saved = checkpoint["adlightning"]
+    known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}
+    if saved["class"] not in known:
+        raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
+    detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
+    detector.on_load_checkpoint(checkpoint)
+    detector.load_state_dict(checkpoint["state_dict"])
+    return detector.to(device).eval()
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [
+        s for child in cls.__subclasses__() for s in ([] if inspect.isabstract(child) else [child]) + _subclasses(child)
+    ]

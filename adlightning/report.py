@@ -1,0 +1,40 @@
+"""What a run says on the terminal when it has ended."""
+
+from __future__ import annotations
+
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+from adlightning.callbacks.run_folder import RunFolder
+
+TITLES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "fpr_at_95_tpr": "FPR at 95 % TPR",
+    "recall_at_3_fpr": "recall at 3 % FPR",
+    "recall_at_5_fpr": "recall at 5 % FPR",
+    "f1_at_contamination": "F1 at true contamination",
+}
+
+
+@rank_zero_only
+def print_report(run: RunFolder) -> None:
+    """Test metrics with their intervals, rates at the threshold, notes, and the run folder."""
+    console = Console()
+    for name, test in run.report.get("test_sets", {}).items():
+        table = Table(title=f"{run.report['detector']} on {run.report['data']}: {name}", title_justify="left")
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        table.add_column("95 % interval", justify="right")
+        for key, entry in test["metrics"].items():
+            low, high = entry["interval"]
+            table.add_row(TITLES[key], f"{entry['value']:.4f}", f"{low:.4f} to {high:.4f}")
+        for key, value in test.get("at_threshold", {}).items():
+            if key != "flagged":
+                table.add_row(f"{key.replace('_', ' ')} at the threshold", f"{value:.4f}", "")
+        console.print(table)
+        console.print(f"{test['normal']} normal and {test['anomalies']} anomalous test samples", highlight=False)
+        if "note" in test:
+            console.print(f"note: {test['note']}", highlight=False)
+    console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,251 @@
+"""The `score` verb: scores of your own images, table or .npz from a checkpoint alone."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from adlightning.contracts import InputSpec
+    from adlightning.data.sources.base import LazyImages
+    from adlightning.detector import AnomalyDetector
+
+TABLES = (".csv", ".tsv", ".csv.gz", ".parquet")
+
+
+def score(
+    ckpt_path: str,
+    data: str,
+    out: str,
+    plots: str | None = None,
+    key: str | None = None,
+    batch_size: int = 500,
+    device: str = "auto",
+) -> None:
+    """Score your own data with a trained detector: one row a sample with name, score and verdict.
+
+    Args:
+        ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
+        data: a folder of images, an image, a CSV/TSV/Parquet table, or an .npz.
+        out: the CSV file to write; must not exist yet.
+        plots: folder for a grid of the most anomalous images and a histogram of the scores.
+        key: array of the .npz to score; needed when it holds more than one.
+        batch_size: samples at a time; scores do not depend on it.
+        device: cpu, cuda, cuda:1, mps, or auto.
+    """
+    import pandas as pd
+    import torch
+    from rich.console import Console
+
+    from adlightning.callbacks.run_folder import write_atomically
+    from adlightning.detector import load_detector
+
+    target = Path(out)
+    _check_targets(target, plots)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    detector = load_detector(ckpt_path, device)
+    assert detector.input_spec is not None
+    if not detector.ready_to_score():
+        raise ValueError(f"ckpt_path: {ckpt_path} was saved during pre-training and does not score yet")
+    samples = read_samples(Path(data), detector.input_spec, key)
+    scores = score_samples(detector, samples.x, batch_size)
+    threshold = detector.threshold.item()
+    verdicts = ["anomaly" if value > threshold else "normal" for value in scores] if math.isfinite(threshold) else ""
+    frame = pd.DataFrame({"name": samples.names, "score": scores, "verdict": verdicts})
+    write_atomically(target, frame.to_csv(index=False, float_format="%.9g"))
+    console = Console()
+    if math.isfinite(threshold):
+        n = sum(verdict == "anomaly" for verdict in verdicts)
+        console.print(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}", highlight=False)
+    else:
+        console.print("the checkpoint has no threshold (training had not ended): no verdicts", highlight=False)
+    console.print(f"scores: {target}", highlight=False, soft_wrap=True)
+    if plots is not None:
+        for path in _plot(Path(plots), samples, scores, threshold, Path(data).name):
+            console.print(f"plot: {path}", highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class NamedSamples:
+    """Raw samples that fit a detector, with a name each."""
+
+    x: Tensor | LazyImages
+    names: list[str]
+
+
+def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSamples:
+    """Samples of a folder, image, table or .npz, checked against what the detector was trained on.
+
+    Raises:
+        ValueError: missing, empty, of another kind, size or columns than the detector's; the message says which.
+    """
+    if not path.exists():
+        raise ValueError(f"data: there is no file or folder {path}")
+    if path.is_dir():
+        _require_kind("image", path, "a folder of images", spec)
+        return _read_images(path, spec)
+    name = path.name.lower()
+    if name.endswith(TABLES):
+        _require_kind("table", path, "a table", spec)
+        return _read_table(path, spec)
+    if name.endswith(".npz"):
+        return _read_npz(path, spec, key)
+    _require_kind("image", path, "an image", spec)
+    return _read_images(path, spec)
+
+
+def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
+    if spec.kind != kind:
+        raise ValueError(f"data: {path} is {what}; the detector was trained on {spec}")
+
+
+def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
+    from adlightning.data.sources.images import ImageFiles, check_uniform, find_images
+
+    files = find_images(path) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"data: {path} holds no images")
+    shape = check_uniform(files, spec.resize, spec.channels)
+    if shape != spec.shape:
+        raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
+    names = [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files]
+    return NamedSamples(ImageFiles(files, spec.resize, spec.channels), names)
+
+
+def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
+    from adlightning.data.sources.table import features_of, read_frame
+
+    frame = read_frame(path)
+    columns = spec.features or tuple(str(column) for column in frame.columns)
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"data: {path} lacks the columns {', '.join(missing)}; the detector was trained on {spec}, "
+            f"with columns {', '.join(spec.features)}"
+        )
+    extra = [str(c) for c in frame.columns if c not in columns and c not in spec.ignored]
+    if extra:
+        raise ValueError(f"data: {path} has columns the detector was not trained on: {', '.join(extra)}; drop them")
+    x = features_of(frame, columns, path)
+    if tuple(x.shape[1:]) != spec.shape:
+        raise ValueError(f"data: {path} has {x.shape[1]} features; the detector was trained on {spec}")
+    return NamedSamples(x, [str(row) for row in range(len(x))])
+
+
+def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
+    import numpy as np
+    import torch
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive.keys())
+            if key is None and len(keys) != 1:
+                raise ValueError(f"key: {path} holds several arrays, choose one: {', '.join(keys)}")
+            chosen = key or keys[0]
+            if chosen not in keys:
+                raise ValueError(f"key: {path} holds no array {chosen}; it holds {', '.join(keys)}")
+            array = archive[chosen]
+    except ValueError as error:
+        raise ValueError(f"data: {path} is refused: {error}") from error
+    except Exception as error:  # a broken zip raises a handful of types; all mean the same here
+        raise ValueError(f"data: {path} is no readable .npz: {error}") from error
+    if len(array) == 0:
+        raise ValueError(f"data: {path} holds no samples")
+    if spec.kind == "image":
+        if array.dtype != np.uint8:
+            raise ValueError(f"data: {path} holds {array.dtype} images, uint8 in 0..255 is needed")
+        array = array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1) if array.ndim == 4 else array
+    else:
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError(f"data: {path} holds NaN or infinite values")
+    if tuple(array.shape[1:]) != spec.shape:
+        shown = "x".join(map(str, array.shape[1:]))
+        raise ValueError(f"data: {path} holds samples of {shown}; the detector was trained on {spec}")
+    return NamedSamples(torch.from_numpy(np.ascontiguousarray(array)), [str(row) for row in range(len(array))])
+
+
+def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size: int) -> NDArray:  # type: ignore[type-arg]
+    """Scores (N,) of raw samples, float64, with a progress bar."""
+    import torch
+    from rich.progress import track
+
+    parts = []
+    with torch.inference_mode():
+        for start in track(range(0, len(x), batch_size), description="scoring", transient=True):
+            stop = min(start + batch_size, len(x))
+            batch = x[start:stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in range(start, stop)])
+            parts.append(detector.anomaly_score(batch.to(detector.device)).float().cpu())
+    values: NDArray = torch.cat(parts).double().numpy()  # type: ignore[type-arg]
+    return values
+
+
+def _check_targets(out: Path, plots: str | None) -> None:
+    if out.exists():
+        raise ValueError(f"out: {out} exists already and is not overwritten")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"out: there is no folder {out.absolute().parent}")
+    if plots is not None and Path(plots).is_dir() and any(Path(plots).iterdir()):
+        raise ValueError(f"plots: {plots} is not empty and nothing is overwritten")
+
+
+def _plot(folder: Path, samples: NamedSamples, scores: NDArray, threshold: float, title: str) -> list[Path]:  # type: ignore[type-arg]
+    import numpy as np
+    import torch
+
+    from adlightning.callbacks.plots import write_plots
+    from adlightning.metrics import ScoredSamples
+
+    folder.mkdir(parents=True, exist_ok=True)
+    x = samples.x
+    first = x[0]
+
+    def images(index: NDArray[np.int64]) -> Tensor:
+        return torch.stack([x[int(i)] for i in index])
+
+    scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.arange(len(scores)))
+    return write_plots(
+        folder,
+        scored,
+        images=images if first.ndim == 3 and first.dtype == torch.uint8 else None,
+        threshold=threshold if math.isfinite(threshold) else None,
+        names=samples.names,
+        title_prefix=title,
+    )
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the verb's arguments and score. Standard argparse: the help must not wait for torch."""
+    parser = argparse.ArgumentParser(
+        prog="adlightning score",
+        description="Score your own data with a trained detector: one row a sample with name, score and verdict.",
+    )
+    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
+    parser.add_argument("--data", required=True, help="a folder of images, an image, a CSV/TSV/Parquet table, an .npz")
+    parser.add_argument("--out", required=True, help="the CSV file to write; must not exist yet")
+    parser.add_argument(
+        "--plots",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="also draw the score histogram and grids of the most and least anomalous images, "
+        "into FOLDER or, without one, into OUT's name + _plots",
+    )
+    parser.add_argument("--key", help="array of the .npz to score; needed when it holds more than one")
+    parser.add_argument("--batch_size", type=int, default=500, help="samples at a time (500); no effect on scores")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
+    options = vars(parser.parse_args(arguments))
+    if options["plots"] == "":
+        out = Path(options["out"])
+        options["plots"] = str(out.with_name(f"{out.stem}_plots"))
+    score(**options)

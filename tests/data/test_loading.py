@@ -1,0 +1,114 @@
+"""Batches: every sample where it should go, the same order for the same seed and epoch, on every rank."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.data.loading import IndexBatches, make_loader
+
+SIZES = {"n": st.integers(1, 60), "batch_size": st.integers(1, 17), "world_size": st.integers(1, 5)}
+
+
+@settings(deadline=None)
+@given(**SIZES)
+def test_evaluation_gives_each_position_to_exactly_one_rank(n: int, batch_size: int, world_size: int) -> None:
+    seen: list[int] = []
+    for rank in range(world_size):
+        order = IndexBatches(n, batch_size, rank=rank, world_size=world_size)
+        batches = list(order)
+        assert len(batches) == len(order)
+        seen += [int(i) for batch in batches for i in batch]
+    assert sorted(seen) == list(range(n))
+
+
+@settings(deadline=None)
+@given(**SIZES, drop_last=st.booleans())
+def test_training_gives_every_rank_equally_many_batches(
+    n: int, batch_size: int, world_size: int, drop_last: bool
+) -> None:
+    lengths = set()
+    for rank in range(world_size):
+        order = IndexBatches(n, batch_size, shuffle=True, drop_last=drop_last, seed=1, rank=rank, world_size=world_size)
+        batches = list(order)
+        assert len(batches) == len(order) >= 1
+        lengths.add(tuple(len(batch) for batch in batches))
+        if drop_last and len(batches) > 1:
+            assert all(len(batch) == batch_size for batch in batches)
+    assert len(lengths) == 1
+
+
+def _order(seed: int, epoch: int) -> list[int]:
+    order = IndexBatches(50, 8, shuffle=True, seed=seed)
+    order.set_epoch(epoch)
+    return torch.cat(list(order)).tolist()
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    assert _order(3, 5) == _order(3, 5)
+    assert _order(3, 5) != _order(3, 6)
+    assert _order(3, 5) != _order(4, 5)
+    assert sorted(_order(3, 5)) == list(range(50))
+
+
+def test_a_last_batch_is_dropped_unless_it_is_the_only_one() -> None:
+    assert [len(b) for b in IndexBatches(10, 4, shuffle=True, drop_last=True)] == [4, 4]
+    assert [len(b) for b in IndexBatches(3, 4, shuffle=True, drop_last=True)] == [3]
+
+
+class Decoded:
+    """Images made when asked for."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.full((1, 2, 2), index, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_lazy_images_and_tensors_give_the_same_batches(num_workers: int) -> None:
+    lazy = Decoded()
+    tensor = torch.stack([lazy[i] for i in range(20)])
+    rows, labels = torch.tensor([3, 7, 7, 19, 0]), torch.tensor([0, 1, 1, -1, 0])
+    batches = []
+    for x in (lazy, tensor):
+        loader = make_loader(
+            x,
+            rows,
+            labels,
+            IndexBatches(5, 2),
+            EvalBatch,
+            device=torch.device("cpu"),
+            device_budget_mb=1,
+            num_workers=num_workers,
+        )
+        batches.append(list(loader))
+    assert len(batches[0]) == len(batches[1]) == 3
+    for a, b in zip(*batches, strict=True):
+        assert isinstance(a, EvalBatch)
+        assert all(torch.equal(u, v) for u, v in zip(a, b, strict=True))
+    assert torch.cat([b.index for b in batches[0]]).tolist() == rows.tolist()
+    assert batches[0][1].x[:, 0, 0, 0].tolist() == [7, 19]
+
+
+def test_data_over_the_device_budget_still_arrive() -> None:
+    x = torch.arange(3 * 2**20, dtype=torch.uint8).reshape(3, 1, 1024, 1024)
+    rows, known = torch.arange(3), torch.zeros(3, dtype=torch.long)
+    loader = make_loader(
+        x,
+        rows,
+        known,
+        IndexBatches(3, 2),
+        TrainBatch,
+        device=torch.device("meta"),
+        device_budget_mb=1,
+        num_workers=0,
+    )
+    batches = list(loader)
+    assert [tuple(b.x.shape) for b in batches] == [(2, 1, 1024, 1024), (1, 1, 1024, 1024)]
+    assert all(b.x.device.type == "meta" for b in batches)

@@ -1,0 +1,260 @@
+"""What every detector promises: scores without company, the right sign, moving weights, a checkpoint that is whole."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import Blobs, MakeTrainer, Stripes
+from torch import Tensor
+
+from adlightning.contracts import InputSpec
+from adlightning.data.modules import AnomalyDataModule, AnomalyLabelled, OneVsAll
+from adlightning.detector import AnomalyDetector, TrainingCollapse, load_detector, read_checkpoint
+from adlightning.metrics import ranking_metrics
+from adlightning.objectives import Autoencoder, DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
+
+SPHERE = {"pretrain_epochs": 4, "pretrain_lr": 1e-3, "lr": 1e-3}
+METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
+    "autoencoder": (Autoencoder, {"lr": 3e-3}),
+    "deep_svdd": (DeepSVDD, SPHERE),
+    "soft_boundary": (SoftBoundaryDeepSVDD, {**SPHERE, "warm_up_epochs": 2}),
+    "deep_sad": (DeepSAD, SPHERE),
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "image": {"network": "lenet", "conv_channels": (8, 4), "rep_dim": 16},
+    "table": {"network": "mlp", "dense": (16,), "rep_dim": 4, "preprocessing": "standardize"},
+}
+CASES = [(method, kind) for method in METHODS for kind in KINDS]
+
+
+def make_data(kind: str, **options: Any) -> AnomalyDataModule:
+    if kind == "image":
+        labels = {"labelled_anomaly_ratio": 0.1, "labelled_classes": ["middle"]}
+        return OneVsAll(Stripes(), normal_class="left", batch_size=16, seed=0, **{**labels, **options})
+    return AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0, **options)
+
+
+def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
+    cls, arguments = METHODS[method]
+    torch.manual_seed(0)
+    return cls(**{**arguments, **KINDS[kind], **options})
+
+
+def train(
+    make_trainer: MakeTrainer, method: str, kind: str, epochs: int = 12, **options: Any
+) -> tuple[pl.Trainer, AnomalyDetector, AnomalyDataModule]:
+    pl.seed_everything(0, verbose=False)
+    detector, data = make_detector(method, kind, **options), make_data(kind)
+    trainer = make_trainer(max_epochs=epochs)
+    trainer.fit(detector, datamodule=data)
+    return trainer, detector, data
+
+
+def raw_test_input(data: AnomalyDataModule) -> Tensor:
+    x = data.test_samples.x
+    assert isinstance(x, Tensor)
+    return x[torch.from_numpy(data.split.test)]
+
+
+@pytest.mark.parametrize(("method", "kind"), CASES)
+def test_anomalies_score_higher(make_trainer: MakeTrainer, method: str, kind: str) -> None:
+    trainer, detector, data = train(make_trainer, method, kind)
+    trainer.test(detector, datamodule=data, verbose=False)
+    scored = detector.results["test"]
+    assert ranking_metrics(scored.scores, scored.labels)["auroc"] > 0.9
+    assert len(scored.scores) == len(data.split.test)
+
+
+@pytest.mark.parametrize(("method", "kind"), CASES)
+def test_scores_depend_neither_on_batch_size_nor_order_nor_company(
+    make_trainer: MakeTrainer, method: str, kind: str
+) -> None:
+    _, detector, data = train(make_trainer, method, kind, epochs=6)
+    x = raw_test_input(data)
+    detector.eval()
+    with torch.no_grad():
+        whole = detector.anomaly_score(x)
+        single = torch.cat([detector.anomaly_score(x[i : i + 1]) for i in range(len(x))])
+        order = torch.randperm(len(x))
+        shuffled = detector.anomaly_score(x[order])
+    assert whole.shape == (len(x),)
+    torch.testing.assert_close(single, whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shuffled, whole[order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("method", "kind"), CASES)
+def test_training_moves_every_weight_that_the_score_uses(make_trainer: MakeTrainer, method: str, kind: str) -> None:
+    detector, data = make_detector(method, kind), make_data(kind)
+    data.setup("fit")
+    detector.configure_for(data.input_spec)
+    encoder = detector.get_submodule("encoder")
+    before = {name: weight.clone() for name, weight in encoder.named_parameters()}
+    make_trainer(max_epochs=6).fit(detector, datamodule=data)
+    assert all(not torch.equal(before[name], weight) for name, weight in encoder.named_parameters())
+
+
+@pytest.mark.parametrize(("method", "kind"), CASES)
+def test_one_checkpoint_is_a_whole_detector(make_trainer: MakeTrainer, method: str, kind: str, tmp_path: Path) -> None:
+    trainer, detector, data = train(make_trainer, method, kind, epochs=6)
+    path = tmp_path / "detector.ckpt"
+    trainer.save_checkpoint(path)
+    torch.load(path, weights_only=True)
+    loaded = load_detector(path)
+    assert type(loaded) is type(detector)
+    assert loaded.hyperparameters() == detector.hyperparameters()
+    assert torch.isfinite(loaded.threshold)
+    x = raw_test_input(data)
+    detector.eval()
+    with torch.no_grad():
+        assert torch.equal(loaded.anomaly_score(x), detector.anomaly_score(x))
+    assert loaded.threshold == detector.threshold
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_same_seed_same_scores(make_trainer: MakeTrainer, method: str) -> None:
+    scores = []
+    for _ in range(2):
+        trainer, detector, data = train(make_trainer, method, "table", epochs=6)
+        trainer.test(detector, datamodule=data, verbose=False)
+        scores.append(detector.results["test"].scores)
+    assert np.array_equal(*scores)
+
+
+@pytest.mark.parametrize(("phase", "first_leg"), [("pretraining", 2), ("boundary", 4), ("objective", 6)])
+def test_a_resumed_fit_ends_where_an_undisturbed_one_does(
+    make_trainer: MakeTrainer, tmp_path: Path, phase: str, first_leg: int
+) -> None:
+    _, undisturbed, _ = train(make_trainer, "soft_boundary", "table", epochs=9)
+    pl.seed_everything(0, verbose=False)
+    path = tmp_path / "first.ckpt"
+    saver = _SaveAt(first_leg, path)
+    detector = make_detector("soft_boundary", "table")
+    make_trainer(max_epochs=9, callbacks=[saver]).fit(detector, datamodule=make_data("table"))
+    resumed = make_detector("soft_boundary", "table", lr=1e-3)
+    make_trainer(max_epochs=9).fit(resumed, datamodule=make_data("table"), ckpt_path=path, weights_only=True)
+    expected = undisturbed.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.state_dict().items())
+
+
+class _SaveAt(pl.Callback):
+    def __init__(self, epochs: int, path: Path) -> None:
+        self.epochs, self.path = epochs, path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == self.epochs:
+            self.saved = True
+            trainer.save_checkpoint(self.path)
+
+
+def test_without_validation_the_threshold_comes_from_training_scores(make_trainer: MakeTrainer) -> None:
+    detector, data = make_detector("autoencoder", "table"), make_data("table", validation_fraction=0.0)
+    make_trainer(max_epochs=2).fit(detector, datamodule=data)
+    detector.eval()
+    x = data.train_samples.x
+    assert isinstance(x, Tensor)
+    with torch.no_grad():
+        scores = detector.anomaly_score(x[torch.from_numpy(data.split.train[data.split.known == 0])])
+    share = (scores > detector.threshold).float().mean()
+    assert share == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("rule", [("fixed", 1.25), ("contamination", 0.1), ("normal_quantile", 0.9)])
+def test_threshold_rules_reach_the_checkpoint(make_trainer: MakeTrainer, rule: tuple[str, float]) -> None:
+    _, detector, _ = train(
+        make_trainer, "autoencoder", "table", epochs=2, threshold_rule=rule[0], threshold_value=rule[1]
+    )
+    assert torch.isfinite(detector.threshold)
+    if rule[0] == "fixed":
+        assert detector.threshold == 1.25
+
+
+def test_nan_scores_stop_training_and_name_the_epoch(make_trainer: MakeTrainer) -> None:
+    detector = make_detector("autoencoder", "table", lr=1e30)
+    with pytest.raises(TrainingCollapse, match=r"epoch \d+: .* NaN or infinite.*learning rate"):
+        make_trainer(max_epochs=5).fit(detector, datamodule=make_data("table"))
+
+
+class _Constant(AnomalyDetector):
+    """A detector that maps everything to one point."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.weight.square().sum()
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        return self.weight.expand(len(x))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_constant_scores_stop_training_and_name_the_epoch(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(TrainingCollapse, match="epoch 0: all 3 scores are the same"):
+        make_trainer(max_epochs=2).fit(_Constant(), datamodule=make_data("image"))
+
+
+def test_a_checkpoint_of_another_class_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer, _, data = train(make_trainer, "deep_sad", "table", epochs=5)
+    trainer.save_checkpoint(tmp_path / "sad.ckpt")
+    with pytest.raises(ValueError, match="holds a DeepSAD, not a DeepSVDD"):
+        make_trainer().test(
+            make_detector("deep_svdd", "table"), datamodule=data, ckpt_path=tmp_path / "sad.ckpt", weights_only=True
+        )
+
+
+def test_data_of_another_size_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer, _, _ = train(make_trainer, "deep_sad", "table", epochs=5)
+    trainer.save_checkpoint(tmp_path / "sad.ckpt")
+    detector = load_detector(tmp_path / "sad.ckpt")
+    with pytest.raises(ValueError, match=r"trained on 6 features.*the data are 1x16x16 images"):
+        make_trainer().test(detector, datamodule=make_data("image"))
+
+
+def test_other_columns_of_the_same_number_are_refused() -> None:
+    detector = make_detector("deep_sad", "table")
+    detector.configure_for(InputSpec("table", (2,), features=("a", "b")))
+    with pytest.raises(ValueError, match="missing columns: b"):
+        detector.configure_for(InputSpec("table", (2,), features=("a", "c")))
+
+
+def test_truncated_checkpoints_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer, _, _ = train(make_trainer, "deep_sad", "table", epochs=5)
+    trainer.save_checkpoint(tmp_path / "whole.ckpt")
+    broken = tmp_path / "broken.ckpt"
+    content = (tmp_path / "whole.ckpt").read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"broken\.ckpt is truncated, corrupt or holds pickled objects"):
+        read_checkpoint(broken)
+
+
+class _Hostile:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))])
+def test_hostile_checkpoints_are_refused_and_run_nothing(tmp_path: Path, save: Any) -> None:
+    path, target = tmp_path / "hostile.ckpt", tmp_path / "was_run"
+    save({"state_dict": {}, "adlightning": _Hostile(target)}, path)
+    with pytest.raises(ValueError, match="refused"):
+        load_detector(path)
+    assert not target.exists()
+
+
+def test_a_checkpoint_that_is_no_detectors_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="not a checkpoint of an adlightning detector"):
+        read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "nowhere")
