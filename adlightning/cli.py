@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +46,7 @@ class AnomalyCLI(LightningCLI):
         return {
             "fit": common | {"train_dataloaders", "val_dataloaders"},
             "validate": common | loaders,
-            "test": common | loaders,
+            "test": common | loaders | {"verbose"},
             "predict": common | loaders | {"return_predictions"},
         }
 
@@ -93,7 +95,8 @@ class AnomalyCLI(LightningCLI):
         config = yaml.safe_dump(self.config_dump, sort_keys=False)
         self.model.run_config = config
         timing = Timing()
-        self.run_folder = RunFolder(self.run_dir, config, "val" if options.monitor else "none", timing)
+        selected = options.monitor and (self.subcommand == "fit" or Path(options.ckpt_path or "").name == "best.ckpt")
+        self.run_folder = RunFolder(self.run_dir, config, "val" if selected else "none", timing)
         callbacks: list[Callback] = [timing, LossGuard(), self.run_folder]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if any(isinstance(logger, WandbLogger) for logger in loggers):
@@ -116,6 +119,8 @@ class AnomalyCLI(LightningCLI):
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.config_dump)
+        if subcommand == "test":
+            kwargs["verbose"] = False  # the report has the metrics, with their intervals
         return {**kwargs, "weights_only": True}
 
     # ---- the verbs' endings ---------------------------------------------------------------------------------------
@@ -145,8 +150,9 @@ class AnomalyCLI(LightningCLI):
 
 def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     """Parse and run one of the Trainer's verbs; a checkpoint's own configuration comes first, arguments override it."""
+    _silence_noise()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    OmegaConf.register_new_resolver("now", _now, replace=True, use_cache=True)
+    OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
     with tempfile.TemporaryDirectory() as folder:
         if verb != "fit":
             arguments = _with_checkpoint_config(verb, arguments, Path(folder))
@@ -164,6 +170,21 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
         )
 
 
+def _silence_noise() -> None:
+    """Messages that say nothing about a run: advertisements, the libraries' own deprecations, what is meant so here."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    for message in (
+        ".*args parameter is intended to run from within Python.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*is smaller than the logging interval.*",
+        ".*does not have many workers.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
 def check_run_dir(run_dir: Path, ckpt_path: str | None = None) -> None:
     """Raise ValueError when the run folder cannot be made, or holds something that this run does not go on from."""
     parent = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
@@ -176,8 +197,8 @@ def check_run_dir(run_dir: Path, ckpt_path: str | None = None) -> None:
     )
     if run_dir.is_dir() and any(run_dir.iterdir()) and not resumes:
         raise ValueError(
-            f"run_dir: {run_dir} is not empty and nothing is overwritten: give another --run_dir, or go on from it with "
-            f"--ckpt_path={run_dir}/checkpoints/last.ckpt"
+            f"run_dir: {run_dir} is not empty and nothing is overwritten: give another --run_dir, or go on from it "
+            f"with --ckpt_path={run_dir}/checkpoints/last.ckpt"
         )
 
 
@@ -224,7 +245,7 @@ def _with_checkpoint_config(verb: str, arguments: list[str], folder: Path) -> li
         run = file.parent.parent if file.parent.name == "checkpoints" else file.parent
         extra.append(f"--run_dir={run}/{verb}-{_now('%Y%m%d-%H%M%S')}")
     if config is not None:
-        keys = ("seed_everything", "trainer", "model", "data")
+        keys = ("seed_everything", "monitor", "monitor_mode", "trainer", "model", "data")
         stored = {key: value for key, value in yaml.safe_load(config).items() if key in keys}
         stored["trainer"] = {k: v for k, v in stored.get("trainer", {}).items() if k in ("precision",)}
         (folder / "checkpoint.yaml").write_text(yaml.safe_dump(stored), encoding="utf-8")

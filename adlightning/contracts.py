@@ -18,7 +18,7 @@ NORMAL, ANOMALY, NO_LABEL = 0, 1, -1
 
 
 class TrainBatch(NamedTuple):
-    """A training batch: raw `x` (B, ...), `known` (B,) in {+1 known normal, 0 unlabelled, -1 known anomaly}, `index` (B,)."""
+    """A training batch: raw `x` (B, ...), `known` (B,): +1 known normal, 0 unlabelled, -1 anomaly; `index` (B,)."""
 
     x: Tensor
     known: Tensor

@@ -1,7 +1,8 @@
-"""AnomalyDetector: the one base class. A method writes `training_step`, `anomaly_score` and its own hooks; the rest is here."""
+"""AnomalyDetector, the one base class: a method writes `training_step` and `anomaly_score`, the rest is here."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, InputSpec, TrainBatch
+from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, EvalBatch, InputSpec, TrainBatch
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.preprocessing import PreprocessingName, build_preprocessing
 from adlightning.thresholds import Rule, fit_threshold, validate_rule
@@ -172,8 +173,8 @@ class AnomalyDetector(pl.LightningModule, ABC):
             )
         if len(scores) > 1 and float(np.ptp(scores)) <= self.collapse_floor():
             raise TrainingCollapse(
-                f"epoch {epoch}: all {len(scores)} scores are the same ({scores[0]:.6g}): the detector maps every input "
-                "to one point. Likely cause: too high a learning rate or weight decay, or constant training data."
+                f"epoch {epoch}: all {len(scores)} scores are the same ({scores[0]:.6g}): the detector maps every "
+                "input to one point. Likely cause: too high a learning rate or weight decay, or constant training data."
             )
 
     # ---- evaluation -----------------------------------------------------------------------------------------------
@@ -206,13 +207,10 @@ class AnomalyDetector(pl.LightningModule, ABC):
         self.check_scores(scored.scores)
         if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
             self._set_threshold(scored.scores, scored.labels)
-        logged = (
-            {"val/score_mean": float(scored.scores[scored.labels != 1].mean())} if (scored.labels != 1).any() else {}
-        )
-        try:
+        normal = scored.scores[scored.labels != ANOMALY]
+        logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
+        with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is
             logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
-        except NoRanking:
-            pass  # normal-only validation data rank nothing; the mean score is all there is
         self.log_dict(logged, sync_dist=False, rank_zero_only=False)
 
     def test_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

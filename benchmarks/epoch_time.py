@@ -49,9 +49,7 @@ class EpochTimes(pl.Callback):
 
 
 def make(setting: dict[str, Any], root: str) -> tuple[OneVsAll, DeepSAD]:
-    data = OneVsAll(
-        setting["source"](root=root), normal_class=setting["normal_class"], validation_fraction=0.0, seed=0
-    )
+    data = OneVsAll(setting["source"](root=root), normal_class=setting["normal_class"], validation_fraction=0.0, seed=0)
     model = DeepSAD(
         conv_channels=setting["conv_channels"], rep_dim=setting["rep_dim"], pretrain_epochs=0, preprocessing="unit"
     )

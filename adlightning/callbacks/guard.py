@@ -20,7 +20,7 @@ class LossGuard(pl.Callback):
         loss = trainer.callback_metrics.get("train/loss")
         if loss is not None and not math.isfinite(loss.item()):
             raise TrainingCollapse(
-                f"epoch {trainer.current_epoch}: the training loss is {loss.item()}. Likely cause: a learning rate that "
-                "is too high, or raw features on very different scales without `standardize`. The checkpoint of the "
-                "last good epoch is kept."
+                f"epoch {trainer.current_epoch}: the training loss is {loss.item()}. Likely cause: a learning rate "
+                "that is too high, or raw features on very different scales without `standardize`. The "
+                "checkpoint of the last good epoch is kept."
             )

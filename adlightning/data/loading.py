@@ -1,4 +1,4 @@
-"""Batches: tensors in memory, on the training device where they fit, or DataLoader workers for what is decoded lazily."""
+"""Batches: tensors in memory, on the training device where they fit, or DataLoader workers for lazy images."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, EvalBatch, InputSpec, TrainBatch
 from adlightning.data.loading import IndexBatches, TensorLoader, make_loader
-
 from adlightning.data.sources.base import AnomalySource, ClassSource, Samples, Source
 from adlightning.data.splits import Split, given_parts, legacy_leaky_holdout, one_vs_all, stratified_holdout
 
@@ -218,7 +217,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
 
 
 class OneVsAll(AnomalyDataModule):
-    """One class (or several) of a labelled source is normal, all others are anomalies; the official test part is scored.
+    """One class (or several) of a labelled source is normal, all others anomalies; its official test part is scored.
 
     The protocol of Deep SAD, Section 4.2 (FIDELITY 2.4): all training images of the normal classes are unlabelled;
     counts of labelled anomalies m and of polluters solve gamma_l = m / (n + m), gamma_p = n_out / n.

@@ -10,7 +10,7 @@ from adlightning.data.sources.base import Samples
 
 
 class FolderData(AnomalyLabelled):
-    """Your own images: `root/train/normal`, optional `train/anomaly`, `train/unlabelled`, `test/normal`, `test/anomaly`.
+    """Own images: `root/train/normal`, optional `train/anomaly`, `train/unlabelled`, `test/normal`, `test/anomaly`.
 
     Without a test folder nothing is tested; without test anomalies there are no ranking metrics.
 
@@ -66,7 +66,7 @@ class TableData(AnomalyLabelled):
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in training: `error`, `drop` or `keep`.
         test_fraction: share of the labelled rows held out where there is no `test_path`, in (0, 1).
-        labelled_anomaly_ratio: null uses every labelled anomaly; a number in [0, 1) only that share, normals unlabelled.
+        labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
         batch_size: training samples a step, on each rank.
         validation_fraction: share of the training normals held out, in [0, 1); sets the threshold, never the weights.
         loading: batch sizes, seed and memory, as in :class:`AnomalyDataModule`.

@@ -1,4 +1,4 @@
-"""The (convolutional) autoencoder: reconstruction error as anomaly score, and the first phase of Deep SVDD and Deep SAD.
+"""The (convolutional) autoencoder: reconstruction error as score, and the first phase of Deep SVDD and Deep SAD.
 
 Deep SAD, Appendices C to E (FIDELITY 2.2, 2.3).
 """
@@ -75,7 +75,7 @@ class EncoderDetector(AnomalyDetector):
         self.weight_decay = weight_decay
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Encoder and mirrored decoder; the decoder's output has the range of the preprocessed input. Glorot-uniform."""
+        """Encoder and mirrored decoder, Glorot-uniform; the decoder's range is that of the preprocessed input."""
         sizes = (self.network, shape, self.conv_channels, self.dense, self.rep_dim, self.leakiness)
         self.encoder = build_encoder(*sizes)
         self.decoder = build_decoder(*sizes, output=self.preprocess.output)

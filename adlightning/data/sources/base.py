@@ -58,6 +58,7 @@ class Source(ABC):
 
     def prepare(self) -> None:
         """Download what is missing, when asked to. Called on one process only."""
+        return
 
     @abstractmethod
     def input_spec(self) -> InputSpec:

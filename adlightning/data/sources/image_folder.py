@@ -1,0 +1,164 @@
+"""Folders of image files: one subfolder a class, or normal and anomaly."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
+from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source, SourceError
+from adlightning.data.sources.images import ImageFiles, Shape, check_uniform, find_images, load_all
+
+PARTS: tuple[Part, Part] = ("train", "test")
+LABELS: dict[Part, dict[str, int]] = {
+    "train": {"normal": NORMAL, "anomaly": ANOMALY, "unlabelled": NO_LABEL},
+    "test": {"normal": NORMAL, "anomaly": ANOMALY},
+}
+"""Subfolders that a :class:`NormalAnomalyFolder` may have, and what lies in them."""
+
+Labelled = list[tuple[Path, int]]
+
+
+class _FolderSource(Source):
+    """What both kinds of folder share: sizes, memory and names.
+
+    Args:
+        root: the folder.
+        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
+        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        resize: tuple[int, int] | int | None = None,
+        channels: Literal[1, 3] | None = None,
+        memory_budget_mb: int = 2048,
+    ) -> None:
+        size = (resize, resize) if isinstance(resize, int) else resize
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"resize must be one or two positive numbers, got {resize}")
+        if channels not in (None, 1, 3):
+            raise ValueError(f"channels must be 1, 3 or null, got {channels}")
+        if memory_budget_mb < 0:
+            raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
+        self.root = Path(root)
+        self.resize: tuple[int, int] | None = None if size is None else (size[0], size[1])
+        self.channels = channels
+        self.memory_budget_mb = memory_budget_mb
+        self.name = self.root.name or str(self.root)
+
+    @abstractmethod
+    def _scan(self, part: Part) -> Labelled:
+        """Files of a part and their labels, in order; nothing for a part that is not there."""
+
+    @cached_property
+    def _files(self) -> dict[Part, Labelled]:
+        return {part: self._scan(part) for part in PARTS}
+
+    @cached_property
+    def _shape(self) -> Shape:
+        paths = [path for part in PARTS for path, _ in self._files[part]]
+        if not paths:
+            raise SourceError(f"{self.root} has no images")
+        return check_uniform(paths, self.resize, self.channels)
+
+    def input_spec(self) -> InputSpec:
+        """The one size of all images, by their headers. Raises SourceError when there is none."""
+        return InputSpec("image", self._shape, self.name, resize=self.resize, channels=self.channels)
+
+    def _samples(self, part: Part) -> Samples:
+        paths = [path for path, _ in self._files[part]]
+        y = np.array([label for _, label in self._files[part]], dtype=np.int64)
+        files = ImageFiles(paths, self.resize, self.channels)
+        fits = len(paths) * int(np.prod(self._shape)) <= self.memory_budget_mb * 2**20
+        x: Tensor | LazyImages = load_all(files) if fits else files
+        return Samples(x, y, tuple(path.relative_to(self.root).as_posix() for path in paths))
+
+    def _subfolders(self, part: Part) -> list[Path]:
+        """The folders of a part; none when the part is not there. Raises SourceError when images lie beside them."""
+        folder = self.root / part
+        if not self.root.is_dir():
+            raise SourceError(f"there is no folder {self.root}")
+        if not folder.is_dir():
+            return []
+        folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        loose = [path for path in find_images(folder) if path.parent == folder]
+        if loose:
+            raise SourceError(f"{loose[0]} belongs to no class: images lie in subfolders of {folder}")
+        return folders
+
+
+class ImageFolder(_FolderSource, ClassSource):
+    """Images by class, `root/train/<class>/**` and `root/test/<class>/**`, as uint8 (N, C, H, W).
+
+    Classes are the sorted names of the subfolders of both parts.
+
+    Args:
+        root: the folder.
+        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
+        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def load(self, part: Part) -> Samples:
+        """One part; names are paths relative to `root`.
+
+        Raises:
+            SourceError: the part has no images, sizes or channels are mixed, or a file cannot be decoded.
+        """
+        if not self._files[part]:
+            raise SourceError(f"{self.root / part} has no images; put them into {self.root / part}/<class>/")
+        return self._samples(part)
+
+    def _scan(self, part: Part) -> Labelled:
+        folders = {p: self._subfolders(p) for p in PARTS}
+        self.classes = tuple(sorted({folder.name for p in PARTS for folder in folders[p]}))
+        if not self.classes:
+            raise SourceError(f"{self.root} has no class folders; images lie in {self.root}/train/<class>/")
+        index = {name: i for i, name in enumerate(self.classes)}
+        return [(path, index[folder.name]) for folder in folders[part] for path in find_images(folder)]
+
+
+class NormalAnomalyFolder(_FolderSource, AnomalySource):
+    """Images labelled by folder: `root/train/normal`, and where there are `train/anomaly`, `train/unlabelled`, and
+    `test/normal`, `test/anomaly`; subfolders of these (kinds of defects) are searched too. As uint8 (N, C, H, W).
+
+    Args:
+        root: the folder.
+        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
+        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
+    """
+
+    def load(self, part: Part) -> Samples | None:
+        """One part, None for a test part when there is no folder `test`; names are paths relative to `root`.
+
+        Raises:
+            SourceError: no normal or unlabelled training images, an unknown subfolder, a test folder without images,
+                mixed sizes or channels, or a file that cannot be decoded.
+        """
+        return self._samples(part) if self._files[part] else None
+
+    def _scan(self, part: Part) -> Labelled:
+        labels = LABELS[part]
+        folders = self._subfolders(part)
+        unknown = [folder.name for folder in folders if folder.name not in labels]
+        if unknown:
+            raise SourceError(
+                f"{self.root / part} has unknown subfolders {', '.join(unknown)}; allowed are {', '.join(labels)}"
+            )
+        files = [(path, labels[folder.name]) for folder in folders for path in find_images(folder)]
+        if part == "train" and all(label == ANOMALY for _, label in files):
+            raise SourceError(f"{self.root / 'train' / 'normal'} has no images to train on (nor has unlabelled)")
+        if part == "test" and not files and (self.root / part).is_dir():
+            raise SourceError(f"{self.root / part} has no images; put them into normal and anomaly, or remove it")
+        return files

@@ -1,0 +1,187 @@
+"""Image files: finding, checking by their headers alone, and decoding to uint8 tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from adlightning.data.sources.base import SourceError
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes, in lower case, of files that are taken for images."""
+
+# Pillow goes by content, not suffix: without this list a file named .png could reach Ghostscript
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_GREY = ("1", "L", "LA")
+_DEEP = ("I", "F")  # modes I, I;16, I;16B, F: more than 8 bits a value
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_THREADS = min(16, os.cpu_count() or 1)
+
+Shape = tuple[int, int, int]
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files below a folder, sorted by path; by suffix, hidden files and folders left out, links followed."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # a link to a folder above would be walked in circles
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            found += [
+                Path(parent, name)
+                for name in files
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            ]
+        seen.add(real)
+    return sorted(found)
+
+
+def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | None = None) -> Tensor:
+    """One image as uint8 (C, H, W), turned upright by its EXIF orientation; the first of several frames.
+
+    Bilevel and grey images have 1 channel; colour, palette and CMYK images become RGB, 3. Transparency is dropped.
+
+    Args:
+        path: the file.
+        resize: (H, W), bilinear with antialiasing; None keeps the size.
+        channels: 1 or 3 converts; None keeps what the image has.
+
+    Raises:
+        SourceError: the file is missing, truncated, no image, too large, or has more than 8 bits a value.
+    """
+    with _opened(path) as (image, turn):
+        image = image if turn is None else image.transpose(turn)
+        grey = channels == 1 or (channels is None and image.mode in _GREY)
+        if image.mode == "P" and not grey:
+            image = image.convert("RGBA")  # palettes with transparency have no direct way to RGB
+        image = image.convert("L" if grey else "RGB")
+        if resize is not None:
+            image = image.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
+        pixels = np.array(image)
+    return torch.from_numpy(pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def read_size(path: Path) -> Shape:
+    """The shape (C, H, W) of `decode(path)`, from the file's header alone. Raises SourceError as it does."""
+    with _opened(path) as (image, turn):
+        width, height = image.size
+        sideways = turn in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
+        channels = 1 if image.mode in _GREY else 3
+        return (channels, width, height) if sideways else (channels, height, width)
+
+
+def check_uniform(paths: Sequence[Path], resize: tuple[int, int] | None = None, channels: int | None = None) -> Shape:
+    """The one shape (C, H, W) that `decode(path, resize, channels)` gives for all of these files, by headers alone.
+
+    Raises:
+        SourceError: a file is no readable image, sizes differ and `resize` is None, or grey and colour are mixed and
+            `channels` is None; the message names two files.
+        ValueError: `paths` is empty.
+    """
+    if not paths:
+        raise ValueError("paths must name at least one image, got none")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        shapes = list(pool.map(read_size, paths))
+    first_channels, *first_size = shapes[0]
+    for path, (c, *size) in zip(paths, shapes, strict=True):
+        if resize is None and size != first_size:
+            raise SourceError(
+                f"images differ in size (height x width): {paths[0]} is {first_size[0]}x{first_size[1]}, "
+                f"{path} is {size[0]}x{size[1]}; set resize, for instance to [{first_size[0]}, {first_size[1]}]"
+            )
+        if channels is None and c != first_channels:
+            words = {1: "grey", 3: "colour"}
+            raise SourceError(
+                f"grey and colour images are mixed: {paths[0]} is {words[first_channels]}, {path} is {words[c]}; "
+                f"set channels to 1 or 3"
+            )
+    height, width = resize or first_size
+    return channels or first_channels, height, width
+
+
+class ImageFiles:
+    """Image files that are decoded when asked for; see :func:`decode` for the arguments."""
+
+    def __init__(self, paths: Sequence[Path], resize: tuple[int, int] | None, channels: int | None) -> None:
+        self.paths = list(paths)
+        self.resize = resize
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return decode(self.paths[index], self.resize, self.channels)
+
+
+def load_all(files: ImageFiles) -> Tensor:
+    """All images, at least one, as uint8 (N, C, H, W).
+
+    Raises:
+        SourceError: an image cannot be decoded (see :func:`decode`), or its shape is not that of the first.
+    """
+    shape = files[0].shape
+    images = torch.empty(len(files), *shape, dtype=torch.uint8)
+
+    def fill(index: int) -> None:
+        image = files[index]
+        if image.shape != shape:
+            shapes = f"{tuple(image.shape)}, {files.paths[0]} {tuple(shape)}"
+            raise SourceError(f"images differ in shape: {files.paths[index]} is {shapes}")
+        images[index] = image
+
+    with ThreadPoolExecutor(_THREADS) as pool:  # decoding lets other threads run
+        for _ in pool.map(fill, range(len(files))):
+            pass
+    return images
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
+    """An image whose header has been read, and how to turn it upright; any failure within becomes a SourceError."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            _refuse_deep(path, image)
+            yield image, _turn(image)
+    except SourceError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its parser trips over
+        raise SourceError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    if image.format == "TIFF":
+        return None  # Pillow turns these itself, and gives their upright size before decoding
+    # the base class's method: PNG's own would decode the image in search of EXIF data after the pixels
+    return _TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+
+
+def _refuse_deep(path: Path, image: Image.Image) -> None:
+    """Pillow silently cuts 16-bit colour to 8 bits and clips 16-bit grey: neither is what the file holds."""
+    arguments = image.tile[0].args if image.tile else ()  # type: ignore[attr-defined]  # every opened file has it
+    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+    deep = image.mode.split(";")[0] in _DEEP
+    if image.format in ("PNG", "TIFF"):
+        deep |= any(isinstance(value, str) and ";16" in value for value in arguments)
+    if image.format == "PPM":
+        deep |= len(arguments) == 2 and int(arguments[1]) > 255
+    if deep:
+        raise SourceError(f"{path} has more than 8 bits a value; convert it to 8 bits first")

@@ -1,0 +1,99 @@
+"""The six tabular sets of the ODDS library that Deep SAD and DROCC are compared on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from adlightning.contracts import InputSpec
+from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
+from adlightning.data.sources.npz import as_float32, read_arrays
+
+OddsName = Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"]
+
+ODDS_SIZES: dict[OddsName, tuple[int, int, int]] = {
+    "arrhythmia": (452, 274, 66),
+    "cardio": (1831, 21, 176),
+    "satellite": (6435, 36, 2036),
+    "satimage-2": (5803, 36, 71),
+    "shuttle": (49097, 9, 3511),
+    "thyroid": (3772, 6, 93),
+}
+"""Samples, features and anomalies of each set, from Deep SAD (Ruff et al., 2020), Table 1 of its ODDS experiments."""
+
+
+class Odds(AnomalySource):
+    """A set of the ODDS library (Rayana, 2016), float32 (N, D), with anomalies labelled and no test part.
+
+    Read from `root/DATASET.mat`, as the library gives it, or `root/DATASET.npz`, each with `X` (N, D) and `y`
+    (N,) or (N, 1) in {0, 1}. Sizes are checked against :data:`ODDS_SIZES`, since other versions of these sets go by
+    the same names (annthyroid, 7200x6, for thyroid).
+
+    Args:
+        dataset: name of the set.
+        root: folder of the files.
+    """
+
+    def __init__(self, dataset: OddsName, root: str = "data/odds") -> None:
+        if dataset not in get_args(OddsName):
+            raise ValueError(f"dataset must be one of {', '.join(get_args(OddsName))}, got {dataset!r}")
+        self.dataset: OddsName = dataset
+        self.root = Path(root)
+        self.name = f"ODDS {dataset}"
+
+    def input_spec(self) -> InputSpec:
+        """A table of unnamed features."""
+        return InputSpec("table", (ODDS_SIZES[self.dataset][1],), self.name)
+
+    def load(self, part: Part) -> Samples | None:
+        """The whole set as training part, None as test part; names are row numbers.
+
+        Raises:
+            SourceError: the file is missing, damaged, or of another set.
+        """
+        if part == "test":
+            return None
+        path = self._path()
+        arrays = read_arrays(path, ["X", "y"]) if path.suffix == ".npz" else _read_mat(path)
+        for key in ("X", "y"):
+            if key not in arrays:
+                raise SourceError(f"{path} has no {key}; it must hold X (N, D) and y (N,)")
+            if arrays[key].dtype.kind not in "fiub":
+                raise SourceError(f"{path}: {key} must be numbers, got {arrays[key].dtype}")
+        x, y = arrays["X"], arrays["y"].reshape(-1)
+        if not np.isin(y, (0, 1)).all():
+            value = y[~np.isin(y, (0, 1))][0]
+            raise SourceError(f"{path}: y must hold 0 (normal) and 1 (anomaly) only, got {value}")
+        self._check_size(path, x, y)
+        return Samples(as_float32(x, f"{path}: X"), y.astype(np.int64), tuple(str(row) for row in range(len(y))))
+
+    def _path(self) -> Path:
+        candidates = [self.root / f"{self.dataset}{suffix}" for suffix in (".mat", ".npz")]
+        for path in candidates:
+            if path.is_file():
+                return path
+        raise SourceError(
+            f"{self.name}: there is no {' or '.join(map(str, candidates))}; get {self.dataset} from the ODDS library "
+            f"(http://odds.cs.stonybrook.edu) and put its .mat (or an .npz with X and y) there"
+        )
+
+    def _check_size(self, path: Path, x: NDArray[Any], y: NDArray[Any]) -> None:
+        n, d, anomalies = ODDS_SIZES[self.dataset]
+        if x.shape == (n, d) and len(y) == n and int(y.sum()) == anomalies:
+            return
+        wanted = f"{n} samples, {d} features and {anomalies} anomalies"
+        found = f"X {x.shape} and y ({len(y)},) with {int(y.sum())} anomalies"
+        hint = "; these are annthyroid's sizes, which is another set" if x.shape == (7200, 6) else ""
+        raise SourceError(f"{path} is not {self.name}: expected {wanted}, got {found}{hint}")
+
+
+def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        stored = scipy.io.loadmat(path, variable_names=["X", "y"])
+        return {key: np.asarray(stored[key]) for key in ("X", "y") if key in stored}
+    except Exception as error:  # scipy raises any of a dozen types for a damaged file
+        raise SourceError(f"{path} is no readable .mat file: {error}") from error

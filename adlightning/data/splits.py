@@ -1,0 +1,299 @@
+"""Who is normal, labelled, polluting and held out: pure functions from label arrays to indices.
+
+A split knows nothing of pixels. The same arguments and the same seed give the same indices on any machine.
+Two conventions hold throughout: labels are 0 normal, 1 anomaly, -1 not labelled; what training may know of a sample is
++1 known normal, 0 unlabelled, -1 known anomaly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+
+Indices = NDArray[np.int64]
+
+_NORMAL, _ANOMALY, _NO_LABEL = 0, 1, -1
+_KNOWN_ANOMALY = -1
+_ROUNDING = 1e-9  # 0.3 * 10 and the like must not lose a sample to floating point
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of a training, a validation and a test set. All arrays are int64 and one-dimensional.
+
+    Args:
+        train: indices into the training part. An anomaly drawn both as a labelled one and as a polluter is in it twice.
+        known: what training may know of each entry of `train`: +1 known normal, 0 unlabelled, -1 known anomaly.
+        validation: indices into the training part, disjoint from `train`.
+        validation_labels: 0 normal, 1 anomaly, -1 not labelled.
+        test: indices into the test part or, where there is one part only, into that part, disjoint from the others.
+        test_labels: 0 normal, 1 anomaly, -1 not labelled.
+    """
+
+    train: Indices
+    known: Indices
+    validation: Indices
+    validation_labels: Indices
+    test: Indices
+    test_labels: Indices
+
+
+def labelled_and_polluting_counts(n_normal: int, labelled_ratio: float, pollution_ratio: float) -> tuple[int, int]:
+    """Numbers of labelled anomalies m and of polluters n_out that go with `n_normal` training normals.
+
+    Solves labelled_ratio = m / (n + m) and pollution_ratio = n_out / n with n = n_normal + n_out over the reals and
+    truncates. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code.
+    """
+    n = n_normal / (1 - pollution_ratio)
+    n_polluting = math.floor(n * pollution_ratio + _ROUNDING)
+    n_labelled = math.floor(n * labelled_ratio / (1 - labelled_ratio) + _ROUNDING)
+    return n_labelled, n_polluting
+
+
+def one_vs_all(
+    train_y: ArrayLike,
+    test_y: ArrayLike,
+    normal_class: Sequence[int],
+    *,
+    labelled_anomaly_ratio: float = 0.0,
+    labelled_classes: Sequence[int] = (),
+    n_labelled_classes: int = 0,
+    pollution_ratio: float = 0.0,
+    validation_fraction: float = 0.0,
+    validation_anomalies: int = 0,
+    n_classes: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Some classes are normal, all others anomalies; tested on the whole test part.
+
+    Training holds the normal classes, unlabelled, less `validation_fraction` of them; `labelled_anomaly_ratio` adds
+    known anomalies of `labelled_classes`, or of `n_labelled_classes` classes drawn at random; `pollution_ratio` adds
+    anomalies of any class as if they were normal. A sample drawn twice is in training twice, and known both times (as
+    in the released code of Deep SAD). `validation_anomalies` come from anomalies that training does not use. The draws
+    are independent: changing one ratio leaves the others' draws as they were. `n_classes` defaults to the highest
+    class index that occurs plus one. Raises ValueError for what cannot be satisfied.
+    """
+    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    upper = n_classes or math.inf
+    train_y, test_y = _labels("train_y", train_y, 0, upper), _labels("test_y", test_y, 0, upper)
+    n_classes = n_classes or int(max(train_y.max(initial=-1), test_y.max(initial=-1))) + 1
+    normal = _check_classes("normal_class", normal_class, n_classes)
+    anomalous = [c for c in range(n_classes) if c not in normal]
+    if not normal or not anomalous:
+        raise ValueError(f"normal_class must name some but not all of the {n_classes} classes, got {normal}")
+    if empty := [c for c in normal if not np.any(train_y == c)]:
+        raise ValueError(f"normal_class must have training samples, class {empty[0]} has none")
+
+    streams = _Streams(seed)
+    given = _check_classes("labelled_classes", labelled_classes, n_classes)
+    labelled = _labelled_classes(given, n_labelled_classes, labelled_anomaly_ratio, anomalous, streams.classes)
+    train_labels, test_labels = (np.where(np.isin(y, normal), _NORMAL, _ANOMALY) for y in (train_y, test_y))
+    for label, word in (_NORMAL, "a normal sample"), (_ANOMALY, "an anomaly"):
+        if not np.any(test_labels == label):
+            raise ValueError(f"the test part must hold {word}, with normal_class={normal} it holds none")
+    drawn = _compose(train_labels, np.arange(len(train_y)), np.isin(train_y, labelled), protocol, streams)
+    return Split(*drawn, np.arange(len(test_y)), test_labels)
+
+
+def stratified_holdout(
+    y: ArrayLike,
+    *,
+    test_fraction: float = 0.4,
+    labelled_anomaly_ratio: float | None = None,
+    pollution_ratio: float = 0.0,
+    validation_fraction: float = 0.0,
+    validation_anomalies: int = 0,
+    seed: int = 0,
+) -> Split:
+    """One anomaly-labelled part (0, 1, -1), of which `test_fraction` of the normals and of the anomalies is tested.
+
+    Test counts round up; samples without label all go to training. With `labelled_anomaly_ratio=None` training knows
+    every label (+1, -1, and 0 without label), and a validation sample keeps its label. With a number, training takes
+    the normals as unlabelled and knows only that ratio of anomalies, as in :func:`one_vs_all`; further anomalies are
+    left out. Raises ValueError for what cannot be satisfied.
+    """
+    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    y, normals, anomalies, streams = _check_holdout(y, test_fraction, seed)
+    counts = [math.ceil(test_fraction * len(a) - _ROUNDING) for a in (normals, anomalies)]
+    parts = [streams.parts.permutation(a)[:n] for a, n in zip((normals, anomalies), counts, strict=True)]
+    test = np.sort(np.concatenate(parts))
+    train = np.setdiff1d(np.arange(len(y)), test)
+    return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
+
+
+def legacy_leaky_holdout(
+    y: ArrayLike,
+    *,
+    test_fraction: float = 0.4,
+    labelled_anomaly_ratio: float | None = None,
+    pollution_ratio: float = 0.0,
+    validation_fraction: float = 0.0,
+    validation_anomalies: int = 0,
+    seed: int = 0,
+) -> Split:
+    """The released Deep SAD code's hold-out, in which TEST SAMPLES ARE TRAINING SAMPLES: only to match its numbers.
+
+    That code hands one `RandomState` to the constructors of its training and its test set. Each splits the data anew,
+    and the state moves on in between: the test half of the second split is about 60 % training data of the first.
+    Hence neither `train` nor `validation` is disjoint from `test`. All else is as in :func:`stratified_holdout`.
+    """
+    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    y, normals, anomalies, streams = _check_holdout(y, test_fraction, seed)
+    kinds = [a for a in (normals, anomalies) if len(a)]
+    if not len(normals) or any(math.ceil(test_fraction * len(a)) >= len(a) for a in kinds):
+        counts = f"{len(normals)} normal samples and {len(anomalies)} anomalies"
+        raise ValueError(f"test_fraction must leave both kinds to training, got {test_fraction} of {counts}")
+    state = np.random.RandomState(seed)  # the legacy generator, as in the released code
+    halves: list[list[Indices]] = []
+    for keep_test in (False, True):  # the training set's constructor, then the test set's
+        pairs = [train_test_split(a, test_size=test_fraction, random_state=state) for a in kinds]
+        halves.append([pair[keep_test] for pair in pairs])
+    train, test = (np.sort(np.concatenate(half)) for half in halves)
+    train = np.union1d(train, np.flatnonzero(y == _NO_LABEL))
+    return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
+
+
+def given_parts(
+    train_y: ArrayLike,
+    test_y: ArrayLike | None,
+    *,
+    labelled_anomaly_ratio: float | None = None,
+    pollution_ratio: float = 0.0,
+    validation_fraction: float = 0.0,
+    validation_anomalies: int = 0,
+    seed: int = 0,
+) -> Split:
+    """Anomaly-labelled parts (0, 1, -1) as they were given; without a test part `test` is empty.
+
+    What training knows, and what is held out of it for validation, is as in :func:`stratified_holdout`. The test
+    part may hold any labels, and samples without one. Raises ValueError for what cannot be satisfied.
+    """
+    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    y, test_y = _labels("train_y", train_y, -1, 2), _labels("test_y", [] if test_y is None else test_y, -1, 2)
+    drawn = _compose(y, np.arange(len(y)), y == _ANOMALY, protocol, _Streams(seed))
+    return Split(*drawn, np.arange(len(test_y)), test_y)
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """What the four kinds of split have in common, checked."""
+
+    labelled_anomaly_ratio: float | None
+    pollution_ratio: float
+    validation_fraction: float
+    validation_anomalies: int
+
+    def __post_init__(self) -> None:
+        for name in ("labelled_anomaly_ratio", "pollution_ratio", "validation_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        if self.labelled_anomaly_ratio is None and self.pollution_ratio > 0:
+            raise ValueError(f"pollution_ratio must be 0 if labelled_anomaly_ratio is None, got {self.pollution_ratio}")
+        if self.validation_anomalies < 0:
+            raise ValueError(f"validation_anomalies must not be negative, got {self.validation_anomalies}")
+
+
+class _Streams:
+    """One independent generator for each kind of draw, so that changing one draw leaves the others as they were."""
+
+    def __init__(self, seed: int) -> None:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
+        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
+        self.parts, self.held_out, self.held_out_anomalies, self.labelled, self.polluting, self.classes = streams
+
+
+def _compose(
+    y: Indices, pool: Indices, labellable: NDArray[np.bool_], protocol: _Protocol, streams: _Streams
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """The first four fields of a split, drawn from `pool`, indices into the labels `y`; `labellable` masks `y`."""
+    labelled_ratio, pollution_ratio = protocol.labelled_anomaly_ratio, protocol.pollution_ratio
+    normals, anomalies = pool[y[pool] != _ANOMALY], pool[y[pool] == _ANOMALY]
+    if not len(normals):
+        raise ValueError("the training part must hold a sample that is not labelled an anomaly, it holds none")
+    n_held_out = math.floor((fraction := protocol.validation_fraction) * len(normals) + _ROUNDING)
+    if fraction > 0 and not 0 < n_held_out < len(normals):
+        whole = f"{fraction} of {len(normals)} samples"
+        raise ValueError(f"validation_fraction must leave a training and a validation sample, got {whole}")
+    held_out = np.sort(streams.held_out.permutation(normals)[:n_held_out])
+    normals = np.setdiff1d(normals, held_out)
+
+    if labelled_ratio is None:
+        unused = streams.held_out_anomalies.permutation(anomalies)
+    else:
+        n_labelled, n_polluting = labelled_and_polluting_counts(len(normals), labelled_ratio, pollution_ratio)
+        candidates = streams.labelled.permutation(anomalies[labellable[anomalies]])
+        labelled = _first("labelled_anomaly_ratio", labelled_ratio, n_labelled, candidates)
+        candidates = streams.polluting.permutation(anomalies)
+        polluting = _first("pollution_ratio", pollution_ratio, n_polluting, candidates)
+        # Shuffled before it is filtered: a held-out anomaly changes only where training takes it.
+        unused = streams.held_out_anomalies.permutation(anomalies)
+        unused = unused[~np.isin(unused, np.concatenate([labelled, polluting]))]
+    n = protocol.validation_anomalies
+    held_out_anomalies = _first("validation_anomalies", n, n, unused)
+
+    if labelled_ratio is None:
+        train = np.setdiff1d(np.concatenate([normals, anomalies]), held_out_anomalies)
+        known = np.array([1, _KNOWN_ANOMALY, 0])[y[train]]  # y = -1, no label, takes the last
+    else:
+        train = np.concatenate([normals, polluting, labelled])
+        known = np.where(np.isin(train, labelled), _KNOWN_ANOMALY, 0)
+    validation = np.concatenate([held_out, held_out_anomalies])
+    return train, known, validation, y[validation]
+
+
+def _first(name: str, value: float, n: int, shuffled: Indices) -> Indices:
+    """The first `n` of shuffled anomalies in ascending order, where `name=value` asks for `n`."""
+    if value > 0 and n == 0:
+        raise ValueError(f"{name} must amount to at least one sample, got {value}")
+    if n > len(shuffled):
+        raise ValueError(f"{name}={value} needs {n} training anomalies to draw from, there are {len(shuffled)}")
+    return np.sort(shuffled[:n])
+
+
+def _check_classes(name: str, classes: Sequence[int], n_classes: int) -> list[int]:
+    for c in classes:
+        if not 0 <= c < n_classes:
+            raise ValueError(f"{name} must be class indices in [0, {n_classes}), got {c}")
+    return sorted(set(classes))
+
+
+def _labelled_classes(given: list[int], n: int, ratio: float, anomalous: list[int], rng: Generator) -> list[int]:
+    """The classes whose anomalies may be labelled: those given, or `n` of the anomalous ones at random."""
+    if not 0 <= n <= len(anomalous):
+        raise ValueError(f"n_labelled_classes must lie in [0, {len(anomalous)}], got {n}")
+    if given and n:
+        raise ValueError(f"labelled_classes={given} and n_labelled_classes={n} exclude each other: give one")
+    if normal := sorted(set(given) - set(anomalous)):
+        raise ValueError(f"labelled_classes must not hold a normal class, got {normal[0]}")
+    if ratio > 0 and not (given or n):
+        raise ValueError(f"labelled_anomaly_ratio={ratio} needs labelled_classes or n_labelled_classes, got neither")
+    if ratio == 0 and (given or n):
+        asked = f"labelled_classes={given}" if given else f"n_labelled_classes={n}"
+        raise ValueError(f"{asked} needs a labelled_anomaly_ratio above 0, got {ratio}")
+    return given or sorted(rng.permutation(anomalous)[:n].tolist())
+
+
+def _labels(name: str, y: ArrayLike, low: int, high: float) -> Indices:
+    """`y` as int64, one-dimensional and in [low, high)."""
+    array = np.asarray(y)
+    if array.ndim != 1 or (array.dtype.kind not in "biu" and array.size):
+        raise ValueError(f"{name} must be one-dimensional and integer, got shape {array.shape} of {array.dtype}")
+    if len(wrong := array[(array < low) | (array >= high)]):
+        raise ValueError(f"{name} must lie in [{low}, {high}), got {wrong[0]}")
+    return array.astype(np.int64)
+
+
+def _check_holdout(y: ArrayLike, test_fraction: float, seed: int) -> tuple[Indices, Indices, Indices, _Streams]:
+    """Checked labels, the indices of normals and of anomalies, and the random streams."""
+    labels = _labels("y", y, -1, 2)
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must lie in (0, 1), got {test_fraction}")
+    return labels, np.flatnonzero(labels == _NORMAL), np.flatnonzero(labels == _ANOMALY), _Streams(seed)

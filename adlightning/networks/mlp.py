@@ -1,0 +1,115 @@
+"""Multi-layer perceptrons for tables, and the layers that they share with the convolutional networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+
+Output = Literal["sigmoid", "tanh", "linear"]
+
+BATCH_NORM_EPS = 1e-4  # of the released Deep SAD code, in every network
+
+
+class MLPEncoder(nn.Module):
+    """Features (B, n_features) to codes (B, rep_dim), unbounded.
+
+    Layers of Linear, BatchNorm, leaky ReLU, then a bare Linear; no bias and no affine BatchNorm anywhere, so that the
+    encoder can serve Deep SVDD and Deep SAD. Deep SAD, Appendix D: arrhythmia is `hidden=(128, 64)`, `rep_dim=32`.
+
+    Args:
+        n_features: features of a sample.
+        hidden: units of each layer before the code; may be empty.
+        rep_dim: size of the code.
+        leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
+
+    Raises:
+        ValueError: a size below 1, or a leakiness outside [0, 1).
+    """
+
+    def __init__(self, n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float = 0.1) -> None:
+        super().__init__()
+        _check(n_features, hidden, rep_dim, leakiness)
+        self.net = nn.Sequential(
+            *dense_layers((n_features, *hidden), leakiness),
+            nn.Linear((n_features, *hidden)[-1], rep_dim, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, rep_dim) of samples (B, n_features)."""
+        codes: Tensor = self.net(x)
+        return codes
+
+
+class MLPDecoder(nn.Module):
+    """Codes (B, rep_dim) to features (B, n_features): :class:`MLPEncoder` mirrored, with an output activation.
+
+    Args:
+        n_features: features of a sample.
+        hidden: units of the *encoder's* layers, in the encoder's order.
+        rep_dim: size of the code.
+        leakiness: slope of the leaky ReLU below zero.
+        output: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
+
+    Raises:
+        ValueError: a size below 1, a leakiness outside [0, 1), or an unknown output.
+    """
+
+    def __init__(
+        self, n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float = 0.1, output: Output = "linear"
+    ) -> None:
+        super().__init__()
+        _check(n_features, hidden, rep_dim, leakiness)
+        widths = (rep_dim, *reversed(hidden))
+        self.net = nn.Sequential(
+            *dense_layers(widths, leakiness),
+            nn.Linear(widths[-1], n_features, bias=False),
+            output_activation(output),
+        )
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Samples (B, n_features) from codes (B, rep_dim)."""
+        x: Tensor = self.net(code)
+        return x
+
+
+def dense_layers(widths: Sequence[int], leakiness: float) -> list[nn.Module]:
+    """Linear without bias, BatchNorm without affine part, leaky ReLU, from each width to the next."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [
+            nn.Linear(n_in, n_out, bias=False),
+            nn.BatchNorm1d(n_out, eps=BATCH_NORM_EPS, affine=False),
+            nn.LeakyReLU(leakiness),
+        ]
+    return layers
+
+
+def output_activation(output: Output) -> nn.Module:
+    """The last layer of a decoder. Raises ValueError for an unknown name."""
+    activations: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear": nn.Identity}
+    if output not in activations:
+        raise ValueError(f"output must be one of {', '.join(activations)}, got {output!r}")
+    return activations[output]()
+
+
+def check_positive(name: str, values: Sequence[int]) -> None:
+    """Raise ValueError unless every one of the sizes is at least 1."""
+    if any(value < 1 for value in values):
+        shown = values[0] if len(values) == 1 else tuple(values)
+        raise ValueError(f"{name} must be at least 1, got {shown}")
+
+
+def check_leakiness(leakiness: float) -> None:
+    """Raise ValueError unless the slope lies in [0, 1)."""
+    if not 0 <= leakiness < 1:
+        raise ValueError(f"leakiness must lie in [0, 1), got {leakiness}")
+
+
+def _check(n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float) -> None:
+    check_positive("n_features", (n_features,))
+    check_positive("hidden", hidden)
+    check_positive("rep_dim", (rep_dim,))
+    check_leakiness(leakiness)

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from adlightning.data.splits import (
+    Split,
+    given_parts,
+    labelled_and_polluting_counts,
+    legacy_leaky_holdout,
+    one_vs_all,
+    stratified_holdout,
+)
+
+TRAIN_Y = np.repeat(np.arange(4), [40, 30, 20, 10])  # class 0 has indices 0-39, 1 has 40-69, 2 has 70-89, 3 has 90-99
+TEST_Y = np.array([0, 1, 2, 3, 0])
+ANOMALY_Y = np.repeat([0, 1, -1], [50, 20, 10])  # normal 0-49, anomalies 50-69, not labelled 70-79
+
+
+def same(a: Split, b: Split) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(astuple(a), astuple(b), strict=True))
+
+
+def members(array: NDArray[np.int64]) -> set[int]:
+    return set(array.tolist())
+
+
+# Counts: n = 5000 normals; m = n r / (1 - r): 50.5, 263.2, 555.6, 1250. With 10 % pollution n = 5555.6, m = 292.4.
+@pytest.mark.parametrize(
+    ("labelled_ratio", "pollution_ratio", "expected"),
+    [
+        (0.0, 0.0, (0, 0)),
+        (0.01, 0.0, (50, 0)),
+        (0.05, 0.0, (263, 0)),
+        (0.1, 0.0, (555, 0)),
+        (0.2, 0.0, (1250, 0)),
+        (0.05, 0.1, (292, 555)),
+    ],
+)
+def test_counts_of_the_deep_sad_paper(labelled_ratio: float, pollution_ratio: float, expected: tuple[int, int]) -> None:
+    assert labelled_and_polluting_counts(5000, labelled_ratio, pollution_ratio) == expected
+
+
+def test_counts_do_not_lose_a_sample_to_floating_point() -> None:
+    assert labelled_and_polluting_counts(172, 0.2, 0.0) == (43, 0)  # 172 * 0.2 / 0.8 = 42.99999999999999
+    assert labelled_and_polluting_counts(41, 0.0, 0.18) == (0, 9)  # 41 / 0.82 * 0.18 = 8.999999999999998
+
+
+def test_one_vs_all_without_options_trains_on_all_normals_and_tests_on_everything() -> None:
+    split = one_vs_all(TRAIN_Y, TEST_Y, [1])
+    assert split.train.tolist() == list(range(40, 70))
+    assert split.known.tolist() == [0] * 30
+    assert len(split.validation) == len(split.validation_labels) == 0
+    assert split.test.tolist() == [0, 1, 2, 3, 4]
+    assert split.test_labels.tolist() == [1, 0, 1, 1, 1]
+    assert all(a.dtype == np.int64 for a in astuple(split))
+
+
+def test_several_normal_classes_in_any_order() -> None:
+    split = one_vs_all(TRAIN_Y, TEST_Y, [3, 1])
+    assert members(split.train) == set(range(40, 70)) | set(range(90, 100))
+    assert split.test_labels.tolist() == [1, 0, 1, 0, 1]
+    assert same(split, one_vs_all(TRAIN_Y, TEST_Y, (1, 3, 1)))
+
+
+def test_indices_are_pinned_for_every_machine() -> None:
+    draws: dict[str, Any] = {
+        "labelled_anomaly_ratio": 0.2,
+        "pollution_ratio": 0.2,
+        "validation_fraction": 0.2,
+        "seed": 7,
+    }
+    split = one_vs_all(TRAIN_Y, TEST_Y, [3], n_labelled_classes=1, validation_anomalies=2, **draws)
+    assert split.train.tolist() == [90, 91, 92, 94, 96, 97, 98, 99, 18, 22, 43, 46]
+    assert split.known.tolist() == [0] * 10 + [-1] * 2
+    assert split.validation.tolist() == [93, 95, 2, 23]
+    assert split.validation_labels.tolist() == [0, 0, 1, 1]
+    assert stratified_holdout(ANOMALY_Y[::10], seed=7).test.tolist() == [1, 4, 6]
+
+
+def test_labelled_anomalies_come_from_the_given_classes_and_polluters_from_all() -> None:
+    # 40 normals, n = 40 / 0.5 = 80: 40 polluters, and m = 80 * 0.1 / 0.9 = 8.9 -> 8 labels.
+    draws: dict[str, Any] = {"labelled_anomaly_ratio": 0.1, "pollution_ratio": 0.5}
+    split = one_vs_all(TRAIN_Y, TEST_Y, [0], labelled_classes=[3], **draws, seed=1)
+    labelled, polluting = split.train[-8:], split.train[40:80]
+    assert set(TRAIN_Y[labelled]) == {3}
+    assert set(TRAIN_Y[polluting]) == {1, 2, 3}
+    assert len(split.train) == 88
+
+
+def test_a_sample_drawn_twice_is_in_training_twice_and_known_both_times() -> None:
+    # All 60 anomalies pollute (n = 100, 60 %), so every labelled one is drawn twice.
+    split = one_vs_all(TRAIN_Y, TEST_Y, [0], labelled_anomaly_ratio=0.05, labelled_classes=[1, 2], pollution_ratio=0.6)
+    counts = Counter(split.train.tolist())
+    twice = {i for i, n in counts.items() if n == 2}
+    assert len(split.train) == 40 + 60 + 5
+    assert len(twice) == 5
+    assert members(split.train[split.known == -1]) == twice
+    assert np.sum(split.known == -1) == 10
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_random_labelled_classes(n: int) -> None:
+    chosen = set()
+    for seed in range(20):
+        split = one_vs_all(TRAIN_Y, TEST_Y, [0], labelled_anomaly_ratio=0.15, n_labelled_classes=n, seed=seed)
+        classes = frozenset(TRAIN_Y[split.train[split.known == -1]].tolist())
+        assert len(classes) <= n
+        chosen.add(classes)
+    assert {c for classes in chosen for c in classes} == {1, 2, 3}
+
+
+def test_draws_are_independent_of_one_another() -> None:
+    def split(**changed: Any) -> Split:
+        base: dict[str, Any] = {"labelled_anomaly_ratio": 0.1, "n_labelled_classes": 2, "validation_fraction": 0.25}
+        return one_vs_all(TRAIN_Y, TEST_Y, [0], **{**base, "seed": 3, **changed})
+
+    clean, polluted = split(), split(pollution_ratio=0.05)
+    assert clean.validation.tolist() == polluted.validation.tolist()
+    assert clean.train[clean.known == -1].tolist() == polluted.train[polluted.known == -1].tolist()
+    unlabelled = split(pollution_ratio=0.05, labelled_anomaly_ratio=0.0, n_labelled_classes=0)
+    assert unlabelled.train.tolist() == polluted.train[: len(unlabelled.train)].tolist()
+    # More labels or polluters keep those that were there.
+    assert members(split().train) < members(split(labelled_anomaly_ratio=0.2).train)
+    assert members(polluted.train) < members(split(pollution_ratio=0.2).train)
+
+
+def test_validation_anomalies_are_used_by_nobody_else() -> None:
+    # 10 normals of class 3, 90 anomalies: 10 polluters, 6 labels, and the 74 to 80 others can be held out.
+    draws: dict[str, Any] = {"labelled_anomaly_ratio": 0.25, "pollution_ratio": 0.5}
+    split = one_vs_all(TRAIN_Y, TEST_Y, [3], n_labelled_classes=3, validation_anomalies=74, **draws)
+    assert not members(split.train) & members(split.validation)
+    assert split.validation_labels.tolist() == [1] * 74
+    assert np.all(TRAIN_Y[split.validation] != 3)
+
+
+LABELS = {"labelled_anomaly_ratio": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"normal_class": [4]}, r"normal_class must be class indices in \[0, 4\), got 4"),
+        ({"normal_class": []}, "normal_class must name some but not all of the 4 classes"),
+        ({"normal_class": [0, 1, 2, 3]}, "normal_class must name some but not all of the 4 classes"),
+        ({"normal_class": [4], "n_classes": 5}, "normal_class must have training samples, class 4 has none"),
+        ({"n_classes": 3}, r"train_y must lie in \[0, 3\), got 3"),
+        ({"train_y": [0, -1, 1]}, r"train_y must lie in \[0, inf\), got -1"),
+        ({"train_y": [0.0, 1.5]}, "train_y must be one-dimensional and integer"),
+        ({"test_y": [1, 2]}, r"test part must hold a normal sample, with normal_class=\[0\]"),
+        ({"test_y": [0, 0]}, "test part must hold an anomaly, with normal_class"),
+        ({"labelled_anomaly_ratio": 1.2}, r"labelled_anomaly_ratio must lie in \[0, 1\), got 1.2"),
+        ({"labelled_anomaly_ratio": float("nan")}, r"labelled_anomaly_ratio must lie in \[0, 1\), got nan"),
+        ({"pollution_ratio": -0.1}, r"pollution_ratio must lie in \[0, 1\), got -0.1"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must lie in \[0, 1\), got 1.0"),
+        ({"validation_fraction": 0.01}, "validation_fraction must leave .* got 0.01 of 40 samples"),
+        ({"validation_anomalies": -1}, "validation_anomalies must not be negative, got -1"),
+        ({"validation_anomalies": 61}, "validation_anomalies=61 needs 61 training anomalies .* there are 60"),
+        (LABELS, "labelled_anomaly_ratio=0.1 needs labelled_classes or n_labelled_classes"),
+        ({**LABELS, "labelled_classes": [1], "n_labelled_classes": 1}, "n_labelled_classes=1 exclude each other"),
+        ({**LABELS, "labelled_classes": [1, 0]}, "labelled_classes must not hold a normal class, got 0"),
+        ({**LABELS, "labelled_classes": [7]}, r"labelled_classes must be class indices in \[0, 4\), got 7"),
+        ({**LABELS, "n_labelled_classes": 4}, r"n_labelled_classes must lie in \[0, 3\], got 4"),
+        ({"labelled_classes": [1]}, r"labelled_classes=\[1\] needs a labelled_anomaly_ratio above 0"),
+        ({"n_labelled_classes": 1}, "n_labelled_classes=1 needs a labelled_anomaly_ratio above 0"),
+        (
+            {"labelled_anomaly_ratio": 0.01, "n_labelled_classes": 1},
+            "labelled_anomaly_ratio must amount to .* got 0.01",
+        ),
+        ({"pollution_ratio": 0.01}, "pollution_ratio must amount to at least one sample, got 0.01"),
+        (
+            {"labelled_anomaly_ratio": 0.3, "labelled_classes": [3]},
+            "labelled_anomaly_ratio=0.3 needs 17 training anomalies to draw from, there are 10",
+        ),
+        ({"pollution_ratio": 0.7}, "pollution_ratio=0.7 needs 93 training anomalies to draw from, there are 60"),
+        ({"seed": -1}, r"seed must lie in \[0, 2\*\*32\), got -1"),
+    ],
+)
+def test_one_vs_all_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        one_vs_all(**{"train_y": TRAIN_Y, "test_y": TEST_Y, "normal_class": [0], **arguments})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    normal=st.sampled_from([[0], [1], [0, 1], [2, 0]]),
+    labelled_ratio=st.sampled_from([0.0, 0.07, 0.1]),
+    pollution_ratio=st.sampled_from([0.0, 0.1, 0.15]),
+    fraction=st.sampled_from([0.0, 0.2, 0.5]),
+    n_anomalies=st.integers(0, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_one_vs_all_properties(
+    normal: list[int], labelled_ratio: float, pollution_ratio: float, fraction: float, n_anomalies: int, seed: int
+) -> None:
+    options: dict[str, Any] = {"labelled_anomaly_ratio": labelled_ratio, "pollution_ratio": pollution_ratio}
+    options |= {"validation_fraction": fraction, "validation_anomalies": n_anomalies, "seed": seed}
+    options |= {"labelled_classes": [3] if labelled_ratio else []}
+    split = one_vs_all(TRAIN_Y, TEST_Y, normal, **options)
+    assert same(split, one_vs_all(TRAIN_Y, TEST_Y, normal[::-1], **options))
+    is_normal = np.isin(TRAIN_Y, normal)
+    n_held_out = int(fraction * is_normal.sum())
+    n_normal = int(is_normal.sum()) - n_held_out
+    m, n_out = labelled_and_polluting_counts(n_normal, labelled_ratio, pollution_ratio)
+    assert len(split.train) == len(split.known) == n_normal + m + n_out
+    assert not members(split.train) & members(split.validation)
+    assert members(split.train) | members(split.validation) >= members(np.flatnonzero(is_normal))
+    assert members(split.known) <= {0, -1}
+    assert not np.any(split.known[is_normal[split.train]])
+    assert len(members(split.train[split.known == -1])) == m
+    assert np.all(TRAIN_Y[split.train[split.known == -1]] == 3)
+    assert split.validation_labels.tolist() == [0] * n_held_out + [1] * n_anomalies
+    assert np.array_equal(split.validation_labels == 0, is_normal[split.validation])
+
+
+def test_stratified_holdout_splits_each_kind_60_to_40_and_keeps_what_is_not_labelled_for_training() -> None:
+    split = stratified_holdout(ANOMALY_Y)
+    assert Counter(split.test_labels.tolist()) == {0: 20, 1: 8}
+    assert Counter(split.known.tolist()) == {1: 30, -1: 12, 0: 10}
+    assert members(split.train[split.known == 0]) == set(range(70, 80))
+    assert len(split.train) + len(split.test) == 80
+
+
+def test_stratified_holdout_under_the_protocol_of_deep_sad() -> None:
+    # 30 training normals + 10 without label = 40, of which 8 are held out; 32 / 0.8 * 0.2 = 8 polluters;
+    # m = 40 * 0.1 / 0.9 = 4.4 -> 4 labels.
+    split = stratified_holdout(ANOMALY_Y, labelled_anomaly_ratio=0.1, pollution_ratio=0.2, validation_fraction=0.2)
+    assert len(split.validation) == 8
+    assert members(split.validation_labels) <= {0, -1}
+    assert len(split.train) == 32 + 8 + 4
+    assert members(split.known) == {0, -1}
+    assert len(members(split.train[split.known == -1])) == 4
+    assert np.all(ANOMALY_Y[split.train[split.known == -1]] == 1)
+
+
+def test_test_counts_round_up_so_that_a_single_anomaly_is_tested() -> None:
+    split = stratified_holdout([0, 0, 0, 0, 0, 1])
+    assert split.test_labels.tolist() == [0, 0, 1]
+    assert 5 in split.test
+
+
+def test_holdout_without_anomalies_has_none_to_test() -> None:
+    assert stratified_holdout([0] * 10).test_labels.tolist() == [0] * 4
+    assert stratified_holdout([0] * 10, labelled_anomaly_ratio=0.0).known.tolist() == [0] * 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.tuples(st.integers(10, 30), st.integers(40, 60), st.integers(0, 10)),
+    test_fraction=st.floats(0.1, 0.5),
+    ratio=st.sampled_from([None, 0.0, 0.3]),
+    validation_fraction=st.sampled_from([0.0, 0.4]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_stratified_holdout_properties(
+    n: tuple[int, int, int], test_fraction: float, ratio: float | None, validation_fraction: float, seed: int
+) -> None:
+    y = np.random.default_rng(seed).permutation(np.repeat([0, 1, -1], n))
+    options: dict[str, Any] = {"labelled_anomaly_ratio": ratio, "validation_fraction": validation_fraction}
+    split = stratified_holdout(y, test_fraction=test_fraction, seed=seed, **options)
+    train, validation, test = members(split.train), members(split.validation), members(split.test)
+    assert not train & validation
+    assert not test & (train | validation)
+    assert np.array_equal(split.test_labels, y[split.test])
+    assert -1 not in split.test_labels
+    assert np.array_equal(split.validation_labels, y[split.validation])
+    assert 1 not in split.validation_labels
+    assert all(y[i] == 1 for i in split.train[split.known == -1])
+    assert all(y[i] == 0 for i in split.train[split.known == 1])
+    if ratio is None:
+        assert train | validation | test == set(range(len(y)))
+        assert all(y[i] == -1 for i in split.train[split.known == 0])
+    else:
+        assert 1 not in split.known
+    for kind in (0, 1):
+        exact = test_fraction * np.sum(y == kind)
+        assert exact - 1e-6 <= np.sum(split.test_labels == kind) < exact + 1
+
+
+def test_validation_anomalies_are_withheld_from_the_known_ones() -> None:
+    split = stratified_holdout(ANOMALY_Y, validation_anomalies=5)
+    assert split.validation_labels.tolist() == [1] * 5
+    assert np.sum(split.known == -1) == 7
+    assert not members(split.train) & members(split.validation)
+
+
+def test_leaky_holdout_draws_as_the_released_code() -> None:
+    split = legacy_leaky_holdout(ANOMALY_Y, seed=5)
+    state = np.random.RandomState(5)
+    # Its constructors call train_test_split, whose permutation puts the test part first and rounds it up.
+    train: list[int] = []
+    test: list[int] = []
+    for of_train in (True, False):
+        for kind, n_test in (np.arange(50), 20), (np.arange(50, 70), 8):
+            order = kind[state.permutation(len(kind))]
+            (train if of_train else test).extend((order[n_test:] if of_train else order[:n_test]).tolist())
+    assert members(split.train) == set(train) | set(range(70, 80))
+    assert members(split.test) == set(test)
+    assert len(split.test) == 28
+
+
+def test_about_60_percent_of_the_leaky_test_set_is_training_data() -> None:
+    split = legacy_leaky_holdout(np.repeat([0, 1], [3000, 600]))
+    assert np.mean(np.isin(split.test, split.train)) == pytest.approx(0.6, abs=0.03)
+    assert len(split.train) == 2160
+
+
+def test_given_parts_keeps_the_parts_and_carves_validation_from_what_is_not_a_known_anomaly() -> None:
+    split = given_parts(ANOMALY_Y, [1, -1, 0], validation_fraction=0.5)
+    assert split.test.tolist() == [0, 1, 2]
+    assert split.test_labels.tolist() == [1, -1, 0]
+    assert len(split.validation) == 30
+    assert members(split.validation_labels) == {0, -1}
+    assert np.array_equal(split.validation_labels, ANOMALY_Y[split.validation])
+    assert members(split.train) | members(split.validation) == set(range(80))
+    assert np.array_equal(split.known, np.array([1, -1, 0])[ANOMALY_Y[split.train]])
+
+
+def test_given_parts_without_test_part_and_without_labels() -> None:
+    split = given_parts([-1, -1, -1], None)
+    assert split.train.tolist() == [0, 1, 2]
+    assert split.known.tolist() == [0, 0, 0]
+    assert len(split.test) == len(split.test_labels) == 0
+    assert split.test.dtype == split.test_labels.dtype == np.int64
+
+
+def test_given_parts_with_a_ratio_forgets_the_labels_of_normals() -> None:
+    # 60 not known as anomalies: m = 60 * 0.1 / 0.9 = 6.7 -> 6.
+    split = given_parts(ANOMALY_Y, None, labelled_anomaly_ratio=0.1)
+    assert Counter(split.known.tolist()) == {0: 60, -1: 6}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: stratified_holdout([0, 1, 2]), r"y must lie in \[-1, 2\), got 2"),
+        (lambda: stratified_holdout(np.zeros((2, 2), dtype=int)), r"y must be one-dimensional .* got shape \(2, 2\)"),
+        (lambda: stratified_holdout(ANOMALY_Y, test_fraction=0.0), r"test_fraction must lie in \(0, 1\), got 0.0"),
+        (lambda: stratified_holdout(ANOMALY_Y, test_fraction=1.0), r"test_fraction must lie in \(0, 1\), got 1.0"),
+        (lambda: stratified_holdout(ANOMALY_Y, seed=-3), r"seed must lie in \[0, 2\*\*32\), got -3"),
+        (lambda: stratified_holdout([0, 1, 1]), "training part must hold a sample that is not labelled an anomaly"),
+        (lambda: stratified_holdout([]), "training part must hold a sample"),
+        (
+            lambda: stratified_holdout(ANOMALY_Y, pollution_ratio=0.1),
+            "pollution_ratio must be 0 if labelled_anomaly_ratio is None, got 0.1",
+        ),
+        (
+            lambda: stratified_holdout([0] * 100, labelled_anomaly_ratio=0.1),
+            "labelled_anomaly_ratio=0.1 needs 6 training anomalies to draw from, there are 0",
+        ),
+        (lambda: legacy_leaky_holdout([0, 0, 0, 1]), "test_fraction must leave both kinds .* 3 normal samples and 1"),
+        (lambda: legacy_leaky_holdout([1, 1, 1]), "test_fraction must leave both kinds .* 0 normal samples and 3"),
+        (lambda: given_parts([1, 1], None), "training part must hold a sample that is not labelled an anomaly"),
+        (lambda: given_parts([0, 0], [3]), r"test_y must lie in \[-1, 2\), got 3"),
+        (lambda: given_parts([0, 0], None, validation_fraction=0.2), "validation_fraction must leave .* 0.2 of 2"),
+    ],
+)
+def test_anomaly_labelled_splits_refuse(call: Callable[[], Split], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,80 @@
+"""Loggers: CSV always; W&B offline, read back from disk; TensorBoard by its name alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from adlightning.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+SHORT = [
+    "--trainer.max_epochs=3",
+    "--model.pretrain_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+]
+
+
+def fit(folder: Path, *options: str) -> None:
+    config = str(ROOT / "configs/deep_sad/digits.yaml")
+    assert main(["fit", "--config", config, f"--run_dir={folder}", *SHORT, *options]) == 0
+
+
+def read_offline_run(folder: Path) -> dict[str, list[Any]]:
+    """Records of an offline W&B run by type."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    (file,) = folder.rglob("run-*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(file))
+    records: dict[str, list[Any]] = {}
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        records.setdefault(kind, []).append(getattr(record, kind))
+    return records
+
+
+def test_csv_has_the_curves_by_epoch(tmp_path: Path) -> None:
+    fit(tmp_path / "run", "--data.validation_anomalies=5")
+    frame = pd.read_csv(tmp_path / "run/logs/version_0/metrics.csv")
+    assert frame["train/loss"].count() == 3
+    assert frame["val/auroc"].count() == 2
+    assert frame["test/auroc"].count() == 1
+
+
+def test_wandb_offline_run_has_config_curves_summary_plots_and_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    fit(tmp_path / "run", "--trainer.logger=WandbLogger", "--trainer.logger.project=adlightning-test")
+    records = read_offline_run(tmp_path / "run")
+    config = {item.key: item.value_json for record in records["config"] for item in record.update}
+    config |= {item.key: item.value_json for record in records["run"] for item in record.config.update}
+    assert json.loads(config["model"])["init_args"]["eta"] == 1.0
+    history = [
+        {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.item}
+        for record in records["history"]
+    ]
+    logged = {key for row in history for key in row}
+    assert sum("train/loss" in row for row in history) == 3
+    assert {"test/auroc", "plots/roc", "plots/most_anomalous"} <= logged or any(
+        k.startswith("plots/roc") for k in logged
+    )
+    assert any(key.startswith("scores/test") for key in logged)
+    assert list((tmp_path / "run").rglob("media/images/plots/roc*.png"))
+    assert list((tmp_path / "run").rglob("media/table/scores/test*.table.json"))
+
+
+def test_tensorboard_by_its_name(tmp_path: Path) -> None:
+    fit(tmp_path / "run", "--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path / 'tb'}")
+    assert list((tmp_path / "tb").rglob("events.out.tfevents.*"))
+    assert (tmp_path / "run/logs/version_0/metrics.csv").is_file()

@@ -1,0 +1,161 @@
+"""The score verb: your own images, tables and arrays from a checkpoint alone, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from adlightning.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+QUICK = [
+    "--trainer.max_epochs=3",
+    "--model.pretrain_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    config = str(ROOT / "configs/deep_sad/digits.yaml")
+    assert main(["fit", "--config", config, f"--run_dir={folder}", *QUICK]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(120, 4)), columns=["length", "width", "mass", "age"])
+    frame["label"] = "normal"
+    frame.to_csv(folder / "train.csv", index=False)
+    config = str(ROOT / "configs/deep_sad/table.yaml")
+    options = [f"--data.path={folder / 'train.csv'}", "--data.label_column=label", f"--run_dir={folder / 'run'}"]
+    assert main(["fit", "--config", config, *options, *QUICK]) == 0
+    return folder / "run"
+
+
+def digit_images() -> np.ndarray:  # type: ignore[type-arg]
+    return (load_digits().images * 255 / 16).astype(np.uint8)[:20]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "deep" / "er").mkdir(parents=True)
+    for i, image in enumerate(digit_images()):
+        Image.fromarray(image).save(folder / ("deep/er" if i % 2 else "") / f"{i:02}.png")
+    return folder
+
+
+def score(run: Path, data: Path, out: Path, *options: str) -> int:
+    return main(["score", f"--ckpt_path={run}", f"--data={data}", f"--out={out}", "--device=cpu", *options])
+
+
+def test_a_folder_of_images_gets_a_row_each_with_name_score_and_verdict(
+    digits_run: Path, images: Path, tmp_path: Path
+) -> None:
+    assert score(digits_run, images, tmp_path / "s.csv", "--plots") == 0
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert list(table.columns) == ["name", "score", "verdict"]
+    assert sorted(table.name) == sorted(p.relative_to(images).as_posix() for p in images.rglob("*.png"))
+    assert set(table.verdict) <= {"normal", "anomaly"}
+    assert table.loc[table.verdict == "anomaly", "score"].min() > table.loc[table.verdict == "normal", "score"].max()
+    assert Image.open(tmp_path / "s_plots/most_anomalous.png").size[0] > 200
+    assert (tmp_path / "s_plots/scores.png").is_file()
+
+
+def test_files_and_arrays_score_alike_in_any_batch(digits_run: Path, images: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=digit_images())
+    assert score(digits_run, images, tmp_path / "files.csv") == 0
+    assert score(digits_run, tmp_path / "x.npz", tmp_path / "array.csv", "--batch_size=3") == 0
+    files = pd.read_csv(tmp_path / "files.csv").assign(row=lambda t: t.name.str[-6:-4].astype(int)).sort_values("row")
+    array = pd.read_csv(tmp_path / "array.csv")
+    np.testing.assert_allclose(files.score.to_numpy(), array.score.to_numpy(), rtol=1e-4)
+
+
+def test_a_table_is_matched_by_column_names(table_run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(rng.normal(size=(10, 4)), columns=["length", "width", "mass", "age"])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame[["age", "mass", "width", "length"]].assign(label="normal").to_parquet(tmp_path / "b.parquet")
+    assert score(table_run, tmp_path / "a.csv", tmp_path / "a_scores.csv") == 0
+    assert score(table_run, tmp_path / "b.parquet", tmp_path / "b_scores.csv") == 0
+    a, b = (pd.read_csv(tmp_path / f"{name}_scores.csv") for name in "ab")
+    assert list(a.score) == list(b.score)
+    assert len(a) == 10
+
+
+def test_what_exists_is_not_overwritten(digits_run: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("mine")
+    assert score(digits_run, images, tmp_path / "s.csv") == 2
+    assert (tmp_path / "s.csv").read_text() == "mine"
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+
+
+def test_images_of_another_size_are_refused(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "x.png")
+    refused(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv"), "1x9x9", "trained on 1x8x8 images")
+
+
+def test_images_with_other_channels_are_refused(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
+    refused(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv"), "3x8x8", "trained on 1x8x8 images")
+
+
+def test_another_kind_of_data_is_refused(
+    digits_run: Path, table_run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame({"a": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
+    refused(capsys, score(digits_run, tmp_path / "t.csv", tmp_path / "s.csv"), "is a table", "trained on 1x8x8 images")
+    refused(capsys, score(table_run, images, tmp_path / "s.csv"), "is a folder of images", "trained on 4 features")
+
+
+def test_missing_and_extra_columns_are_refused(
+    table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame({"length": [1.0], "width": [1.0], "mass": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
+    refused(capsys, score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"), "lacks the columns age")
+    columns = {name: [1.0] for name in ("length", "width", "mass", "age", "colour")}
+    pd.DataFrame(columns).to_csv(tmp_path / "u.csv", index=False)
+    refused(capsys, score(table_run, tmp_path / "u.csv", tmp_path / "s.csv"), "not trained on: colour")
+
+
+def test_nan_text_and_corrupt_input_are_refused(
+    digits_run: Path, table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"length": [1.0, float("nan")], "width": [1.0, 2.0], "mass": [1.0, 2.0], "age": [1.0, 2.0]}
+    pd.DataFrame(row).to_csv(tmp_path / "nan.csv", index=False)
+    refused(capsys, score(table_run, tmp_path / "nan.csv", tmp_path / "s.csv"), "length")
+    pd.DataFrame({**row, "length": ["long", "short"]}).to_csv(tmp_path / "text.csv", index=False)
+    refused(capsys, score(table_run, tmp_path / "text.csv", tmp_path / "s.csv"), "length")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    refused(capsys, score(digits_run, tmp_path / "broken.png", tmp_path / "s.csv"), "broken.png")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04nothing")
+    refused(capsys, score(digits_run, tmp_path / "broken.npz", tmp_path / "s.csv"), "broken.npz")
+    np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], dtype=object))
+    refused(capsys, score(digits_run, tmp_path / "objects.npz", tmp_path / "s.csv"), "objects.npz", "refused")
+    (tmp_path / "empty").mkdir()
+    refused(capsys, score(digits_run, tmp_path / "empty", tmp_path / "s.csv"), "no images")
+    refused(capsys, score(digits_run, tmp_path / "nowhere", tmp_path / "s.csv"), "no file or folder")
+    refused(capsys, score(tmp_path / "empty", tmp_path / "broken.png", tmp_path / "s.csv"), "no checkpoint at")
+    assert not (tmp_path / "s.csv").exists()
