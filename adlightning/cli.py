@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +86,7 @@ class AnomalyCLI(LightningCLI):
         self.run_dir = Path(options.run_dir)
         check_run_dir(self.run_dir, options.ckpt_path if self.subcommand == "fit" else None)
         options.trainer.default_root_dir = str(self.run_dir)
+        _log_into(self.run_dir, options.trainer.logger)
         if self.subcommand != "fit" and options.ckpt_path:
             _keep_trained_hyperparameters(options)
         if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
@@ -153,7 +157,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     _silence_noise()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _finished_wandb_run():
         if verb != "fit":
             arguments = _with_checkpoint_config(verb, arguments, Path(folder))
         return AnomalyCLI(
@@ -164,10 +168,26 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
             auto_configure_optimizers=False,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf+"},
+            parser_kwargs={
+                "prog": "adlightning",
+                "parser_mode": "omegaconf+",
+                verb: {"usage": f"adlightning {verb} --config FILE [options]"},  # not the hundred options at every typo
+            },
             trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
             args=[verb, *arguments],
         )
+
+
+@contextlib.contextmanager
+def _finished_wandb_run() -> Iterator[None]:
+    """End the W&B run that a logger began, if any, so that all of it is written and the next one is its own."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=int(failed))
 
 
 def _silence_noise() -> None:
@@ -213,6 +233,14 @@ def _has_wandb_account() -> bool:
     return netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
 
 
+def _log_into(run_dir: Path, loggers: Any) -> None:
+    """Let loggers that name no folder of their own write into the run folder."""
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        arguments = getattr(logger, "init_args", {})
+        if arguments and arguments.get("save_dir", run_dir) in (None, "."):
+            arguments["save_dir"] = str(run_dir)
+
+
 def _loggers(given: Any, run_dir: Path) -> list[Logger]:
     """The loggers that were asked for and, always, a CSV one in the run folder."""
     loggers = given if isinstance(given, list) else [given]
@@ -237,7 +265,9 @@ def _with_checkpoint_config(verb: str, arguments: list[str], folder: Path) -> li
     """Put the checkpoint's own configuration first, so that a checkpoint alone is enough."""
     path = _argument(arguments, "--ckpt_path")
     if path is None:
-        return arguments
+        if {"-h", "--help", "--print_config"} & {argument.partition("=")[0] for argument in arguments}:
+            return arguments
+        raise ValueError(f"ckpt_path is needed: {verb} scores with a trained detector (a .ckpt file or a run folder)")
     file = checkpoint_file(path)
     config = read_checkpoint(file)["adlightning"]["config"]
     extra = [f"--ckpt_path={file}"]

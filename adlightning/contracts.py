@@ -22,7 +22,7 @@ class TrainBatch(NamedTuple):
 
     x: Tensor
     known: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
 
 
 class EvalBatch(NamedTuple):
@@ -30,7 +30,7 @@ class EvalBatch(NamedTuple):
 
     x: Tensor
     label: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class InputSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InputSpec:
         """The inverse of :meth:`as_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)
 
     def refusal(self, other: InputSpec) -> str | None:
         """Why input of another description does not fit a detector trained on this one; None when it does."""

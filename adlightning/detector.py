@@ -109,7 +109,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
         """Constructor arguments by name, plain values only."""
         names: dict[str, None] = {}
         for cls in type(self).__mro__[: type(self).__mro__.index(AnomalyDetector) + 1]:
-            signature = inspect.signature(cls.__init__)
+            signature = inspect.signature(vars(cls).get("__init__", object.__init__))
             kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
             names |= {n: None for n, p in signature.parameters.items() if n != "self" and p.kind not in kinds}
         return {name: _plain(getattr(self, name)) for name in names}
@@ -322,7 +322,7 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
 
     checkpoint = read_checkpoint(path)
     saved = checkpoint["adlightning"]
-    known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}
+    known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
     if saved["class"] not in known:
         raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
     detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
@@ -331,7 +331,8 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
     return detector.to(device).eval()
 
 
-def _subclasses(cls: type) -> list[type]:
-    return [
-        s for child in cls.__subclasses__() for s in ([] if inspect.isabstract(child) else [child]) + _subclasses(child)
-    ]
+def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:
+    below = [cls] if not inspect.isabstract(cls) else []
+    for child in cls.__subclasses__():
+        below += _subclasses(child)
+    return below

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -175,7 +176,7 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
     return NamedSamples(torch.from_numpy(np.ascontiguousarray(array)), [str(row) for row in range(len(array))])
 
 
-def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size: int) -> NDArray:  # type: ignore[type-arg]
+def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size: int) -> NDArray[np.float64]:
     """Scores (N,) of raw samples, float64, with a progress bar."""
     import torch
     from rich.progress import track
@@ -186,7 +187,7 @@ def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size:
             stop = min(start + batch_size, len(x))
             batch = x[start:stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in range(start, stop)])
             parts.append(detector.anomaly_score(batch.to(detector.device)).float().cpu())
-    values: NDArray = torch.cat(parts).double().numpy()  # type: ignore[type-arg]
+    values: NDArray[np.float64] = torch.cat(parts).double().numpy()
     return values
 
 
@@ -199,7 +200,7 @@ def _check_targets(out: Path, plots: str | None) -> None:
         raise ValueError(f"plots: {plots} is not empty and nothing is overwritten")
 
 
-def _plot(folder: Path, samples: NamedSamples, scores: NDArray, threshold: float, title: str) -> list[Path]:  # type: ignore[type-arg]
+def _plot(folder: Path, samples: NamedSamples, scores: NDArray[np.float64], threshold: float, title: str) -> list[Path]:
     import numpy as np
     import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,7 +128,8 @@ def test_a_run_folder_below_a_file_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_a_run_folder_without_permission_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adlightning.cli.os.access", lambda path, mode: False)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: mode != os.W_OK and access(path, mode, **options))
     assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path / 'run'}", *SHORT]) == 2
     assert "no permission" in capsys.readouterr().err
 
@@ -153,7 +155,7 @@ def test_bad_input_is_one_message_before_training(
 
 
 def test_misspelt_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in ("--model.etta=1", "--data.normal_clas=1", "--trainer.max_epoch=1", "--model.network=lenett"):
+    for wrong in ("--model.etta=1", "--data.normal_clas=1", "--trainer.maxx_epochs=1", "--model.network=lenett"):
         with pytest.raises(SystemExit):
             main(["fit", "--config", DIGITS, wrong])
         assert wrong.partition("=")[0].split(".")[1] in capsys.readouterr().err

@@ -123,7 +123,7 @@ def test_same_seed_same_scores(make_trainer: MakeTrainer, method: str) -> None:
         trainer, detector, data = train(make_trainer, method, "table", epochs=6)
         trainer.test(detector, datamodule=data, verbose=False)
         scores.append(detector.results["test"].scores)
-    assert np.array_equal(*scores)
+    assert np.array_equal(scores[0], scores[1])
 
 
 @pytest.mark.parametrize(("phase", "first_leg"), [("pretraining", 2), ("boundary", 4), ("objective", 6)])

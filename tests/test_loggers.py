@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +28,30 @@ def fit(folder: Path, *options: str) -> None:
     assert main(["fit", "--config", config, f"--run_dir={folder}", *SHORT, *options]) == 0
 
 
+def log_records(data: bytes) -> Iterator[bytes]:
+    """Records of a LevelDB log (the form of an offline W&B run): 32 KiB blocks of crc, length, type and payload."""
+    position, part = 7, b""  # after the file's own header
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left  # a block's end too short for a header is padding
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        part += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or its last piece
+            yield part
+            part = b""
+
+
 def read_offline_run(folder: Path) -> dict[str, list[Any]]:
     """Records of an offline W&B run by type."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     (file,) = folder.rglob("run-*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(file))
     records: dict[str, list[Any]] = {}
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
+    for data in log_records(file.read_bytes()):
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
         record.ParseFromString(data)
         kind = record.WhichOneof("record_type")
         records.setdefault(kind, []).append(getattr(record, kind))
@@ -57,8 +72,8 @@ def test_wandb_offline_run_has_config_curves_summary_plots_and_scores(
     monkeypatch.setenv("WANDB_MODE", "offline")
     fit(tmp_path / "run", "--trainer.logger=WandbLogger", "--trainer.logger.project=adlightning-test")
     records = read_offline_run(tmp_path / "run")
-    config = {item.key: item.value_json for record in records["config"] for item in record.update}
-    config |= {item.key: item.value_json for record in records["run"] for item in record.config.update}
+    changes = [*records.get("config", []), *(run.config for run in records["run"])]
+    config = {item.key: item.value_json for change in changes for item in change.update}
     assert json.loads(config["model"])["init_args"]["eta"] == 1.0
     history = [
         {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.item}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -43,8 +44,9 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def digit_images() -> np.ndarray:  # type: ignore[type-arg]
-    return (load_digits().images * 255 / 16).astype(np.uint8)[:20]
+def digit_images() -> NDArray[np.uint8]:
+    images: NDArray[np.uint8] = (load_digits().images * 255 / 16).astype(np.uint8)
+    return images[:20]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class RunFolder(pl.Callback):
             "versions": {
                 "adlightning": adlightning.__version__,
                 "torch": torch.__version__,
-                "pytorch_lightning": pl.__version__,
+                "pytorch_lightning": version("pytorch-lightning"),
                 "python": platform.python_version(),
             },
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from adlightning.contracts import EvalBatch, TrainBatch
 from adlightning.data.sources.base import LazyImages
 
-Batch = TypeVar("Batch", TrainBatch, EvalBatch)
+Batch = TypeVar("Batch", bound=TrainBatch | EvalBatch)
 
 
 class IndexBatches:
@@ -67,6 +67,10 @@ class IndexBatches:
         return full + int(rest > 0 and not (self.drop_last and full > 0))
 
     def __iter__(self) -> Iterator[Tensor]:
+        return self.on(torch.device("cpu"))
+
+    def on(self, device: torch.device) -> Iterator[Tensor]:
+        """The epoch's batches of positions, moved to a device as a whole and not batch by batch."""
         if self.shuffle:
             # a host generator: the same order on every device
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
@@ -74,7 +78,7 @@ class IndexBatches:
             order = order.repeat(self.world_size)[: self._share() * self.world_size]  # wraps around
         else:
             order = torch.arange(self.n)
-        batches = order[self.rank :: self.world_size].split(self.batch_size)
+        batches = order[self.rank :: self.world_size].to(device).split(self.batch_size)
         return iter(batches[: len(self)])
 
 
@@ -95,11 +99,10 @@ class TensorLoader(Generic[Batch]):
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        make: Callable[..., Batch] = type(self.columns)
-        home = self.columns[0].device
-        for positions in self.order:
-            positions = positions.to(home, non_blocking=True)
-            yield make(*(column[positions].to(self.device, non_blocking=True) for column in self.columns))
+        make = type(self.columns)
+        for positions in self.order.on(self.columns.x.device):
+            x, second, index = (column[positions].to(self.device) for column in self.columns)
+            yield make(x, second, index)
 
 
 class _LazyBatches(Dataset[Batch]):
@@ -158,7 +161,5 @@ def make_loader(
         )
     used = x[rows]
     fits = used.numel() * used.element_size() <= device_budget_mb * 2**20
-    columns: Batch = make(used, labels, rows)
-    if fits:
-        columns = make(*(column.to(device) for column in columns))
-    return TensorLoader(columns, order, device)
+    home = device if fits else used.device
+    return TensorLoader(make(used.to(home), labels.to(home), rows.to(home)), order, device)

@@ -170,7 +170,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
-    def _ranks(self) -> dict[str, int]:
+    def _ranks(self) -> dict[str, Any]:
         if self.trainer is None:
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
@@ -219,7 +219,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
 class OneVsAll(AnomalyDataModule):
     """One class (or several) of a labelled source is normal, all others anomalies; its official test part is scored.
 
-    The protocol of Deep SAD, Section 4.2 (FIDELITY 2.4): all training images of the normal classes are unlabelled;
+    The protocol of Deep SAD, Section 4.2 (docs/protocols.md): all training images of the normal classes are unlabelled;
     counts of labelled anomalies m and of polluters solve gamma_l = m / (n + m), gamma_p = n_out / n.
 
     Args:
@@ -288,7 +288,7 @@ class AnomalyLabelled(AnomalyDataModule):
         source: an anomaly-labelled source: `Odds`, `Table`, `NormalAnomalyFolder`.
         test_split: how the test set is held out of a source that has none: `stratified` keeps the share of anomalies;
             `legacy_leaky` repeats the fault of the released Deep SAD code, whose test set holds about 60 % training
-            samples (FIDELITY S2): for comparison with published numbers only.
+            samples (docs/methods.md, S2): for comparison with published numbers only.
         test_fraction: share that is held out, in (0, 1).
         labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'
             protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.

@@ -1,6 +1,6 @@
 """The (convolutional) autoencoder: reconstruction error as score, and the first phase of Deep SVDD and Deep SAD.
 
-Deep SAD, Appendices C to E (FIDELITY 2.2, 2.3).
+Deep SAD, Appendices C to E.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EncoderDetector(AnomalyDetector):
         conv_channels: filters of each convolutional module of a LeNet (5x5, BatchNorm, leaky ReLU, 2x2 max-pool).
         dense: units of the hidden dense layers: after a LeNet's convolutions, or of the MLP.
         rep_dim: dimension of the representation.
-        leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code (FIDELITY S4).
+        leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in its code (docs/methods.md, S4).
         lr: Adam's learning rate.
         lr_milestones: epochs at which the learning rate drops to a tenth, counted from the start of their phase.
         weight_decay: Adam's coupled weight decay w, which adds (w / 2) ||W||^2: the paper's lambda.

@@ -1,4 +1,4 @@
-"""Deep SAD: Deep SVDD with labelled samples (Ruff et al. 2020, equation 7; FIDELITY 2.1)."""
+"""Deep SAD: Deep SVDD with labelled samples (Ruff et al. 2020, equation 7; docs/methods.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deep SVDD, one-class and soft-boundary (Ruff et al. 2018; Deep SAD, equation 3; FIDELITY 2.1)."""
+"""Deep SVDD, one-class and soft-boundary (Ruff et al. 2018; Deep SAD, equation 3; docs/methods.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What Deep SVDD and Deep SAD share: autoencoder pre-training as the first phase of the fit, the centre, the distance.
 
-Deep SAD, Section 3.1 and Appendix C; FIDELITY 2.1 to 2.3, trap S1.
+Deep SAD, Section 3.1 and Appendix C; docs/methods.md, S1.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class HypersphereDetector(EncoderDetector):
     """An encoder phi that maps normal samples near a fixed centre c; the score grows with the distance from it.
 
     A fit has two phases. Epochs 0 to `pretrain_epochs` - 1 train an autoencoder on all training samples; then the
-    encoder goes on as phi (its weights and BatchNorm statistics are the very same: trap S1), the centre is set, and the
-    objective is trained until `trainer.max_epochs`, which counts both phases.
+    encoder goes on as phi (its weights and BatchNorm statistics are the very same; docs/methods.md, S1), the centre is
+    set, and the objective is trained until `trainer.max_epochs`, which counts both phases.
 
     Args:
         pretrain_epochs: epochs of the first phase; 0 leaves it out.

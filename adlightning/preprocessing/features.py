@@ -60,7 +60,7 @@ class StandardizeFeatures(_FeatureScaling):
 class StandardizeMinMax(_FeatureScaling):
     """Samples (B, D) or (B, T, D) standardised, then to [0, 1] by the training extremes of each feature; not clipped.
 
-    Deep SAD's released code on tables (FIDELITY 2.6, S3). The second step undoes the first: together they are
+    Deep SAD's released code on tables (docs/methods.md, S3). The second step undoes the first: together they are
     (x - min) / (max - min), and computed so. A constant feature is 0.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from adlightning.data.sources.base import SourceError
@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tif
 # Pillow goes by content, not suffix: without this list a file named .png could reach Ghostscript
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY = ("1", "L", "LA")
-_DEEP = ("I", "F")  # modes I, I;16, I;16B, F: more than 8 bits a value
+_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,8 +42,8 @@ def find_images(folder: Path) -> list[Path]:
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        # a link to a folder above would be walked in circles
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        # a link to a folder above would be walked in circles; sorted, since of two links to a folder the first counts
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         if real not in seen:
             found += [
                 Path(parent, name)
@@ -158,11 +158,14 @@ def load_all(files: ImageFiles) -> Tensor:
 def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
     """An image whose header has been read, and how to turn it upright; any failure within becomes a SourceError."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _refuse_deep(path, image)
+        # by file object: given a path, Pillow memory-maps plain TIFFs and then garbles those it has to turn
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            _refuse_other_modes(path, image)
             yield image, _turn(image)
     except SourceError:
         raise
+    except UnidentifiedImageError as error:
+        raise SourceError(f"{path} is no image of the formats {', '.join(_FORMATS)}") from error
     except Exception as error:  # a damaged file raises whatever its parser trips over
         raise SourceError(f"{path} cannot be read as an image: {error}") from error
 
@@ -174,14 +177,16 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     return _TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
 
 
-def _refuse_deep(path: Path, image: Image.Image) -> None:
+def _refuse_other_modes(path: Path, image: Image.Image) -> None:
     """Pillow silently cuts 16-bit colour to 8 bits and clips 16-bit grey: neither is what the file holds."""
     arguments = image.tile[0].args if image.tile else ()  # type: ignore[attr-defined]  # every opened file has it
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
-    deep = image.mode.split(";")[0] in _DEEP
+    deep = image.mode.split(";")[0] in ("I", "F")
     if image.format in ("PNG", "TIFF"):
         deep |= any(isinstance(value, str) and ";16" in value for value in arguments)
     if image.format == "PPM":
         deep |= len(arguments) == 2 and int(arguments[1]) > 255
     if deep:
         raise SourceError(f"{path} has more than 8 bits a value; convert it to 8 bits first")
+    if image.mode not in _GREY + _COLOUR:
+        raise SourceError(f"{path} has the colour mode {image.mode}; convert it to RGB or grey first")

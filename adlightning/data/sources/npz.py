@@ -105,9 +105,10 @@ def read_part(path: Path, part: Part) -> tuple[Tensor, NDArray[Any]]:
         raise SourceError(f"{path} has no {key}; it holds {', '.join(_keys(path))}")
     array = read_arrays(path, [key])[key]
     labels = read_labels(path, part)
-    if len(array) != len(labels):
-        raise SourceError(f"{path}: {key} and {part}_labels differ in length: {len(array)} and {len(labels)}")
-    return (_images if content == "images" else _features)(path, key, array), labels
+    x = (_images if content == "images" else _features)(path, key, array)
+    if len(x) != len(labels):
+        raise SourceError(f"{path}: {key} and {part}_labels differ in length: {len(x)} and {len(labels)}")
+    return x, labels
 
 
 def contents(path: Path) -> tuple[Content, list[Part]]:

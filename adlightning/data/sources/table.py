@@ -101,13 +101,13 @@ class Table(AnomalySource):
         """Features, in order, and the columns that are none."""
         frame, _ = self._frames["train"]
         present = {column for table, _ in self._frames.values() for column in table.columns}
-        others = {"label_column": [self.label_column], "name_column": [self.name_column]}
-        for argument, names in {**others, "drop_columns": list(self.drop_columns)}.items():
-            for name in names:
-                if name is not None and name not in present:
-                    columns = ", ".join(frame.columns)
-                    raise SourceError(f"{argument}: {self.path} has no column {name!r}; it has {columns}")
-        ignored = [name for name in (self.label_column, self.name_column, *self.drop_columns) if name is not None]
+        named = [("label_column", self.label_column), ("name_column", self.name_column)]
+        named += [("drop_columns", name) for name in self.drop_columns]
+        for argument, name in named:
+            if name is not None and name not in present:
+                columns = ", ".join(frame.columns)
+                raise SourceError(f"{argument}: {self.path} has no column {name!r}; it has {columns}")
+        ignored = [name for _, name in named if name is not None]
         features = [column for column in frame.columns if column not in ignored]
         for column in features:
             if column.lower() == "label":
@@ -174,15 +174,16 @@ def _numbers(column: pd.Series[Any], path: Path) -> NDArray[np.float64]:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
         raise SourceError(f"{path}: column {column.name!r} is of type {column.dtype}; features must be numbers")
-    # booleans with gaps, and columns without any value, come as objects
-    is_text = (column.notna() & ~column.map(lambda value: isinstance(value, bool | int | float))).to_numpy()
+    # booleans with gaps, and columns without any value, come as objects; a cell of text makes strings of a column
+    numbers = pd.to_numeric(column.where(column.map(pd.api.types.is_scalar)), errors="coerce")
+    is_text = (column.notna() & numbers.isna()).to_numpy()
     if is_text.any():
         row = int(np.argmax(is_text))
         raise SourceError(
             f"{path}: column {column.name!r} is not numeric, it holds {column.iloc[row]!r} in row {row}; encode it as "
             f"numbers, or put it in drop_columns"
         )
-    return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def labels_of(column: pd.Series[Any], path: Path) -> NDArray[np.int64]:
