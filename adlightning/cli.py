@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 import adlightning.objectives  # noqa: F401  # makes the methods known by their short names
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -84,7 +84,8 @@ class AnomalyCLI(LightningCLI):
         """Check the run folder, and put loggers and checkpoints into it."""
         options = self.options
         self.run_dir = Path(options.run_dir)
-        check_run_dir(self.run_dir, options.ckpt_path if self.subcommand == "fit" else None)
+        if rank_zero_only.rank == 0:  # other ranks start when the first one has begun to write
+            check_run_dir(self.run_dir, options.ckpt_path if self.subcommand == "fit" else None)
         options.trainer.default_root_dir = str(self.run_dir)
         _log_into(self.run_dir, options.trainer.logger)
         if self.subcommand != "fit" and options.ckpt_path:

@@ -211,7 +211,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
         logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
         with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is
             logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
-        self.log_dict(logged, sync_dist=False, rank_zero_only=False)
+        self.log_dict(logged, sync_dist=True)
 
     def test_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect scores of test samples, a table for each test set."""
@@ -226,7 +226,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
                 values = ranking_metrics(scored.scores, scored.labels)
             except NoRanking:
                 continue  # the run's report says so
-            self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, sync_dist=False)
+            self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, sync_dist=True)
 
     def predict_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Scores (B,) of a batch."""

@@ -99,7 +99,15 @@ class EncoderDetector(AnomalyDetector):
 
     def log_loss(self, loss: Tensor, batch: TrainBatch) -> Tensor:
         """Log the epoch's mean training loss, without a host synchronisation, and hand the loss on."""
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.index))
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(batch.index),
+        )
         return loss
 
 

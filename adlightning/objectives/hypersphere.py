@@ -147,7 +147,10 @@ class HypersphereDetector(EncoderDetector):
         """Reconstruction error in the first phase, the method's objective in the second."""
         if self.pretraining:
             return self.log_loss(self.reconstruction_errors(batch.x).mean(), batch)
-        return self.log_loss(self.objective(self.squared_distances(batch.x), batch.known), batch)
+        loss = self.log_loss(self.objective(self.squared_distances(batch.x), batch.known), batch)
+        if self.trainer.world_size > 1:  # DistributedDataParallel wants every parameter in every graph
+            loss = loss + 0 * sum(weight.sum() for weight in self.decoder.parameters())
+        return loss
 
     def squared_distances(self, x: Tensor) -> Tensor:
         """Squared distances (B,) of raw input from the centre."""
