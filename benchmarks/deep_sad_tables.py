@@ -1,7 +1,7 @@
 """Deep SVDD and Deep SAD at the paper's schedule: rows of docs/results/deep_sad.csv, each an ordinary `fit`.
 
     python benchmarks/deep_sad_tables.py mnist --classes 1 3 8
-    python benchmarks/deep_sad_tables.py odds --seeds 10 [--leaky] [--datasets satellite cardio]
+    python benchmarks/deep_sad_tables.py odds --seeds 10 [--leaky] [--datasets satellite cardio] [--no-transfer]
 
 Nothing is held out (validation_fraction 0), as in the paper. A row that is there already is not run again.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from adlightning.__main__ import main as adlightning
 
 ROOT = Path(__file__).parents[1]
-FIELDS = ["dataset", "split", "normal_class", "labelled_class", "seed", "method", "auroc", "seconds"]
+FIELDS = ["dataset", "split", "normal_class", "labelled_class", "seed", "method", "variant", "auroc", "seconds"]
 FIELDS += ["n_train", "n_test"]
 ODDS = ["arrhythmia", "cardio", "satellite", "satimage-2", "thyroid", "shuttle"]
 QUIET = [
@@ -64,12 +64,16 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["deep_sad", "deep_svdd"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--leaky", action="store_true", help="the released code's split, for satellite and cardio")
+    parser.add_argument("--no-transfer", action="store_true", help="phi starts at random, as in the released code (S1)")
     parser.add_argument("--root", type=Path, default=ROOT / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/deep_sad.csv")
     options = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    variant = "no_transfer" if options.no_transfer else ""
+    # without transfer the first phase leaves no trace: left out, with the objective's own number of epochs
+    start = ["--model.pretrain_epochs=0", "--trainer.max_epochs=150"] if options.no_transfer else []
     for seed in range(options.seeds):
         for method in options.methods:
             if options.table == "mnist":
@@ -77,21 +81,21 @@ def main() -> None:
                     # one labelled class of the nine that the paper averages over, a different one for each normal class
                     labelled = (normal + 1) % 10 if method == "deep_sad" else ""
                     row = {"dataset": "mnist", "split": "official", "normal_class": str(normal)}
-                    row |= {"labelled_class": str(labelled), "seed": str(seed), "method": method}
+                    row |= {"labelled_class": str(labelled), "seed": str(seed), "method": method, "variant": variant}
                     extra = [f"--data.normal_class={normal}", f"--data.source.init_args.root={options.root}"]
                     if method == "deep_sad":
                         extra += [f"--data.labelled_classes=[{labelled}]", "--data.n_labelled_classes=0"]
-                    measure(options.out, row, extra)
+                    measure(options.out, row, [*extra, *start])
             else:
                 for dataset in options.datasets:
                     split = "legacy_leaky" if options.leaky else "stratified"
                     row = {"dataset": dataset, "split": split, "normal_class": "", "labelled_class": ""}
-                    row |= {"seed": str(seed), "method": method}
+                    row |= {"seed": str(seed), "method": method, "variant": variant}
                     extra = [
                         f"--data.source.init_args.root={options.root / 'odds'}",
                         f"--data.test_split={split}",
                     ]
-                    measure(options.out, row, extra)
+                    measure(options.out, row, [*extra, *start])
 
 
 if __name__ == "__main__":
