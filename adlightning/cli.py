@@ -21,14 +21,14 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-import adlightning.objectives  # noqa: F401  # makes the methods known by their short names
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.callbacks.guard import LossGuard
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
+from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.data import own  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
-from adlightning.detector import AnomalyDetector, checkpoint_file, read_checkpoint
+from adlightning.detector import AnomalyDetector
 from adlightning.report import print_report
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
@@ -84,7 +84,7 @@ class AnomalyCLI(LightningCLI):
         """Check the run folder, and put loggers and checkpoints into it."""
         options = self.options
         self.run_dir = Path(options.run_dir)
-        if rank_zero_only.rank == 0:  # other ranks start when the first one has begun to write
+        if getattr(rank_zero_only, "rank", 0) == 0:  # other ranks start when the first one has begun to write
             check_run_dir(self.run_dir, options.ckpt_path if self.subcommand == "fit" else None)
         options.trainer.default_root_dir = str(self.run_dir)
         _log_into(self.run_dir, options.trainer.logger)

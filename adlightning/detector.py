@@ -7,7 +7,6 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -252,7 +251,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another class; build for the input that it was trained on."""
-        saved = _saved_part(checkpoint)
+        saved = saved_part(checkpoint)
         if saved["class"] != type(self).__qualname__:
             raise ValueError(f"the checkpoint holds a {saved['class']}, not a {type(self).__qualname__}")
         spec = InputSpec.from_dict(saved["input"])
@@ -265,7 +264,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
-def _saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What :meth:`AnomalyDetector.on_save_checkpoint` added. Raises ValueError when it is not there."""
     saved = checkpoint.get("adlightning") if isinstance(checkpoint, dict) else None
     if not isinstance(saved, dict) or "state_dict" not in checkpoint:
         raise ValueError("this is not a checkpoint of an adlightning detector")
@@ -274,65 +274,3 @@ def _saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
             f"checkpoint format {saved.get('format')} is not supported; this version reads {CHECKPOINT_FORMAT}"
         )
     return saved
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, without running any code in it.
-
-    Args:
-        path: a `.ckpt` file or a run folder (its best checkpoint where one was selected, else its last).
-
-    Raises:
-        ValueError: missing, truncated, not a detector's, or holding pickled objects (which are never loaded).
-    """
-    file = checkpoint_file(path)
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"ckpt_path: {file} is truncated, corrupt or holds pickled objects, refused: {reason}"
-        ) from error
-    try:
-        _saved_part(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"ckpt_path: {file}: {error}") from None
-    return dict(checkpoint)
-
-
-def checkpoint_file(path: str | Path) -> Path:
-    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its `last.ckpt`."""
-    path = Path(path)
-    if path.is_file():
-        return path
-    for name in ("best.ckpt", "last.ckpt"):
-        for candidate in (path / "checkpoints" / name, path / name):
-            if candidate.is_file():
-                return candidate
-    raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/last.ckpt)")
-
-
-def load_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
-    """A whole detector from its checkpoint alone, in eval mode.
-
-    The class is looked up among the subclasses of :class:`AnomalyDetector` that are already imported, never imported
-    by name: import your own detectors first.
-    """
-    import adlightning.objectives  # noqa: F401  # makes the built-in classes known
-
-    checkpoint = read_checkpoint(path)
-    saved = checkpoint["adlightning"]
-    known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
-    if saved["class"] not in known:
-        raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
-    detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
-    detector.on_load_checkpoint(checkpoint)
-    detector.load_state_dict(checkpoint["state_dict"])
-    return detector.to(device).eval()
-
-
-def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:
-    below = [cls] if not inspect.isabstract(cls) else []
-    for child in cls.__subclasses__():
-        below += _subclasses(child)
-    return below

@@ -46,7 +46,7 @@ def score(
     from rich.console import Console
 
     from adlightning.callbacks.run_folder import write_atomically
-    from adlightning.detector import load_detector
+    from adlightning.checkpoint import load_detector
 
     target = Path(out)
     _check_targets(target, plots)

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from adlightning.__main__ import VERBS, main
-from adlightning.detector import load_detector
+from adlightning.checkpoint import load_detector
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")

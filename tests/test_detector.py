@@ -13,9 +13,10 @@ import torch
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
 
+from adlightning.checkpoint import load_detector, read_checkpoint
 from adlightning.contracts import InputSpec
 from adlightning.data.modules import AnomalyDataModule, AnomalyLabelled, OneVsAll
-from adlightning.detector import AnomalyDetector, TrainingCollapse, load_detector, read_checkpoint
+from adlightning.detector import AnomalyDetector, TrainingCollapse
 from adlightning.metrics import ranking_metrics
 from adlightning.objectives import Autoencoder, DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 

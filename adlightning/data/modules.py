@@ -293,6 +293,7 @@ class AnomalyLabelled(AnomalyDataModule):
         labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'
             protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
+        validation_anomalies: number of training anomalies held out with the normals, for model selection.
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
     """
 
@@ -303,6 +304,7 @@ class AnomalyLabelled(AnomalyDataModule):
         test_fraction: float = 0.4,
         labelled_anomaly_ratio: float | None = None,
         pollution_ratio: float = 0.0,
+        validation_anomalies: int = 0,
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
@@ -312,6 +314,7 @@ class AnomalyLabelled(AnomalyDataModule):
         self.test_fraction = test_fraction
         self.labelled_anomaly_ratio = labelled_anomaly_ratio
         self.pollution_ratio = pollution_ratio
+        self.validation_anomalies = validation_anomalies
 
     @property
     def data_source(self) -> Source:
@@ -327,6 +330,7 @@ class AnomalyLabelled(AnomalyDataModule):
             "labelled_anomaly_ratio": self.labelled_anomaly_ratio,
             "pollution_ratio": self.pollution_ratio,
             "validation_fraction": self.validation_fraction,
+            "validation_anomalies": self.validation_anomalies,
             "seed": self.effective_seed(),
         }
         if test is not None or not self.holds_out(train):

@@ -22,6 +22,7 @@ class FolderData(AnomalyLabelled):
         labelled_anomaly_ratio: null uses every image of `train/anomaly`; a number in [0, 1) only that share.
         batch_size: training samples a step, on each rank.
         validation_fraction: share of the training normals held out, in [0, 1); sets the threshold, never the weights.
+        validation_anomalies: number of known anomalies held out with them, for `--monitor=val/auroc`.
         loading: batch sizes, seed and memory, as in :class:`AnomalyDataModule`.
     """
 
@@ -34,6 +35,7 @@ class FolderData(AnomalyLabelled):
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
         validation_fraction: float = 0.1,
+        validation_anomalies: int = 0,
         **loading: Any,
     ) -> None:
         super().__init__(
@@ -44,6 +46,7 @@ class FolderData(AnomalyLabelled):
             labelled_anomaly_ratio=labelled_anomaly_ratio,
             batch_size=batch_size,
             validation_fraction=validation_fraction,
+            validation_anomalies=validation_anomalies,
             **loading,
         )
 
@@ -69,6 +72,7 @@ class TableData(AnomalyLabelled):
         labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
         batch_size: training samples a step, on each rank.
         validation_fraction: share of the training normals held out, in [0, 1); sets the threshold, never the weights.
+        validation_anomalies: number of known anomalies held out with them, for `--monitor=val/auroc`.
         loading: batch sizes, seed and memory, as in :class:`AnomalyDataModule`.
     """
 
@@ -84,6 +88,7 @@ class TableData(AnomalyLabelled):
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
         validation_fraction: float = 0.1,
+        validation_anomalies: int = 0,
         **loading: Any,
     ) -> None:
         super().__init__(
@@ -101,5 +106,6 @@ class TableData(AnomalyLabelled):
             labelled_anomaly_ratio=labelled_anomaly_ratio,
             batch_size=batch_size,
             validation_fraction=validation_fraction,
+            validation_anomalies=validation_anomalies,
             **loading,
         )

@@ -1,0 +1,72 @@
+"""Checkpoints from outside: reading them without running code in them, and detectors from them alone."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import adlightning.objectives  # noqa: F401  # makes the built-in detectors known
+from adlightning.detector import AnomalyDetector, saved_part
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, without running any code in it.
+
+    Args:
+        path: a `.ckpt` file or a run folder (its best checkpoint where one was selected, else its last).
+
+    Raises:
+        ValueError: missing, truncated, not a detector's, or holding pickled objects (which are never loaded).
+    """
+    file = checkpoint_file(path)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"ckpt_path: {file} is truncated, corrupt or holds pickled objects, refused: {reason}"
+        ) from error
+    try:
+        saved_part(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"ckpt_path: {file}: {error}") from None
+    return dict(checkpoint)
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its `last.ckpt`."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        for candidate in (path / "checkpoints" / name, path / name):
+            if candidate.is_file():
+                return candidate
+    raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/last.ckpt)")
+
+
+def load_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
+    """A whole detector from its checkpoint alone, in eval mode.
+
+    The class is looked up among the subclasses of :class:`AnomalyDetector` that are already imported, never imported
+    by name: import your own detectors first.
+    """
+    checkpoint = read_checkpoint(path)
+    saved = checkpoint["adlightning"]
+    known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
+    if saved["class"] not in known:
+        raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
+    detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
+    detector.on_load_checkpoint(checkpoint)
+    detector.load_state_dict(checkpoint["state_dict"])
+    return detector.to(device).eval()
+
+
+def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:
+    below = [cls] if not inspect.isabstract(cls) else []
+    for child in cls.__subclasses__():
+        below += _subclasses(child)
+    return below
