@@ -1,0 +1,43 @@
+"""A loss that is not finite ends the run, and the last good checkpoint stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import Blobs, MakeTrainer
+
+from adlightning.callbacks.checkpoints import LastCheckpoint
+from adlightning.callbacks.guard import LossGuard
+from adlightning.checkpoint import load_detector, read_checkpoint
+from adlightning.data.modules import AnomalyLabelled
+from adlightning.detector import TrainingCollapse
+from adlightning.objectives import Autoencoder
+
+
+class BlowUp(pl.Callback):
+    """Weights become infinite at the start of an epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            with torch.no_grad():
+                next(pl_module.parameters()).fill_(float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("held_out", "message"), [(0.0, "epoch 2: the training loss is nan"), (0.1, "epoch 2: .* scores are NaN")]
+)
+def test_a_blown_up_run_stops_and_keeps_its_last_good_checkpoint(
+    make_trainer: MakeTrainer, tmp_path: Path, held_out: float, message: str
+) -> None:
+    detector = Autoencoder(network="mlp", dense=(16,), rep_dim=4, preprocessing="standardize", lr=1e-3)
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0, validation_fraction=held_out)
+    callbacks = [LossGuard(), LastCheckpoint(tmp_path), BlowUp()]
+    trainer = make_trainer(max_epochs=5, callbacks=callbacks, enable_checkpointing=True)
+    with pytest.raises(TrainingCollapse, match=message):
+        trainer.fit(detector, datamodule=data)
+    assert read_checkpoint(tmp_path / "last.ckpt")["epoch"] == 1
+    loaded = load_detector(tmp_path / "last.ckpt")
+    assert torch.isfinite(loaded.anomaly_score(torch.ones(3, 6))).all()
