@@ -1,7 +1,7 @@
 """Deep SVDD and Deep SAD at the paper's schedule: rows of docs/results/deep_sad.csv, each an ordinary `fit`.
 
     python benchmarks/deep_sad_tables.py mnist --classes 1 3 8
-    python benchmarks/deep_sad_tables.py odds --seeds 10 [--leaky] [--datasets satellite cardio] [--no-transfer]
+    python benchmarks/deep_sad_tables.py odds --seeds 10 [--leaky] [--datasets satellite cardio] [--variant released]
 
 Nothing is held out (validation_fraction 0), as in the paper. A row that is there already is not run again.
 """
@@ -22,6 +22,18 @@ ROOT = Path(__file__).parents[1]
 FIELDS = ["dataset", "split", "normal_class", "labelled_class", "seed", "method", "variant", "auroc", "seconds"]
 FIELDS += ["n_train", "n_test"]
 ODDS = ["arrhythmia", "cardio", "satellite", "satimage-2", "thyroid", "shuttle"]
+# Without transfer (S1) the first phase leaves no trace: it is left out, with the objective's own number of epochs.
+NO_TRANSFER = ["--model.pretrain_epochs=0", "--trainer.max_epochs=150"]
+VARIANTS = {
+    "": [],
+    "no_transfer": NO_TRANSFER,
+    "released": [
+        *NO_TRANSFER,
+        "--model.preprocessing=standardize_minmax",  # S3
+        "--model.leakiness=0.01",  # S4
+        "--model.center_include_labelled=true",  # S9
+    ],
+}
 QUIET = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
@@ -64,16 +76,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["deep_sad", "deep_svdd"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--leaky", action="store_true", help="the released code's split, for satellite and cardio")
-    parser.add_argument("--no-transfer", action="store_true", help="phi starts at random, as in the released code (S1)")
+    parser.add_argument("--variant", choices=list(VARIANTS), default="", help="options of docs/methods.md, S1 to S9")
     parser.add_argument("--root", type=Path, default=ROOT / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/deep_sad.csv")
     options = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    variant = "no_transfer" if options.no_transfer else ""
-    # without transfer the first phase leaves no trace: left out, with the objective's own number of epochs
-    start = ["--model.pretrain_epochs=0", "--trainer.max_epochs=150"] if options.no_transfer else []
+    variant, start = options.variant, VARIANTS[options.variant]
     for seed in range(options.seeds):
         for method in options.methods:
             if options.table == "mnist":
