@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import adlightning
+from adlightning.messages import plain_message
 
 VERBS = {
     "fit": "train a detector, then test it; leaves a run folder",
@@ -65,14 +66,15 @@ def _guarded(work: object) -> int:
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if type(error).__name__ != "TrainingCollapse":
+    except Exception as error:
+        name = type(error).__name__  # by name: importing the classes would import torch
+        if name == "TrainingCollapse":
+            print(f"training failed: {error}", file=sys.stderr)
+            return 1
+        if not isinstance(error, (ValueError, OSError)) and name != "MisconfigurationException":
             raise
-        print(f"training failed: {error}", file=sys.stderr)
-        return 1
+        print(f"error: {plain_message(str(error))}", file=sys.stderr)
+        return 2
     return 0
 
 

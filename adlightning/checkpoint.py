@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,10 +25,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"ckpt_path: {file} is truncated, corrupt or holds pickled objects, refused: {reason}"
-        ) from error
+        raise ValueError(f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused") from error
     try:
         saved_part(checkpoint)
     except ValueError as error:
@@ -36,12 +33,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def checkpoint_file(path: str | Path) -> Path:
-    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its `last.ckpt`."""
+def checkpoint_file(path: str | Path, prefer: Literal["best", "last"] = "best") -> Path:
+    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its `last.ckpt`.
+
+    To go on with a fit, `prefer` its last one.
+    """
     path = Path(path)
     if path.is_file():
         return path
-    for name in ("best.ckpt", "last.ckpt"):
+    for name in ("best.ckpt", "last.ckpt") if prefer == "best" else ("last.ckpt",):
         for candidate in (path / "checkpoints" / name, path / name):
             if candidate.is_file():
                 return candidate
@@ -59,9 +59,12 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
     known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
     if saved["class"] not in known:
         raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
-    detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
-    detector.on_load_checkpoint(checkpoint)
-    detector.load_state_dict(checkpoint["state_dict"])
+    try:
+        detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
+        detector.on_load_checkpoint(checkpoint)
+        detector.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
     return detector.to(device).eval()
 
 

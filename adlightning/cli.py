@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import yaml
 from jsonargparse import set_parsing_settings
@@ -19,19 +19,33 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.callbacks.guard import LossGuard
-from adlightning.callbacks.run_folder import RunFolder
+from adlightning.callbacks.run_folder import RunFolder, claim_run_dir
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
+from adlightning.contracts import InputSpec
 from adlightning.data import own  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
-from adlightning.report import print_report
+from adlightning.messages import plain_message
+from adlightning.report import TITLES, print_report
+from adlightning.stored_config import with_stored_config
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
+MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
+MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name in TITLES}
+PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
+
+
+class AnomalyParser(LightningArgumentParser):
+    """A parser whose errors say what is wrong, without the types that were tried."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the plain message and exit with 2."""
+        super().error(plain_message(message), ex)
 
 
 class AnomalyCLI(LightningCLI):
@@ -40,6 +54,16 @@ class AnomalyCLI(LightningCLI):
     model: AnomalyDetector
     datamodule: AnomalyDataModule
     trainer: Trainer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.run_dir: Path | None = None
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            if self.run_dir is not None:
+                with contextlib.suppress(OSError):  # only an empty folder goes: nothing came of this run
+                    self.run_dir.rmdir()
+            raise
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -66,11 +90,8 @@ class AnomalyCLI(LightningCLI):
             "--monitor",
             type=str | None,
             default=None,
-            help="Validation metric that selects the checkpoint to test, such as val/auroc (needs "
-            "data.validation_anomalies) or val/score_mean; null takes the last epoch.",
-        )
-        parser.add_argument(
-            "--monitor_mode", type=Literal["min", "max"], default="max", help="Whether a larger metric is better."
+            help="Validation metric that selects the checkpoint to test: val/score_mean, or with "
+            "data.validation_anomalies a ranking metric such as val/auroc; null takes the last epoch.",
         )
 
     # ---- before training ------------------------------------------------------------------------------------------
@@ -81,26 +102,46 @@ class AnomalyCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Check the run folder, and put loggers and checkpoints into it."""
-        options = self.options
-        self.run_dir = Path(options.run_dir)
+        """Check what needs no data, and claim the run folder."""
+        options, fits = self.options, self.subcommand == "fit"
+        self.run_dir = run_dir = Path(options.run_dir)
+        if options.trainer.precision not in PRECISIONS:
+            raise ValueError(
+                f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}"
+            )
+        if options.monitor not in (None, *MONITORS):
+            raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}")
+        if fits and options.monitor and options.trainer.enable_checkpointing is False:
+            raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
+        goes_on = False
+        if options.ckpt_path:
+            last = options.ckpt_path == "last"
+            options.ckpt_path = str(
+                checkpoint_file(run_dir if last else options.ckpt_path, prefer="last" if fits else "best")
+            )
+            goes_on = fits and Path(options.ckpt_path).absolute().parent == run_dir.absolute() / "checkpoints"
+            _keep_trained_hyperparameters(options, refuse=fits)
         if getattr(rank_zero_only, "rank", 0) == 0:  # other ranks start when the first one has begun to write
-            check_run_dir(self.run_dir, options.ckpt_path if self.subcommand == "fit" else None)
-        options.trainer.default_root_dir = str(self.run_dir)
-        _log_into(self.run_dir, options.trainer.logger)
-        if self.subcommand != "fit" and options.ckpt_path:
-            _keep_trained_hyperparameters(options)
+            claim_run_dir(run_dir, goes_on)
+        options.trainer.default_root_dir = str(run_dir)
+        _log_into(run_dir, options.trainer.logger)
         if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
             os.environ["WANDB_MODE"] = "offline"  # a logger without an account would stop and ask
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with this run's callbacks and loggers."""
-        options = self.options
+        options, fits = self.options, self.subcommand == "fit"
+        assert self.run_dir is not None
+        if fits and options.monitor:
+            self._check_monitor(options.monitor)
+        if not fits and options.ckpt_path:
+            spec = read_checkpoint(options.ckpt_path)["adlightning"]["input"]
+            self.model.configure_for(InputSpec.from_dict(spec))  # other data are then refused by what it was trained on
         self._dump_config()
         config = yaml.safe_dump(self.config_dump, sort_keys=False)
         self.model.run_config = config
         timing = Timing()
-        selected = options.monitor and (self.subcommand == "fit" or Path(options.ckpt_path or "").name == "best.ckpt")
+        selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
         self.run_folder = RunFolder(self.run_dir, config, "val" if selected else "none", timing)
         callbacks: list[Callback] = [timing, LossGuard(), self.run_folder]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
@@ -109,10 +150,10 @@ class AnomalyCLI(LightningCLI):
 
             callbacks.append(WandbReport(self.run_folder))
         self.best: BestCheckpoint | None = None
-        if self.subcommand == "fit" and options.trainer.enable_checkpointing is not False:
+        if fits and options.trainer.enable_checkpointing is not False:
             callbacks.append(LastCheckpoint(self.run_dir / "checkpoints"))
             if options.monitor:
-                self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, options.monitor_mode)
+                self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
                 callbacks.append(self.best)
         self._extra_callbacks = callbacks
         return super().instantiate_trainer(logger=loggers, **kwargs)
@@ -120,10 +161,15 @@ class AnomalyCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         return super()._instantiate_trainer(config, [*callbacks, *self._extra_callbacks])
 
+    def _check_monitor(self, monitor: str) -> None:
+        data = self.datamodule
+        if data.validation_fraction == 0:
+            raise ValueError(f"monitor={monitor} needs held-out samples: data.validation_fraction must be above 0")
+        if monitor != "val/score_mean" and getattr(data, "validation_anomalies", 0) == 0:
+            raise ValueError(f"monitor={monitor} ranks held-out anomalies: data.validation_anomalies must be above 0")
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        for logger in self.trainer.loggers:
-            logger.log_hyperparams(self.config_dump)
         if subcommand == "test":
             kwargs["verbose"] = False  # the report has the metrics, with their intervals
         return {**kwargs, "weights_only": True}
@@ -131,17 +177,14 @@ class AnomalyCLI(LightningCLI):
     # ---- the verbs' endings ---------------------------------------------------------------------------------------
 
     def after_fit(self) -> None:
-        """Test what was trained, unless told not to or nothing is there to test."""
-        if self.trainer.interrupted or not self.options.test_after_fit:
+        """Test what was trained, unless told not to or nothing is there to test; say what came of it."""
+        if self.trainer.interrupted:
             return
-        if not self.datamodule.test_names:
-            rank_zero_info("Nothing to test: the data have no test part.")
-            print_report(self.run_folder)
-            return
-        best = self.best.best_model_path if self.best else ""
-        self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True, verbose=False
-        )
+        if self.options.test_after_fit and self.datamodule.test_names:
+            best = self.best.best_model_path if self.best else ""
+            self.trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True, verbose=False
+            )
         print_report(self.run_folder)
 
     def after_test(self) -> None:
@@ -160,7 +203,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
     with tempfile.TemporaryDirectory() as folder, _finished_wandb_run():
         if verb != "fit":
-            arguments = _with_checkpoint_config(verb, arguments, Path(folder))
+            arguments = with_stored_config(verb, arguments, Path(folder), _now("%Y%m%d-%H%M%S"))
         return AnomalyCLI(
             AnomalyDetector,
             AnomalyDataModule,
@@ -169,6 +212,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
             auto_configure_optimizers=False,
             save_config_callback=None,
             seed_everything_default=0,
+            parser_class=AnomalyParser,
             parser_kwargs={
                 "prog": "adlightning",
                 "parser_mode": "omegaconf+",
@@ -206,23 +250,6 @@ def _silence_noise() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def check_run_dir(run_dir: Path, ckpt_path: str | None = None) -> None:
-    """Raise ValueError when the run folder cannot be made, or holds something that this run does not go on from."""
-    parent = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
-    if not parent.is_dir():
-        raise ValueError(f"run_dir: {run_dir} cannot be made, {parent} is a file")
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"run_dir: {run_dir} cannot be written, no permission for {parent}")
-    resumes = ckpt_path is not None and (
-        ckpt_path in ("last", "hpc") or run_dir.absolute() in Path(ckpt_path).absolute().parents
-    )
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not resumes:
-        raise ValueError(
-            f"run_dir: {run_dir} is not empty and nothing is overwritten: give another --run_dir, or go on from it "
-            f"with --ckpt_path={run_dir}/checkpoints/last.ckpt"
-        )
-
-
 def _now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
 
@@ -251,49 +278,17 @@ def _loggers(given: Any, run_dir: Path) -> list[Logger]:
     return [*chosen, CSVLogger(run_dir, name="logs")]
 
 
-def _argument(arguments: list[str], name: str) -> str | None:
-    """The last value of `--name VALUE` or `--name=VALUE`."""
-    value = None
-    for position, argument in enumerate(arguments):
-        if argument == name and position + 1 < len(arguments):
-            value = arguments[position + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.partition("=")[2]
-    return value
-
-
-def _with_checkpoint_config(verb: str, arguments: list[str], folder: Path) -> list[str]:
-    """Put the checkpoint's own configuration first, so that a checkpoint alone is enough."""
-    path = _argument(arguments, "--ckpt_path")
-    if path is None:
-        if {"-h", "--help", "--print_config"} & {argument.partition("=")[0] for argument in arguments}:
-            return arguments
-        raise ValueError(f"ckpt_path is needed: {verb} scores with a trained detector (a .ckpt file or a run folder)")
-    file = checkpoint_file(path)
-    config = read_checkpoint(file)["adlightning"]["config"]
-    extra = [f"--ckpt_path={file}"]
-    if _argument(arguments, "--run_dir") is None:
-        run = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-        extra.append(f"--run_dir={run}/{verb}-{_now('%Y%m%d-%H%M%S')}")
-    if config is not None:
-        keys = ("seed_everything", "monitor", "monitor_mode", "trainer", "model", "data")
-        stored = {key: value for key, value in yaml.safe_load(config).items() if key in keys}
-        stored["trainer"] = {k: v for k, v in stored.get("trainer", {}).items() if k in ("precision",)}
-        (folder / "checkpoint.yaml").write_text(yaml.safe_dump(stored), encoding="utf-8")
-        arguments = ["--config", str(folder / "checkpoint.yaml"), *arguments]
-    elif _argument(arguments, "--config") is None and _argument(arguments, "-c") is None:
-        raise ValueError(f"ckpt_path: {file} was not made by the command line and names no data: give a --config")
-    return [*arguments, *extra]
-
-
-def _keep_trained_hyperparameters(options: Any) -> None:
-    """A trained detector's arguments are the checkpoint's; warn where the command line says otherwise."""
+def _keep_trained_hyperparameters(options: Any, refuse: bool) -> None:
+    """A trained detector's arguments are the checkpoint's: others are ignored with a warning, or refused by a fit."""
     saved = read_checkpoint(options.ckpt_path)["adlightning"]
     given = options.model.init_args
     name = options.model.class_path.rpartition(".")[2]
     if name != saved["class"]:
         raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {saved['class']}, not a {name}")
     for key, value in saved["hyperparameters"].items():
-        if (list(given[key]) if isinstance(given[key], (list, tuple)) else given[key]) != value:
-            rank_zero_warn(f"model.{key}={given[key]} is ignored: the checkpoint was trained with {value}")
-            given[key] = value
+        if (list(given[key]) if isinstance(given[key], (list, tuple)) else given[key]) == value:
+            continue
+        if refuse:
+            raise ValueError(f"model.{key}={given[key]}: a fit goes on with what it began with, {value}")
+        rank_zero_warn(f"model.{key}={given[key]} is ignored: the checkpoint was trained with {value}")
+        given[key] = value

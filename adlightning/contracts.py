@@ -45,6 +45,7 @@ class InputSpec:
         resize: `(H, W)` to which the source resized images, or None when it took them as they were.
         channels: number of channels to which the source converted images, or None when it took them as they were.
         ignored: columns of a table that are no features (its label, for instance).
+        name_column: column of a table that names its rows.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class InputSpec:
     resize: tuple[int, int] | None = None
     channels: int | None = None
     ignored: tuple[str, ...] = field(default=())
+    name_column: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, so that a checkpoint stays loadable with `weights_only=True`."""
@@ -70,8 +72,13 @@ class InputSpec:
         if (self.kind, self.shape) == (other.kind, other.shape) and self.features == other.features:
             return None
         message = f"the detector was trained on {self}; the data are {other}"
+        if self.kind != "table" or other.kind != "table":
+            return message
         missing = [name for name in self.features if name not in other.features]
-        return message + (f"; missing columns: {', '.join(missing)}" if missing and other.kind == "table" else "")
+        extra = [name for name in other.features if name not in self.features]
+        message += f"; missing columns: {', '.join(missing)}" if missing else ""
+        message += f"; other columns: {', '.join(extra)}" if extra else ""
+        return message if missing or extra else message + f"; the order of columns must be {', '.join(self.features)}"
 
     def __str__(self) -> str:
         """In words: `1x28x28 images (MNIST, normal class 3)`."""

@@ -43,7 +43,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
         resize: side to which images are resized before anything else, in pixels; null leaves them.
         pad: pixels of zeros added around each image, after resizing.
         threshold_rule: `normal_quantile` (of held-out normal scores; of training scores when nothing is held out),
-            `contamination` (expected share of anomalies among the unlabelled training samples), `fixed`.
+            `contamination` (expected share of anomalies among the training samples not known as such), `fixed`.
         threshold_value: the quantile in (0, 1), the share in (0, 0.5], or the threshold itself.
 
     Raises:
@@ -74,6 +74,8 @@ class AnomalyDetector(pl.LightningModule, ABC):
         self.run_config: str | None = None
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
+        self.training_record: dict[str, Any] = {}
+        self._threshold_step = -1
         self.register_buffer("threshold", torch.tensor(math.nan))
 
     # ---- what a method writes -------------------------------------------------------------------------------------
@@ -140,26 +142,42 @@ class AnomalyDetector(pl.LightningModule, ABC):
             yield TrainBatch(*(column.to(self.device) for column in batch))
 
     @torch.no_grad()
-    def _score_training_data(self) -> NDArray[np.float64]:
-        """Scores of the training samples that are not known anomalies, in eval mode."""
+    def _scores(self, raw: Iterable[Tensor]) -> NDArray[np.float64]:
+        """Scores of raw batches, in eval mode and the run's precision."""
         was_training = self.training
         self.eval()
         with self.trainer.precision_plugin.forward_context():
-            scores = [self.anomaly_score(b.x[b.known != KNOWN_ANOMALY]).float() for b in self.training_data()]
+            scores = [self.anomaly_score(x.to(self.device)).float().cpu() for x in raw]
         self.train(was_training)
-        values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
+        values: NDArray[np.float64] = torch.cat(scores).double().numpy()
         return values
 
-    def on_train_epoch_end(self) -> None:
-        """Set the threshold on training scores where the rule wants them, at the end of training."""
-        trainer = self.trainer
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if last and (self.threshold_rule == "contamination" or not self.data.has_validation):
-            self._set_threshold(self._score_training_data(), None)
+    def _training_scores(self) -> NDArray[np.float64]:
+        return self._scores(b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())
 
-    def _set_threshold(self, scores: NDArray[np.float64], labels: NDArray[np.int64] | None) -> None:
+    def set_threshold(self) -> bool:
+        """Fit the threshold to the weights as they are; False when that was done already, or scores mean nothing yet.
+
+        On held-out samples where there are any and the rule asks for them, else on training samples.
+        """
+        if not self.ready_to_score() or self._threshold_step == self.trainer.global_step:
+            return False
+        if self.data.has_validation and self.threshold_rule != "contamination":
+            scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
+            self._fit_threshold(scores, self.data.split.validation_labels, "validation")
+        else:
+            self._fit_threshold(self._training_scores(), None, "training")
+        self._threshold_step = self.trainer.global_step
+        return True
+
+    def _fit_threshold(self, scores: NDArray[np.float64], labels: NDArray[np.int64] | None, source: str) -> None:
         self.check_scores(scores)
         self.threshold.fill_(fit_threshold(scores, labels, self.threshold_rule, self.threshold_value))
+        self.training_record["threshold_from"] = "given" if self.threshold_rule == "fixed" else source
+
+    def on_train_end(self) -> None:
+        """However training ends, the threshold belongs to its last weights."""
+        self.set_threshold()
 
     def check_scores(self, scores: NDArray[np.float64]) -> None:
         """Raise :class:`TrainingCollapse` when scores are not finite or (nearly) all the same."""
@@ -170,7 +188,9 @@ class AnomalyDetector(pl.LightningModule, ABC):
                 f"epoch {epoch}: {bad} of {len(scores)} scores are NaN or infinite. Likely cause: a learning rate that "
                 "is too high, or raw features on very different scales without `standardize`."
             )
-        if len(scores) > 1 and float(np.ptp(scores)) <= self.collapse_floor():
+        floor = self.collapse_floor()
+        # a few held-out samples may be alike; the training samples have to be as well
+        if len(scores) > 1 and np.ptp(scores) <= floor and np.ptp(self._training_scores()) <= floor:
             raise TrainingCollapse(
                 f"epoch {epoch}: all {len(scores)} scores are the same ({scores[0]:.6g}): the detector maps every "
                 "input to one point. Likely cause: too high a learning rate or weight decay, or constant training data."
@@ -205,7 +225,9 @@ class AnomalyDetector(pl.LightningModule, ABC):
             return
         self.check_scores(scored.scores)
         if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
-            self._set_threshold(scored.scores, scored.labels)
+            self._fit_threshold(scored.scores, scored.labels, "validation")
+            if len(scored.scores) == len(self.data.split.validation):
+                self._threshold_step = self.trainer.global_step
         normal = scored.scores[scored.labels != ANOMALY]
         logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
         with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is
@@ -218,7 +240,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
 
     def on_test_epoch_end(self) -> None:
         """Gather every rank's scores into `results`; ranking metrics are logged where both classes are present."""
-        self.results = {name: table.compute() for name, table in self.tables.items()}
+        self._gather()
         for name, scored in self.results.items():
             prefix = "test" if len(self.data.test_names) == 1 else f"test/{name}"
             try:
@@ -233,7 +255,12 @@ class AnomalyDetector(pl.LightningModule, ABC):
 
     def on_predict_epoch_end(self) -> None:
         """Gather every rank's scores into `results`."""
-        self.results = {name: table.compute() for name, table in self.tables.items()}
+        self._gather()
+
+    def _gather(self) -> None:
+        # a rank without a sample of a test set takes part in gathering it all the same
+        tables = {name: self.tables.get(name, ScoreTable().to(self.device)) for name in self.data.test_names}
+        self.results = {name: table.compute() for name, table in tables.items()}
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 
@@ -241,12 +268,18 @@ class AnomalyDetector(pl.LightningModule, ABC):
         """Add what makes the checkpoint a whole detector: class, arguments, input, and the run's configuration."""
         if self.input_spec is None:
             raise RuntimeError("a detector has nothing to save before it was built for some data")
+        self.training_record |= {
+            "epochs": self.trainer.fit_loop.epoch_progress.current.ready,
+            "seed": self.data.effective_seed(),
+            "split": self.data.split_fingerprint(),
+        }
         checkpoint["adlightning"] = {
             "format": CHECKPOINT_FORMAT,
             "class": type(self).__qualname__,
             "hyperparameters": self.hyperparameters(),
             "input": self.input_spec.as_dict(),
             "config": self.run_config,
+            "training": self.training_record,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -258,6 +291,21 @@ class AnomalyDetector(pl.LightningModule, ABC):
         if self.input_spec is not None and (refusal := spec.refusal(self.input_spec)):
             raise ValueError(refusal)
         self.configure_for(spec)
+        self.training_record = dict(saved["training"])
+        if getattr(self, "_trainer", None) is not None:
+            self._refuse_other_split()
+
+    def _refuse_other_split(self) -> None:
+        """Another split than in training would test what was trained on, or train on what was held out."""
+        record, data, verb = self.training_record, self.data, self.trainer.state.fn
+        harmless = verb in ("test", "predict") and not data.tests_on_training_part
+        if harmless or data.split_fingerprint() == record["split"]:
+            return
+        raise ValueError(
+            f"the data are not split as in training (seed {record['seed']} then, {data.effective_seed()} now): samples "
+            "would be on the wrong side. Give the data and their options as in training, with "
+            f"--data.seed={record['seed']}; for other data there is the verb `score`"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -269,6 +317,8 @@ def saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
     saved = checkpoint.get("adlightning") if isinstance(checkpoint, dict) else None
     if not isinstance(saved, dict) or "state_dict" not in checkpoint:
         raise ValueError("this is not a checkpoint of an adlightning detector")
+    if missing := {"class", "hyperparameters", "input", "config", "training"} - saved.keys():
+        raise ValueError(f"this checkpoint lacks {', '.join(sorted(missing))}")
     if saved.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(
             f"checkpoint format {saved.get('format')} is not supported; this version reads {CHECKPOINT_FORMAT}"

@@ -22,7 +22,10 @@ TITLES = {
 def print_report(run: RunFolder) -> None:
     """Test metrics with their intervals, rates at the threshold, notes, and the run folder."""
     console = Console()
-    for name, test in run.report.get("test_sets", {}).items():
+    tests = run.report.get("test_sets", {})
+    if run.report and not tests:
+        console.print("nothing was tested: the data have no test part, or test_after_fit is false", highlight=False)
+    for name, test in tests.items():
         table = Table(title=f"{run.report['detector']} on {run.report['data']}: {name}", title_justify="left")
         table.add_column("metric")
         table.add_column("value", justify="right")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from adlightning.data.sources.base import LazyImages
     from adlightning.detector import AnomalyDetector
 
-TABLES = (".csv", ".tsv", ".csv.gz", ".parquet")
-
 
 def score(
     ckpt_path: str,
@@ -54,6 +52,10 @@ def score(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
     detector = load_detector(ckpt_path, device)
     assert detector.input_spec is not None
     if not detector.ready_to_score():
@@ -96,7 +98,7 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
         _require_kind("image", path, "a folder of images", spec)
         return _read_images(path, spec)
     name = path.name.lower()
-    if name.endswith(TABLES):
+    if name.removesuffix(".gz").endswith((".csv", ".tsv", ".parquet")):
         _require_kind("table", path, "a table", spec)
         return _read_table(path, spec)
     if name.endswith(".npz"):
@@ -134,13 +136,14 @@ def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
             f"data: {path} lacks the columns {', '.join(missing)}; the detector was trained on {spec}, "
             f"with columns {', '.join(spec.features)}"
         )
-    extra = [str(c) for c in frame.columns if c not in columns and c not in spec.ignored]
+    extra = [str(c) for c in frame.columns if c not in (*columns, *spec.ignored, spec.name_column)]
     if extra:
         raise ValueError(f"data: {path} has columns the detector was not trained on: {', '.join(extra)}; drop them")
     x = features_of(frame, columns, path)
     if tuple(x.shape[1:]) != spec.shape:
         raise ValueError(f"data: {path} has {x.shape[1]} features; the detector was trained on {spec}")
-    return NamedSamples(x, [str(row) for row in range(len(x))])
+    named = spec.name_column is not None and spec.name_column in frame.columns
+    return NamedSamples(x, [str(name) for name in (frame[spec.name_column] if named else range(len(x)))])
 
 
 def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
@@ -157,9 +160,13 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
                 raise ValueError(f"key: {path} holds no array {chosen}; it holds {', '.join(keys)}")
             array = archive[chosen]
     except ValueError as error:
-        raise ValueError(f"data: {path} is refused: {error}") from error
+        if str(error).startswith("key:"):
+            raise
+        raise ValueError(f"data: {path} holds pickled objects: refused") from error
     except Exception as error:  # a broken zip raises a handful of types; all mean the same here
-        raise ValueError(f"data: {path} is no readable .npz: {error}") from error
+        raise ValueError(f"data: {path} is no readable .npz") from error
+    if array.dtype.kind not in "buif" or array.ndim == 0:
+        raise ValueError(f"data: {path} holds {array.dtype} of {array.ndim} dimensions, numbers are needed")
     if len(array) == 0:
         raise ValueError(f"data: {path} holds no samples")
     if spec.kind == "image":
@@ -196,8 +203,8 @@ def _check_targets(out: Path, plots: str | None) -> None:
         raise ValueError(f"out: {out} exists already and is not overwritten")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"out: there is no folder {out.absolute().parent}")
-    if plots is not None and Path(plots).is_dir() and any(Path(plots).iterdir()):
-        raise ValueError(f"plots: {plots} is not empty and nothing is overwritten")
+    if plots is not None and Path(plots).exists() and not (Path(plots).is_dir() and not any(Path(plots).iterdir())):
+        raise ValueError(f"plots: {plots} exists already and nothing is overwritten")
 
 
 def _plot(folder: Path, samples: NamedSamples, scores: NDArray[np.float64], threshold: float, title: str) -> list[Path]:

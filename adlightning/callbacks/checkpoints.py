@@ -19,6 +19,11 @@ class LastCheckpoint(ModelCheckpoint):
             dirpath=folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
         )
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save once more where the threshold was only set now, for lack of held-out samples in the last epoch."""
+        if isinstance(pl_module, AnomalyDetector) and pl_module.set_threshold() and self.best_model_path:
+            trainer.save_checkpoint(self.best_model_path)  # last.ckpt: without a monitor the newest is the best
+
 
 class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt` by a validation metric, once scores mean something.
@@ -43,4 +48,5 @@ class BestCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Select only among epochs whose scores mean something: a pre-training phase logs no metric."""
         if isinstance(pl_module, AnomalyDetector) and pl_module.ready_to_score():
+            pl_module.set_threshold()
             super().on_validation_end(trainer, pl_module)

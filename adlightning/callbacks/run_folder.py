@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+import yaml
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -39,24 +41,46 @@ class RunFolder(pl.Callback):
         self.folder, self.config, self.selection, self.timing = folder, config, selection, timing
         self.report: dict[str, Any] = {}
         self.plots: list[Path] = []
+        self._opened = False
 
     @rank_zero_only
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the folder, after the data were found good; write the configuration once."""
+    def _open(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the configuration once, after everything was found good; a fit that goes on keeps the older one."""
+        if self._opened:
+            return
+        self._opened = True
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if self.config is not None and not (self.folder / "config.yaml").exists():
+            for name in ("config.yaml", "metrics.json", "scores.csv"):
+                keep_older(self.folder / name)
+            if self.config is not None:
                 write_atomically(self.folder / "config.yaml", self.config)
         except OSError as error:
             raise ValueError(f"run_dir: {self.folder} cannot be written: {error.strerror}") from error
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(self.config or "{}"))
+
+    on_fit_start = _open
+    on_validation_start = _open
+    on_test_start = _open
+    on_predict_start = _open
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What can be said before any test."""
+        assert isinstance(pl_module, AnomalyDetector)
+        self._write_report(trainer, pl_module)
+
+    def _write_report(self, trainer: pl.Trainer, detector: AnomalyDetector) -> None:
+        self.report = self._describe(trainer, detector)
+        write_atomically(self.folder / "metrics.json", json.dumps(self.report, indent=2, allow_nan=False) + "\n")
 
     @rank_zero_only
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Scores, metrics and plots of every test set."""
         assert isinstance(pl_module, AnomalyDetector)
         self._write_scores(pl_module)
-        self.report = self._describe(trainer, pl_module)
-        write_atomically(self.folder / "metrics.json", json.dumps(self.report, indent=2, allow_nan=False) + "\n")
+        self._write_report(trainer, pl_module)
         several = len(pl_module.results) > 1
         for name, scored in pl_module.results.items():
             folder = self.folder / "plots" / name if several else self.folder / "plots"
@@ -87,8 +111,6 @@ class RunFolder(pl.Callback):
     def _describe(self, trainer: pl.Trainer, detector: AnomalyDetector) -> dict[str, Any]:
         data = detector.data
         threshold = _finite(detector.threshold.item())
-        held_out = data.has_validation and detector.threshold_rule != "contamination"
-        fitted_on = "given" if detector.threshold_rule == "fixed" else "validation" if held_out else "training"
         return {
             "detector": type(detector).__name__,
             "data": data.input_spec.description,
@@ -100,11 +122,11 @@ class RunFolder(pl.Callback):
                 "rule": detector.threshold_rule,
                 "value": detector.threshold_value,
                 "score": threshold,
-                "fitted_on": fitted_on,
+                "fitted_on": detector.training_record.get("threshold_from"),
             },
             "samples": data.counts(),
             "seed": data.effective_seed(),
-            "epochs": trainer.current_epoch,
+            "epochs": detector.training_record.get("epochs", trainer.current_epoch),
             "precision": str(trainer.precision),
             "device": str(detector.device),
             "devices": trainer.world_size,
@@ -150,6 +172,35 @@ def score_frame(scored: ScoredSamples, names: tuple[str, ...], threshold: float)
             "verdict": verdict,
         }
     )
+
+
+def claim_run_dir(run_dir: Path, goes_on: bool) -> None:
+    """Make the run folder, or refuse it: it must be new or empty, unless a fit goes on from a checkpoint in it.
+
+    Raises:
+        ValueError: it cannot be made or written, is not empty, or another run took it at this moment.
+    """
+    parent = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
+    if not parent.is_dir():
+        raise ValueError(f"run_dir: {run_dir} cannot be made, {parent} is a file")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"run_dir: {run_dir} cannot be written, no permission for {parent}")
+    there = run_dir.is_dir()
+    if there and any(run_dir.iterdir()) and not goes_on:
+        last = run_dir / "checkpoints" / "last.ckpt"
+        hint = f", or go on from it with --ckpt_path={last}" if last.exists() else ""
+        raise ValueError(f"run_dir: {run_dir} is not empty and nothing is overwritten: give another --run_dir{hint}")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=there)
+    except FileExistsError:
+        raise ValueError(f"run_dir: {run_dir} was taken by another run at this moment: give another") from None
+
+
+def keep_older(path: Path) -> None:
+    """Move a file out of the way, `metrics.json` to `metrics-1.json`, the next number that is free."""
+    if path.exists():
+        numbers = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(1))
+        path.rename(next(older for older in numbers if not older.exists()))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -26,7 +26,8 @@ class IndexBatches:
         n: number of positions.
         batch_size: positions a batch, per rank.
         shuffle: a new order each epoch; False keeps the order of the positions.
-        drop_last: leave out a last batch that is not full (kept when it is the only one).
+        drop_last: leave out a last batch that is not full (kept when it is the only one); one of a single sample is
+            always left out of training.
         seed: with the epoch, the seed of the shuffled order.
         rank: this process among `world_size`.
         world_size: number of processes that share the positions.
@@ -64,7 +65,8 @@ class IndexBatches:
     def __len__(self) -> int:
         share = self._share()
         full, rest = divmod(share, self.batch_size)
-        return full + int(rest > 0 and not (self.drop_last and full > 0))
+        drop = self.drop_last or (self.shuffle and rest == 1)  # a batch of one cannot be normalised
+        return full + int(rest > 0 and not (drop and full > 0))
 
     def __iter__(self) -> Iterator[Tensor]:
         return self.on(torch.device("cpu"))
@@ -126,40 +128,30 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def make_loader(
-    x: Tensor | LazyImages,
+def lazy_loader(
+    images: LazyImages,
     rows: Tensor,
     labels: Tensor,
     order: IndexBatches,
     make: type[Batch],
-    *,
     device: torch.device,
-    device_budget_mb: int,
     num_workers: int,
-) -> TensorLoader[Batch] | DataLoader[Batch]:
-    """Batches of `x[rows]` with their labels: tensors by indexing, lazy images by workers.
+) -> DataLoader[Batch]:
+    """Batches of `images[rows]` with their labels, decoded by `num_workers` processes."""
+    return DataLoader(
+        _LazyBatches(images, rows, labels, rows, make),
+        batch_sampler=order,  # type: ignore[arg-type]  # yields tensors of positions, which __getitems__ takes
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=device.type == "cuda",
+    )
 
-    Args:
-        x: all samples of a part.
-        rows: (n,) rows of `x` that are used, in the order of `labels`; a batch's `index` holds these.
-        labels: (n,) what goes into a batch's second field.
-        order: batches of positions into `rows`.
-        make: `TrainBatch` or `EvalBatch`.
-        device: where batches go.
-        device_budget_mb: tensors up to this many MiB are kept on the device, larger ones in host memory.
-        num_workers: processes that decode lazy images.
-    """
-    if not isinstance(x, Tensor):
-        dataset = _LazyBatches(x, rows, labels, rows, make)
-        return DataLoader(
-            dataset,
-            batch_sampler=order,  # type: ignore[arg-type]  # yields tensors of positions, which __getitems__ takes
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=device.type == "cuda",
-        )
+
+def resident_columns(
+    x: Tensor, rows: Tensor, labels: Tensor, make: type[Batch], device: torch.device, budget_mb: int
+) -> Batch:
+    """`x[rows]`, their labels and `rows` as one batch: on the device up to `budget_mb` MiB, else in host memory."""
     used = x[rows]
-    fits = used.numel() * used.element_size() <= device_budget_mb * 2**20
-    home = device if fits else used.device
-    return TensorLoader(make(used.to(home), labels.to(home), rows.to(home)), order, device)
+    home = device if used.numel() * used.element_size() <= budget_mb * 2**20 else used.device
+    return make(used.to(home), labels.to(home), rows.to(home))

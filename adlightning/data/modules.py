@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, EvalBatch, InputSpec, TrainBatch
-from adlightning.data.loading import IndexBatches, TensorLoader, make_loader
+from adlightning.data.loading import IndexBatches, TensorLoader, lazy_loader, resident_columns
 from adlightning.data.sources.base import AnomalySource, ClassSource, Samples, Source
 from adlightning.data.splits import Split, given_parts, legacy_leaky_holdout, one_vs_all, stratified_holdout
 
@@ -55,8 +56,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie in [0, 1), got {validation_fraction}")
-        if num_workers < 0:
-            raise ValueError(f"num_workers must not be negative, got {num_workers}")
+        for name, value in (("num_workers", num_workers), ("device_budget_mb", device_budget_mb)):
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.drop_last = drop_last
@@ -65,6 +67,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.device_budget_mb = device_budget_mb
         self._ready = False
+        self._columns: TrainBatch | None = None
 
     protocol: str = "clean"
     """What a result row has to say of the split: `clean`, or how test data reached training."""
@@ -91,7 +94,13 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         if not self._ready:
             self.train_samples, self.test_samples, self.split, description = self.make_split()
             self.input_spec: InputSpec = replace(self.data_source.input_spec(), description=description)
+            if len(self.split.train) < 2:
+                raise ValueError(f"training needs at least 2 samples, the data leave {len(self.split.train)}")
             self._ready = True
+        if stage in ("test", "predict") and not self.test_names:
+            raise ValueError(f"there is nothing to {stage}: {self.input_spec.description} has no test part")
+        if stage == "validate" and not self.has_validation:
+            raise ValueError("there is nothing to validate: validation_fraction is 0, nothing is held out")
 
     def train_dataloader(self) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
         """Shuffled training batches."""
@@ -128,6 +137,24 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def fitting_batches(self, device: torch.device) -> Iterator[TrainBatch]:
         """One pass over the whole training set, in order, on every rank alike."""
         return iter(self._train_loader(shuffle=False, device=device))
+
+    def held_out_batches(self, device: torch.device) -> Iterator[EvalBatch]:
+        """One pass over all held-out samples, in order, on every rank alike."""
+        split = self.split
+        order = IndexBatches(len(split.validation), self.eval_batch_size)
+        return iter(self._eval_loader(self.train_samples, split.validation, split.validation_labels, order, device))
+
+    @property
+    def tests_on_training_part(self) -> bool:
+        """Whether the test set was held out of the part that is trained on, so that the split must be the same."""
+        return self.test_samples is self.train_samples
+
+    def split_fingerprint(self) -> str:
+        """A digest of who trains, what is known of them, and who is held out."""
+        split, digest = self.split, hashlib.sha256(str(len(self.train_samples.y)).encode())
+        for part in (split.train, split.known, split.validation):
+            digest.update(part.astype("<i8").tobytes() + b"|")
+        return digest.hexdigest()
 
     def sample_names(self, test_name: str) -> tuple[str, ...]:
         """Names of all samples of a test set's part; a score's `index` points into it."""
@@ -190,30 +217,28 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             )
         else:
             order = IndexBatches(len(rows), self.eval_batch_size)
-        return make_loader(
-            self.train_samples.x,
-            rows,
-            known,
-            order,
-            TrainBatch,
-            device=device or self._device(),
-            device_budget_mb=self.device_budget_mb,
-            num_workers=self.num_workers,
-        )
+        device = device or self._device()
+        x = self.train_samples.x
+        if not isinstance(x, Tensor):
+            return lazy_loader(x, rows, known, order, TrainBatch, device, self.num_workers)
+        if self._columns is None or len(self._columns.index) != len(rows):
+            self._columns = resident_columns(x, rows, known, TrainBatch, device, self.device_budget_mb)
+        return TensorLoader(self._columns, order, device)
 
     def _eval_loader(
-        self, samples: Samples, index: NDArray[np.int64], labels: NDArray[np.int64]
+        self,
+        samples: Samples,
+        index: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        order: IndexBatches | None = None,
+        device: torch.device | None = None,
     ) -> TensorLoader[EvalBatch] | DataLoader[EvalBatch]:
-        return make_loader(
-            samples.x,
-            torch.from_numpy(index),
-            torch.from_numpy(labels),
-            IndexBatches(len(index), self.eval_batch_size, **self._ranks()),
-            EvalBatch,
-            device=self._device(),
-            device_budget_mb=self.device_budget_mb,
-            num_workers=self.num_workers,
-        )
+        order = order or IndexBatches(len(index), self.eval_batch_size, **self._ranks())
+        rows, y, device = torch.from_numpy(index), torch.from_numpy(labels), device or self._device()
+        if not isinstance(samples.x, Tensor):
+            return lazy_loader(samples.x, rows, y, order, EvalBatch, device, self.num_workers)
+        columns = resident_columns(samples.x, rows, y, EvalBatch, device, self.device_budget_mb)
+        return TensorLoader(columns, order, device)
 
 
 class OneVsAll(AnomalyDataModule):

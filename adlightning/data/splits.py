@@ -275,9 +275,6 @@ def _labelled_classes(given: list[int], n: int, ratio: float, anomalous: list[in
         raise ValueError(f"labelled_classes must not hold a normal class, got {normal[0]}")
     if ratio > 0 and not (given or n):
         raise ValueError(f"labelled_anomaly_ratio={ratio} needs labelled_classes or n_labelled_classes, got neither")
-    if ratio == 0 and (given or n):
-        asked = f"labelled_classes={given}" if given else f"n_labelled_classes={n}"
-        raise ValueError(f"{asked} needs a labelled_anomaly_ratio above 0, got {ratio}")
     return given or sorted(rng.permutation(anomalous)[:n].tolist())
 
 

@@ -6,7 +6,7 @@ Deep SAD, Appendices C to E.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -40,6 +40,8 @@ class EncoderDetector(AnomalyDetector):
         lr: Adam's learning rate.
         lr_milestones: epochs at which the learning rate drops to a tenth, counted from the start of their phase.
         weight_decay: Adam's coupled weight decay w, which adds (w / 2) ||W||^2: the paper's lambda.
+        weight_init: `glorot` (uniform, the paper for autoencoders) or `framework` (the released code, but for its
+            CIFAR decoder).
         common: preprocessing and threshold, as in :class:`AnomalyDetector`.
 
     Raises:
@@ -59,9 +61,11 @@ class EncoderDetector(AnomalyDetector):
         lr: float = 1e-4,
         lr_milestones: Sequence[int] = (50,),
         weight_decay: float = 1e-6,
+        weight_init: Literal["glorot", "framework"] = "glorot",
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        _require("lr_milestones", all(m >= 0 for m in lr_milestones), "not be negative", list(lr_milestones))
         _require("lr", lr > 0, "be positive", lr)
         _require("weight_decay", weight_decay >= 0, "not be negative", weight_decay)
         _require("rep_dim", rep_dim > 0, "be positive", rep_dim)
@@ -73,14 +77,16 @@ class EncoderDetector(AnomalyDetector):
         self.lr = lr
         self.lr_milestones = list(lr_milestones)
         self.weight_decay = weight_decay
+        self.weight_init = weight_init
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Encoder and mirrored decoder, Glorot-uniform; the decoder's range is that of the preprocessed input."""
+        """Encoder and mirrored decoder; the decoder's range is that of the preprocessed input."""
         sizes = (self.network, shape, self.conv_channels, self.dense, self.rep_dim, self.leakiness)
         self.encoder = build_encoder(*sizes)
         self.decoder = build_decoder(*sizes, output=self.preprocess.output)
-        glorot_uniform_(self.encoder)
-        glorot_uniform_(self.decoder)
+        if self.weight_init == "glorot":
+            glorot_uniform_(self.encoder)
+            glorot_uniform_(self.decoder)
 
     def reconstruction_errors(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction error (B,) of raw input."""

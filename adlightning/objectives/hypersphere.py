@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
-from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
+from adlightning.networks.initialisation import require_collapse_free, reset_parameters_
 from adlightning.objectives.autoencoder import EncoderDetector, step_decay
 
 
@@ -42,7 +42,8 @@ class HypersphereDetector(EncoderDetector):
         pretrain_lr: Adam's learning rate in the first phase.
         pretrain_lr_milestones: epochs of the first phase at which it drops to a tenth.
         pretrain_weight_decay: weight decay in the first phase; not stated in the paper, 0.5e-3 in the code's README.
-        pretrain_transfer: False starts phi anew after the first phase, as the released code does without meaning to.
+        pretrain_transfer: False starts phi anew after the first phase, with the framework's own initialisation, as the
+            released code does without meaning to.
         center_include_labelled: count known anomalies in the mean that sets the centre: no in the paper, yes in the
             released code.
         common: networks, optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
@@ -69,6 +70,10 @@ class HypersphereDetector(EncoderDetector):
             raise ValueError(f"pretrain_epochs must not be negative, got {pretrain_epochs}")
         if pretrain_lr <= 0:
             raise ValueError(f"pretrain_lr must be positive, got {pretrain_lr}")
+        if pretrain_weight_decay < 0:
+            raise ValueError(f"pretrain_weight_decay must not be negative, got {pretrain_weight_decay}")
+        if any(milestone < 0 for milestone in pretrain_lr_milestones):
+            raise ValueError(f"pretrain_lr_milestones must not be negative, got {list(pretrain_lr_milestones)}")
         self.pretrain_epochs = pretrain_epochs
         self.pretrain_lr = pretrain_lr
         self.pretrain_lr_milestones = list(pretrain_lr_milestones)
@@ -90,15 +95,17 @@ class HypersphereDetector(EncoderDetector):
         """Whether the current epoch belongs to the first phase."""
         return self.current_epoch < self.pretrain_epochs
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:
         """Refuse a fit that would end before its objective begins."""
         limit = self.trainer.max_epochs
-        if limit is not None and 0 <= limit <= self.pretrain_epochs:
+        if stage == "fit" and limit is not None and 0 <= limit <= self.pretrain_epochs and not self._is_trial():
             raise ValueError(
                 f"trainer.max_epochs counts both phases and must exceed model.pretrain_epochs "
                 f"({self.pretrain_epochs}), got {limit}"
             )
-        super().on_fit_start()
+
+    def _is_trial(self) -> bool:
+        return bool(getattr(self.trainer, "fast_dev_run", False))  # one batch of the first phase is what it asks for
 
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of an epoch of the whole run, by phase."""
@@ -118,7 +125,6 @@ class HypersphereDetector(EncoderDetector):
         """Set the centre on the pre-trained encoder and start Adam anew."""
         if not self.pretrain_transfer:
             reset_parameters_(self.encoder)
-            glorot_uniform_(self.encoder)
         self.trainer.optimizers[0].state.clear()  # a new optimiser: moments of the first phase are forgotten
         self.center.copy_(snap_center(self.mean_representation()))
         self.center_is_set.fill_(True)
@@ -127,12 +133,12 @@ class HypersphereDetector(EncoderDetector):
     def mean_representation(self) -> Tensor:
         """Mean of phi (d,) over the training data, in eval mode, without known anomalies unless asked for."""
         self.eval()
-        total = torch.zeros(self.rep_dim, dtype=torch.float64, device=self.device)
+        total = torch.zeros(self.rep_dim, dtype=torch.float64)  # on the host: not every device has float64
         n = 0
         with self.trainer.precision_plugin.forward_context():
             for batch in self.training_data():
                 x = batch.x if self.center_include_labelled else batch.x[batch.known != KNOWN_ANOMALY]
-                total += self.encoder(self.preprocess(x)).double().sum(dim=0)
+                total += self.encoder(self.preprocess(x)).float().cpu().double().sum(dim=0)
                 n += len(x)
         self.train()
         return (total / n).float()

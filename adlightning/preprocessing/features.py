@@ -29,7 +29,7 @@ class _FeatureScaling(Preprocessing):
         for x in batches():
             self._require_shape(x)
             if len(x):
-                scaler.partial_fit(x.double().flatten(1).cpu().numpy())
+                scaler.partial_fit(x.cpu().double().flatten(1).numpy())
                 n += len(x)
         require_samples(n)
 

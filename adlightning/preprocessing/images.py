@@ -86,19 +86,19 @@ class StandardizeChannels(Preprocessing):
         self.register_buffer("std", torch.ones(channels))
 
     def _fit(self, batches: Batches) -> None:
-        # Sums of whole grey levels are exact in float64: the result does not depend on batches or their order.
+        # Sums of whole grey levels are exact: the result does not depend on batches or their order.
         n = 0
-        total = torch.zeros_like(self.mean, dtype=torch.float64)
+        total = torch.zeros_like(self.mean, dtype=torch.long)
         squares = torch.zeros_like(total)
         for x in batches():
             _require_images(x)
-            pixels = x.float()
+            pixels = x.long()
             n += x.numel() // x.shape[1]
-            total += pixels.sum(dim=(0, 2, 3), dtype=torch.float64)
-            squares += pixels.square().sum(dim=(0, 2, 3), dtype=torch.float64)
+            total += pixels.sum(dim=(0, 2, 3))
+            squares += pixels.square().sum(dim=(0, 2, 3))
         require_samples(n)
-        mean = total / n
-        std = (squares / n - mean.square()).clamp(min=0).sqrt()
+        mean = total.cpu().double() / n  # on the host: not every device has float64
+        std = (squares.cpu().double() / n - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean / 255)
         self.std.copy_(or_one(std / 255))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adlightning.contracts import EvalBatch, TrainBatch
-from adlightning.data.loading import IndexBatches, make_loader
+from adlightning.data.loading import IndexBatches, TensorLoader, lazy_loader, resident_columns
 
 SIZES = {"n": st.integers(1, 60), "batch_size": st.integers(1, 17), "world_size": st.integers(1, 5)}
 
@@ -72,43 +72,32 @@ class Decoded:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_lazy_images_and_tensors_give_the_same_batches(num_workers: int) -> None:
-    lazy = Decoded()
-    tensor = torch.stack([lazy[i] for i in range(20)])
+    images, cpu = Decoded(), torch.device("cpu")
+    tensor = torch.stack([images[i] for i in range(20)])
     rows, labels = torch.tensor([3, 7, 7, 19, 0]), torch.tensor([0, 1, 1, -1, 0])
-    batches = []
-    for x in (lazy, tensor):
-        loader = make_loader(
-            x,
-            rows,
-            labels,
-            IndexBatches(5, 2),
-            EvalBatch,
-            device=torch.device("cpu"),
-            device_budget_mb=1,
-            num_workers=num_workers,
-        )
-        batches.append(list(loader))
-    assert len(batches[0]) == len(batches[1]) == 3
-    for a, b in zip(*batches, strict=True):
+    lazy = list(lazy_loader(images, rows, labels, IndexBatches(5, 2), EvalBatch, cpu, num_workers))
+    columns = resident_columns(tensor, rows, labels, EvalBatch, cpu, budget_mb=1)
+    resident = list(TensorLoader(columns, IndexBatches(5, 2), cpu))
+    assert len(lazy) == len(resident) == 3
+    for a, b in zip(lazy, resident, strict=True):
         assert isinstance(a, EvalBatch)
         assert all(torch.equal(u, v) for u, v in zip(a, b, strict=True))
-    assert torch.cat([b.index for b in batches[0]]).tolist() == rows.tolist()
-    assert batches[0][1].x[:, 0, 0, 0].tolist() == [7, 19]
+    assert torch.cat([b.index for b in lazy]).tolist() == rows.tolist()
+    assert lazy[1].x[:, 0, 0, 0].tolist() == [7, 19]
 
 
-def test_data_over_the_device_budget_still_arrive() -> None:
-    x = torch.arange(3 * 2**20, dtype=torch.uint8).reshape(3, 1, 1024, 1024)
-    rows, known = torch.arange(3), torch.zeros(3, dtype=torch.long)
-    loader = make_loader(
-        x,
-        rows,
-        known,
-        IndexBatches(3, 2),
-        TrainBatch,
-        device=torch.device("meta"),
-        device_budget_mb=1,
-        num_workers=0,
-    )
-    batches = list(loader)
-    assert [tuple(b.x.shape) for b in batches] == [(2, 1, 1024, 1024), (1, 1, 1024, 1024)]
-    assert all(b.x.device.type == "meta" for b in batches)
+@pytest.mark.parametrize(("budget", "home"), [(1, "cpu"), (8, "meta")])
+def test_data_over_the_device_budget_stay_in_host_memory_and_arrive(budget: int, home: str) -> None:
+    x = torch.zeros(3, 1, 1024, 1024, dtype=torch.uint8)
+    device = torch.device("meta")  # stands for any other device
+    columns = resident_columns(x, torch.arange(3), torch.zeros(3, dtype=torch.long), TrainBatch, device, budget)
+    assert columns.x.device.type == home
+    if home == "cpu":
+        batches = list(TensorLoader(columns, IndexBatches(3, 2), device))
+        assert [tuple(b.x.shape) for b in batches] == [(2, 1, 1024, 1024), (1, 1, 1024, 1024)]
+        assert all(b.x.device.type == "meta" for b in batches)
+
+
+def test_a_last_training_batch_of_one_is_left_out_as_batchnorm_cannot_take_it() -> None:
+    assert [len(b) for b in IndexBatches(9, 4, shuffle=True)] == [4, 4]
+    assert [len(b) for b in IndexBatches(9, 4)] == [4, 4, 1]

@@ -65,7 +65,14 @@ class Table(AnomalySource):
     def input_spec(self) -> InputSpec:
         """The columns that are features, and those that are not. Reads the table."""
         features, ignored = self._columns
-        return InputSpec("table", (len(features),), self.name, features=features, ignored=ignored)
+        return InputSpec(
+            "table",
+            (len(features),),
+            self.name,
+            features=features,
+            ignored=ignored,
+            name_column=self.name_column,
+        )
 
     def load(self, part: Part) -> Samples | None:
         """One part, None for a test part without `test_path`; names are row numbers or the name column.

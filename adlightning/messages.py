@@ -1,0 +1,14 @@
+"""Errors as a user reads them."""
+
+from __future__ import annotations
+
+
+def plain_message(message: str) -> str:
+    """The reasons in a jsonargparse error, without the list of types that were tried and the repeated value."""
+    head, found, reasons = message.partition("Errors:\n")
+    if not found:
+        return message
+    lines = [line.strip() for line in reasons.partition("Given value type:")[0].splitlines()]
+    kept = [line.removeprefix("- ") for line in lines if line and "NoneType" not in line]
+    key = head.partition(":")[0].replace("Parser key", "").strip().strip('"')
+    return f"{key}: " + " ".join(kept)
