@@ -23,7 +23,7 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.callbacks.guard import LossGuard
-from adlightning.callbacks.run_folder import RunFolder, claim_run_dir
+from adlightning.callbacks.run_folder import RunFolder, claim_run_dir, remove_empty
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.contracts import InputSpec
@@ -61,8 +61,7 @@ class AnomalyCLI(LightningCLI):
             super().__init__(*args, **kwargs)
         except BaseException:
             if self.run_dir is not None:
-                with contextlib.suppress(OSError):  # only an empty folder goes: nothing came of this run
-                    self.run_dir.rmdir()
+                remove_empty(self.run_dir)  # nothing came of this run
             raise
 
     @staticmethod
@@ -157,6 +156,9 @@ class AnomalyCLI(LightningCLI):
                 callbacks.append(self.best)
         self._extra_callbacks = callbacks
         return super().instantiate_trainer(logger=loggers, **kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Not Lightning's way: a checkpoint is read, checked and compared in `before_instantiate_classes`."""
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         return super()._instantiate_trainer(config, [*callbacks, *self._extra_callbacks])

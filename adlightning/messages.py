@@ -10,5 +10,5 @@ def plain_message(message: str) -> str:
         return message
     lines = [line.strip() for line in reasons.partition("Given value type:")[0].splitlines()]
     kept = [line.removeprefix("- ") for line in lines if line and "NoneType" not in line]
-    key = head.partition(":")[0].replace("Parser key", "").strip().strip('"')
-    return f"{key}: " + " ".join(kept)
+    key = head.partition('Parser key "')[2].partition('"')[0]
+    return (f"{key}: " if key else "") + " ".join(kept)

@@ -104,14 +104,6 @@ def test_monitor_selects_the_best_checkpoint_and_says_so(tmp_path: Path) -> None
     assert json.loads((tmp_path / "r/metrics.json").read_text())["selection"] == "val"
 
 
-def test_a_killed_fit_goes_on_in_its_own_folder(run: Path) -> None:
-    before = metrics(run)
-    arguments = [f"--ckpt_path={run / 'checkpoints/last.ckpt'}", "--trainer.max_epochs=5"]
-    assert main(["fit", "--config", str(run / "config.yaml"), *arguments]) == 0
-    assert load_detector(run) is not None
-    assert metrics(run).keys() == before.keys()
-
-
 def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path}", *SHORT]) == 2

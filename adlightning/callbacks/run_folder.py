@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -194,6 +195,14 @@ def claim_run_dir(run_dir: Path, goes_on: bool) -> None:
         run_dir.mkdir(parents=True, exist_ok=there)
     except FileExistsError:
         raise ValueError(f"run_dir: {run_dir} was taken by another run at this moment: give another") from None
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder and those in it that hold no file."""
+    for inner in [path for path in folder.glob("*") if path.is_dir()]:
+        remove_empty(inner)
+    with contextlib.suppress(OSError):  # not empty: it stays
+        folder.rmdir()
 
 
 def keep_older(path: Path) -> None:

@@ -98,7 +98,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
                 raise ValueError(f"training needs at least 2 samples, the data leave {len(self.split.train)}")
             self._ready = True
         if stage in ("test", "predict") and not self.test_names:
-            raise ValueError(f"there is nothing to {stage}: {self.input_spec.description} has no test part")
+            raise ValueError(f"there is nothing to test: {self.input_spec.description} has no test part")
         if stage == "validate" and not self.has_validation:
             raise ValueError("there is nothing to validate: validation_fraction is 0, nothing is held out")
 

@@ -1,0 +1,33 @@
+"""Two processes: every test sample once, the same scores as one process has for the same weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adlightning.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_two_ranks_score_each_sample_once_and_as_one_process_does(tmp_path: Path) -> None:
+    options = [
+        *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=4"),
+        *("--model.pretrain_epochs=2", "--data.eval_batch_size=100", f"--run_dir={tmp_path / 'two'}"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+    ]
+    config = str(ROOT / "configs/deep_sad/digits.yaml")
+    command = [sys.executable, "-m", "adlightning", "fit", "--config", config, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false"]
+    assert main(["test", f"--ckpt_path={tmp_path / 'two'}", f"--run_dir={tmp_path / 'one'}", *alone]) == 0
+    two, one = (pd.read_csv(tmp_path / name / "scores.csv") for name in ("two", "one"))
+    assert list(two["index"]) == list(one["index"])
+    assert two["index"].is_unique
+    assert len(two) == 596
+    np.testing.assert_allclose(two.score.to_numpy(), one.score.to_numpy(), rtol=1e-5)
