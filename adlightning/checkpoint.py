@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 
 import adlightning.objectives  # noqa: F401  # makes the built-in detectors known
-from adlightning.detector import AnomalyDetector, saved_part
+from adlightning.contracts import saved_part
+from adlightning.detector import AnomalyDetector
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from adlightning.callbacks.run_folder import RunFolder, claim_run_dir, remove_em
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.contracts import InputSpec
-from adlightning.data import own  # noqa: F401  # makes the datamodules known
+from adlightning.data import labelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.messages import plain_message

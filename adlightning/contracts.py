@@ -1,4 +1,4 @@
-"""What passes between data and detectors: the two batch types and the description of an input.
+"""What passes between data, detectors and checkpoints: the two batch types, the description of an input, the format.
 
 Two batch types keep ground truth out of training: a :class:`TrainBatch` says only what a method is allowed to
 know, an :class:`EvalBatch` carries the label that metrics need.
@@ -15,6 +15,8 @@ Kind = Literal["image", "table", "series"]
 
 KNOWN_NORMAL, UNLABELLED, KNOWN_ANOMALY = 1, 0, -1
 NORMAL, ANOMALY, NO_LABEL = 0, 1, -1
+
+CHECKPOINT_FORMAT = 1
 
 
 class TrainBatch(NamedTuple):
@@ -85,3 +87,17 @@ class InputSpec:
         size = "x".join(str(n) for n in self.shape)
         what = {"image": "images", "table": "features", "series": "series (time x features)"}[self.kind]
         return f"{size} {what}" + (f" ({self.description})" if self.description else "")
+
+
+def saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a detector's `on_save_checkpoint` added. Raises ValueError when it is not there."""
+    saved = checkpoint.get("adlightning") if isinstance(checkpoint, dict) else None
+    if not isinstance(saved, dict) or "state_dict" not in checkpoint:
+        raise ValueError("this is not a checkpoint of an adlightning detector")
+    if missing := {"class", "hyperparameters", "input", "config", "training"} - saved.keys():
+        raise ValueError(f"this checkpoint lacks {', '.join(sorted(missing))}")
+    if saved.get("format") != CHECKPOINT_FORMAT:
+        raise ValueError(
+            f"checkpoint format {saved.get('format')} is not supported; this version reads {CHECKPOINT_FORMAT}"
+        )
+    return saved

@@ -15,15 +15,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, EvalBatch, InputSpec, TrainBatch
+from adlightning.contracts import (
+    ANOMALY,
+    CHECKPOINT_FORMAT,
+    KNOWN_ANOMALY,
+    EvalBatch,
+    InputSpec,
+    TrainBatch,
+    saved_part,
+)
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.preprocessing import PreprocessingName, build_preprocessing
 from adlightning.thresholds import Rule, fit_threshold, validate_rule
 
 if TYPE_CHECKING:
     from adlightning.data.modules import AnomalyDataModule
-
-CHECKPOINT_FORMAT = 1
 
 
 class TrainingCollapse(RuntimeError):
@@ -310,17 +316,3 @@ class AnomalyDetector(pl.LightningModule, ABC):
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
-
-
-def saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What :meth:`AnomalyDetector.on_save_checkpoint` added. Raises ValueError when it is not there."""
-    saved = checkpoint.get("adlightning") if isinstance(checkpoint, dict) else None
-    if not isinstance(saved, dict) or "state_dict" not in checkpoint:
-        raise ValueError("this is not a checkpoint of an adlightning detector")
-    if missing := {"class", "hyperparameters", "input", "config", "training"} - saved.keys():
-        raise ValueError(f"this checkpoint lacks {', '.join(sorted(missing))}")
-    if saved.get("format") != CHECKPOINT_FORMAT:
-        raise ValueError(
-            f"checkpoint format {saved.get('format')} is not supported; this version reads {CHECKPOINT_FORMAT}"
-        )
-    return saved

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from adlightning.checkpoint import load_detector, read_checkpoint
 from adlightning.contracts import InputSpec
-from adlightning.data.modules import AnomalyDataModule, AnomalyLabelled, OneVsAll
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.modules import AnomalyDataModule, OneVsAll
 from adlightning.detector import AnomalyDetector, TrainingCollapse
 from adlightning.metrics import ranking_metrics
 from adlightning.objectives import Autoencoder, DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD

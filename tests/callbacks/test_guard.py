@@ -12,7 +12,7 @@ from conftest import Blobs, MakeTrainer
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.guard import LossGuard
 from adlightning.checkpoint import load_detector, read_checkpoint
-from adlightning.data.modules import AnomalyLabelled
+from adlightning.data.labelled import AnomalyLabelled
 from adlightning.detector import TrainingCollapse
 from adlightning.objectives import Autoencoder
 

@@ -14,8 +14,8 @@ from conftest import Blobs, Stripes
 from PIL import Image
 
 from adlightning.contracts import EvalBatch, TrainBatch
-from adlightning.data.modules import AnomalyDataModule, AnomalyLabelled, OneVsAll, class_index
-from adlightning.data.own import FolderData, TableData
+from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
+from adlightning.data.modules import AnomalyDataModule, OneVsAll, class_index
 
 
 def ready(data: AnomalyDataModule) -> AnomalyDataModule:

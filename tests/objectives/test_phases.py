@@ -11,7 +11,8 @@ from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
-from adlightning.data.modules import AnomalyLabelled, OneVsAll
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.modules import OneVsAll
 from adlightning.objectives import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.objectives.hypersphere import HypersphereDetector, snap_center
 

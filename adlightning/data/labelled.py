@@ -1,12 +1,77 @@
-"""Your own data in one command: datamodules over a folder of images or a table."""
+"""Data that come with anomaly labels, or with none: the papers' tables, and your own images and tables."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from adlightning.data.modules import AnomalyLabelled
+from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources import NormalAnomalyFolder, Table
-from adlightning.data.sources.base import Samples
+from adlightning.data.sources.base import AnomalySource, Samples, Source
+from adlightning.data.splits import Split, given_parts, legacy_leaky_holdout, stratified_holdout
+
+
+class AnomalyLabelled(AnomalyDataModule):
+    """A source whose samples come as normal, anomaly or not labelled; its own test part, or one held out of it.
+
+    Args:
+        source: an anomaly-labelled source: `Odds`, `Table`, `NormalAnomalyFolder`.
+        test_split: how the test set is held out of a source that has none: `stratified` keeps the share of anomalies;
+            `legacy_leaky` repeats the fault of the released Deep SAD code, whose test set holds about 60 % training
+            samples (docs/methods.md, S2): for comparison with published numbers only.
+        test_fraction: share that is held out, in (0, 1).
+        labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'
+            protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.
+        pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
+        validation_anomalies: number of training anomalies held out with the normals, for model selection.
+        loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: AnomalySource,
+        test_split: Literal["stratified", "legacy_leaky"] = "stratified",
+        test_fraction: float = 0.4,
+        labelled_anomaly_ratio: float | None = None,
+        pollution_ratio: float = 0.0,
+        validation_anomalies: int = 0,
+        **loading: Any,
+    ) -> None:
+        super().__init__(**loading)
+        self.source = source
+        self.test_split = test_split
+        self.protocol = "clean" if test_split == "stratified" else "leaky"
+        self.test_fraction = test_fraction
+        self.labelled_anomaly_ratio = labelled_anomaly_ratio
+        self.pollution_ratio = pollution_ratio
+        self.validation_anomalies = validation_anomalies
+
+    @property
+    def data_source(self) -> Source:
+        """The anomaly-labelled source."""
+        return self.source
+
+    def make_split(self) -> tuple[Samples, Samples, Split, str]:
+        """The source's own parts where it has a test part or no labels to hold out, else a held-out test set."""
+        train, test = self.source.load("train"), self.source.load("test")
+        if train is None:
+            raise ValueError(f"{self.source.name} has no training part")
+        common: dict[str, Any] = {
+            "labelled_anomaly_ratio": self.labelled_anomaly_ratio,
+            "pollution_ratio": self.pollution_ratio,
+            "validation_fraction": self.validation_fraction,
+            "validation_anomalies": self.validation_anomalies,
+            "seed": self.effective_seed(),
+        }
+        if test is not None or not self.holds_out(train):
+            split = given_parts(train.y, None if test is None else test.y, **common)
+        else:
+            hold_out = stratified_holdout if self.test_split == "stratified" else legacy_leaky_holdout
+            split = hold_out(train.y, test_fraction=self.test_fraction, **common)
+        return train, test or train, split, self.source.name
+
+    def holds_out(self, train: Samples) -> bool:
+        """Whether a test set is held out of a source that has none: only labelled samples can be tested on."""
+        return bool((train.y >= 0).any())
 
 
 class FolderData(AnomalyLabelled):
