@@ -22,7 +22,6 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
-from adlightning.callbacks.guard import LossGuard
 from adlightning.callbacks.run_folder import RunFolder, claim_run_dir, remove_empty
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
@@ -142,7 +141,7 @@ class AnomalyCLI(LightningCLI):
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
         self.run_folder = RunFolder(self.run_dir, config, "val" if selected else "none", timing)
-        callbacks: list[Callback] = [timing, LossGuard(), self.run_folder]
+        callbacks: list[Callback] = [timing, self.run_folder]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if any(isinstance(logger, WandbLogger) for logger in loggers):
             from adlightning.callbacks.wandb_report import WandbReport

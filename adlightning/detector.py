@@ -82,6 +82,8 @@ class AnomalyDetector(pl.LightningModule, ABC):
         self.results: dict[str, ScoredSamples] = {}
         self.training_record: dict[str, Any] = {}
         self._threshold_step = -1
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_count = 0
         self.register_buffer("threshold", torch.tensor(math.nan))
 
     # ---- what a method writes -------------------------------------------------------------------------------------
@@ -134,6 +136,28 @@ class AnomalyDetector(pl.LightningModule, ABC):
     def configure_model(self) -> None:
         """Lightning's hook: sizes come from the data."""
         self.configure_for(self.data.input_spec)
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def log_loss(self, loss: Tensor, batch: TrainBatch) -> Tensor:
+        """Count a step's loss into the epoch's mean, without a host synchronisation, and hand it on."""
+        self._loss_sum = self._loss_sum + loss.detach() * len(batch.index)
+        self._loss_count += len(batch.index)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss; stop when it is not finite, before the epoch's checkpoint is written."""
+        if not self._loss_count:
+            return
+        mean = torch.as_tensor(self._loss_sum / self._loss_count)
+        self._loss_sum, self._loss_count = 0.0, 0
+        self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+        if not math.isfinite(mean.item()):
+            raise TrainingCollapse(
+                f"epoch {self.trainer.current_epoch}: the training loss is {mean.item()}. Likely cause: a learning "
+                "rate that is too high, or raw features on very different scales without `standardize`. The checkpoint "
+                "of the last good epoch is kept."
+            )
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 

@@ -103,19 +103,6 @@ class EncoderDetector(AnomalyDetector):
         factor: Callable[[int], float] = lambda epoch: self.learning_rate(epoch) / self.lr  # noqa: E731
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, factor)}
 
-    def log_loss(self, loss: Tensor, batch: TrainBatch) -> Tensor:
-        """Log the epoch's mean training loss, without a host synchronisation, and hand the loss on."""
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            sync_dist=True,
-            batch_size=len(batch.index),
-        )
-        return loss
-
 
 class Autoencoder(EncoderDetector):
     """The (C)AE baseline, unsupervised: trained on the mean squared reconstruction error, which is also its score.

@@ -10,7 +10,6 @@ import torch
 from conftest import Blobs, MakeTrainer
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
-from adlightning.callbacks.guard import LossGuard
 from adlightning.checkpoint import load_detector, read_checkpoint
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.detector import TrainingCollapse
@@ -34,7 +33,7 @@ def test_a_blown_up_run_stops_and_keeps_its_last_good_checkpoint(
 ) -> None:
     detector = Autoencoder(network="mlp", dense=(16,), rep_dim=4, preprocessing="standardize", lr=1e-3)
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0, validation_fraction=held_out)
-    callbacks = [LossGuard(), LastCheckpoint(tmp_path), BlowUp()]
+    callbacks = [LastCheckpoint(tmp_path), BlowUp()]
     trainer = make_trainer(max_epochs=5, callbacks=callbacks, enable_checkpointing=True)
     with pytest.raises(TrainingCollapse, match=message):
         trainer.fit(detector, datamodule=data)
