@@ -55,12 +55,12 @@ class AnomalyCLI(LightningCLI):
     trainer: Trainer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.run_dir: Path | None = None
+        self._claimed: Path | None = None
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
-            if self.run_dir is not None:
-                remove_empty(self.run_dir)  # nothing came of this run
+            if self._claimed is not None:
+                remove_empty(self._claimed)  # nothing came of this run
             raise
 
     @staticmethod
@@ -121,6 +121,7 @@ class AnomalyCLI(LightningCLI):
             _keep_trained_hyperparameters(options, refuse=fits)
         if getattr(rank_zero_only, "rank", 0) == 0:  # other ranks start when the first one has begun to write
             claim_run_dir(run_dir, goes_on)
+            self._claimed = None if goes_on else run_dir
         options.trainer.default_root_dir = str(run_dir)
         _log_into(run_dir, options.trainer.logger)
         if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
@@ -129,7 +130,6 @@ class AnomalyCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with this run's callbacks and loggers."""
         options, fits = self.options, self.subcommand == "fit"
-        assert self.run_dir is not None
         if fits and options.monitor:
             self._check_monitor(options.monitor)
         if not fits and options.ckpt_path:

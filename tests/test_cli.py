@@ -106,9 +106,10 @@ def test_monitor_selects_the_best_checkpoint_and_says_so(tmp_path: Path) -> None
 
 def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
     assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path}", *SHORT]) == 2
     assert f"run_dir: {tmp_path} is not empty and nothing is overwritten" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "precious.txt"]
 
 
 def test_a_run_folder_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
