@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.collapse import check_finite, check_loss, constant_scores, is_constant
 from adlightning.contracts import (
     ANOMALY,
     CHECKPOINT_FORMAT,
@@ -30,10 +31,6 @@ from adlightning.thresholds import Rule, fit_threshold, validate_rule
 
 if TYPE_CHECKING:
     from adlightning.data.modules import AnomalyDataModule
-
-
-class TrainingCollapse(RuntimeError):
-    """Training that produced NaN, infinity or constant scores; the message names the epoch and the likely cause."""
 
 
 class AnomalyDetector(pl.LightningModule, ABC):
@@ -152,12 +149,7 @@ class AnomalyDetector(pl.LightningModule, ABC):
         mean = torch.as_tensor(self._loss_sum / self._loss_count)
         self._loss_sum, self._loss_count = 0.0, 0
         self.log("train/loss", mean, prog_bar=True, sync_dist=True)
-        if not math.isfinite(mean.item()):
-            raise TrainingCollapse(
-                f"epoch {self.trainer.current_epoch}: the training loss is {mean.item()}. Likely cause: a learning "
-                "rate that is too high, or raw features on very different scales without `standardize`. The checkpoint "
-                "of the last good epoch is kept."
-            )
+        check_loss(mean.item(), self.trainer.current_epoch)
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
@@ -211,20 +203,11 @@ class AnomalyDetector(pl.LightningModule, ABC):
 
     def check_scores(self, scores: NDArray[np.float64]) -> None:
         """Raise :class:`TrainingCollapse` when scores are not finite or (nearly) all the same."""
-        epoch = self.trainer.current_epoch
-        if not np.isfinite(scores).all():
-            bad = int((~np.isfinite(scores)).sum())
-            raise TrainingCollapse(
-                f"epoch {epoch}: {bad} of {len(scores)} scores are NaN or infinite. Likely cause: a learning rate that "
-                "is too high, or raw features on very different scales without `standardize`."
-            )
-        floor = self.collapse_floor()
+        epoch, floor = self.trainer.current_epoch, self.collapse_floor()
+        check_finite(scores, epoch)
         # a few held-out samples may be alike; the training samples have to be as well
-        if len(scores) > 1 and np.ptp(scores) <= floor and np.ptp(self._training_scores()) <= floor:
-            raise TrainingCollapse(
-                f"epoch {epoch}: all {len(scores)} scores are the same ({scores[0]:.6g}): the detector maps every "
-                "input to one point. Likely cause: too high a learning rate or weight decay, or constant training data."
-            )
+        if is_constant(scores, floor) and is_constant(self._training_scores(), floor):
+            raise constant_scores(scores, epoch)
 
     # ---- evaluation -----------------------------------------------------------------------------------------------
 

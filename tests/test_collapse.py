@@ -11,8 +11,8 @@ from conftest import Blobs, MakeTrainer
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.checkpoint import load_detector, read_checkpoint
+from adlightning.collapse import TrainingCollapse
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.detector import TrainingCollapse
 from adlightning.objectives import Autoencoder
 
 

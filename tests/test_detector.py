@@ -14,10 +14,11 @@ from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
 
 from adlightning.checkpoint import load_detector, read_checkpoint
+from adlightning.collapse import TrainingCollapse
 from adlightning.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule, OneVsAll
-from adlightning.detector import AnomalyDetector, TrainingCollapse
+from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ranking_metrics
 from adlightning.objectives import Autoencoder, DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 
