@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import adlightning
 from adlightning.messages import plain_message
@@ -15,6 +15,8 @@ VERBS = {
     "test": "score the test sets with a checkpoint: metrics, scores, plots",
     "predict": "write the test sets' scores with a checkpoint, without looking at labels",
     "score": "score your own images, table or .npz with a checkpoint",
+    "benchmark": "run a paper's table as a grid of fits, and go on where it stopped",
+    "report": "show a table with ours beside the published numbers",
 }
 
 HELP = """usage: adlightning VERB [options]        (or: python -m adlightning VERB [options])
@@ -28,6 +30,8 @@ examples:
   adlightning fit --config configs/deep_sad/digits.yaml --data.normal_class=3
   adlightning test --ckpt_path RUN
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
+  adlightning benchmark --config configs/benchmarks/deep_sad_table6.yaml --only dataset=cardio --seeds 3
+  adlightning report runs/benchmarks/deep_sad_table6
 
 more help:
   adlightning VERB --help                options of a verb
@@ -37,7 +41,10 @@ more help:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 when it worked, 2 for bad input, 1 when training failed. Errors are one message on stderr."""
+    """Run one verb; errors are one message on stderr.
+
+    Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP.format(verbs="\n".join(f"  {name:10}{text}" for name, text in VERBS.items())))
@@ -49,23 +56,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"adlightning: there is no verb {verb!r}; verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    return _guarded(lambda: _run(verb, rest))
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    """Each verb imports only what it needs: torch takes seconds."""
     if verb == "score":
         from adlightning.score import run as run_score
 
-        return _guarded(lambda: run_score(rest))
-    from adlightning.cli import run as run_trainer
+        run_score(arguments)
+    elif verb == "benchmark":
+        from adlightning.benchmark.command import run as run_benchmark
 
-    return _guarded(lambda: run_trainer(verb, rest))
+        return run_benchmark(arguments)
+    elif verb == "report":
+        from adlightning.benchmark.report.command import run as run_report
+
+        run_report(arguments)
+    else:
+        from adlightning.cli import run as run_trainer
+
+        run_trainer(verb, arguments)
+    return 0
 
 
-def _guarded(work: object) -> int:
+def _guarded(work: Callable[[], int]) -> int:
     """Bad input and failed training end in a message, not a traceback; ADLIGHTNING_TRACEBACK=1 shows where it was."""
-    assert callable(work)
     if os.environ.get("ADLIGHTNING_TRACEBACK"):
-        work()
-        return 0
+        return work()
     try:
-        work()
+        return work()
     except Exception as error:
         name = type(error).__name__  # by name: importing the classes would import torch
         if name == "TrainingCollapse":
@@ -75,7 +95,6 @@ def _guarded(work: object) -> int:
             raise
         print(f"error: {plain_message(str(error))}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -22,16 +22,17 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
-from adlightning.callbacks.run_folder import RunFolder, claim_run_dir, remove_empty
+from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.contracts import InputSpec
 from adlightning.data import labelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
+from adlightning.files import claim_run_dir, remove_empty
 from adlightning.messages import plain_message
-from adlightning.report import TITLES, print_report
 from adlightning.stored_config import with_stored_config
+from adlightning.summary import TITLES, print_report
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
 MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
@@ -84,6 +85,7 @@ class AnomalyCLI(LightningCLI):
             help="The run's own folder: new or empty, unless a fit goes on from a checkpoint in it.",
         )
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test once training has ended.")
+        parser.add_argument("--plots", type=bool, default=True, help="Draw plots of the test scores.")
         parser.add_argument(
             "--monitor",
             type=str | None,
@@ -140,7 +142,7 @@ class AnomalyCLI(LightningCLI):
         self.model.run_config = config
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
-        self.run_folder = RunFolder(self.run_dir, config, "val" if selected else "none", timing)
+        self.run_folder = RunFolder(self.run_dir, config, "val" if selected else "none", timing, options.plots)
         callbacks: list[Callback] = [timing, self.run_folder]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if any(isinstance(logger, WandbLogger) for logger in loggers):

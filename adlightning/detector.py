@@ -56,6 +56,9 @@ class AnomalyDetector(pl.LightningModule, ABC):
     uses_known_anomalies: ClassVar[bool] = True
     """False for unsupervised methods: known anomalies are then left out of training."""
 
+    selection: str = "none"
+    """`oracle` for a detector whose hyper-parameters were chosen on test data, as a paper did: reports say so."""
+
     threshold: Tensor
 
     def __init__(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adlightning.files import write_atomically
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -43,7 +45,6 @@ def score(
     import torch
     from rich.console import Console
 
-    from adlightning.callbacks.run_folder import write_atomically
     from adlightning.checkpoint import load_detector
 
     target = Path(out)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import math
-import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,6 +22,7 @@ import adlightning
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
 from adlightning.detector import AnomalyDetector
+from adlightning.files import keep_older, write_atomically
 from adlightning.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
 
 
@@ -34,12 +32,14 @@ class RunFolder(pl.Callback):
     Args:
         folder: the run's own folder.
         config: resolved configuration as YAML, or None outside the command line.
-        selection: how the checkpoint was chosen: `none` (last epoch), `val` or `oracle`.
+        selection: how the checkpoint was chosen: `none` (last epoch) or `val`; a detector that chose on test data
+            says so itself.
         timing: gives the seconds.
+        draw: whether to write plots.
     """
 
-    def __init__(self, folder: Path, config: str | None, selection: str, timing: Timing) -> None:
-        self.folder, self.config, self.selection, self.timing = folder, config, selection, timing
+    def __init__(self, folder: Path, config: str | None, selection: str, timing: Timing, draw: bool = True) -> None:
+        self.folder, self.config, self.selection, self.timing, self.draw = folder, config, selection, timing, draw
         self.report: dict[str, Any] = {}
         self.plots: list[Path] = []
         self._opened = False
@@ -82,6 +82,8 @@ class RunFolder(pl.Callback):
         assert isinstance(pl_module, AnomalyDetector)
         self._write_scores(pl_module)
         self._write_report(trainer, pl_module)
+        if not self.draw:
+            return
         several = len(pl_module.results) > 1
         for name, scored in pl_module.results.items():
             folder = self.folder / "plots" / name if several else self.folder / "plots"
@@ -117,7 +119,7 @@ class RunFolder(pl.Callback):
             "data": data.input_spec.description,
             "input": str(data.input_spec),
             "protocol": data.protocol,
-            "selection": self.selection,
+            "selection": "oracle" if detector.selection == "oracle" else self.selection,
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
             "threshold": {
                 "rule": detector.threshold_rule,
@@ -173,53 +175,6 @@ def score_frame(scored: ScoredSamples, names: tuple[str, ...], threshold: float)
             "verdict": verdict,
         }
     )
-
-
-def claim_run_dir(run_dir: Path, goes_on: bool) -> None:
-    """Make the run folder, or refuse it: it must be new or empty, unless a fit goes on from a checkpoint in it.
-
-    Raises:
-        ValueError: it cannot be made or written, is not empty, or another run took it at this moment.
-    """
-    parent = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
-    if not parent.is_dir():
-        raise ValueError(f"run_dir: {run_dir} cannot be made, {parent} is a file")
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"run_dir: {run_dir} cannot be written, no permission for {parent}")
-    there = run_dir.is_dir()
-    if there and any(run_dir.iterdir()) and not goes_on:
-        last = run_dir / "checkpoints" / "last.ckpt"
-        hint = f", or go on from it with --ckpt_path={last}" if last.exists() else ""
-        raise ValueError(f"run_dir: {run_dir} is not empty and nothing is overwritten: give another --run_dir{hint}")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=there)
-    except FileExistsError:
-        raise ValueError(f"run_dir: {run_dir} was taken by another run at this moment: give another") from None
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder and those in it that hold no file."""
-    for inner in [path for path in folder.glob("*") if path.is_dir()]:
-        remove_empty(inner)
-    with contextlib.suppress(OSError):  # not empty: it stays
-        folder.rmdir()
-
-
-def keep_older(path: Path) -> None:
-    """Move a file out of the way, `metrics.json` to `metrics-1.json`, the next number that is free."""
-    if path.exists():
-        numbers = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(1))
-        path.rename(next(older for older in numbers if not older.exists()))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all: what was there before stays when writing fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.int64]], torch.Tensor] | None:

@@ -144,6 +144,14 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         order = IndexBatches(len(split.validation), self.eval_batch_size)
         return iter(self._eval_loader(self.train_samples, split.validation, split.validation_labels, order, device))
 
+    def oracle_batches(self, device: torch.device) -> Iterator[EvalBatch]:
+        """One pass over the TEST set, with labels, on every rank alike: only for what reports `selection: oracle`."""
+        if not self.test_names:
+            raise ValueError(f"selection: oracle chooses on test data, and {self.input_spec.description} has none")
+        split = self.split
+        order = IndexBatches(len(split.test), self.eval_batch_size)
+        return iter(self._eval_loader(self.test_samples, split.test, split.test_labels, order, device))
+
     @property
     def tests_on_training_part(self) -> bool:
         """Whether the test set was held out of the part that is trained on, so that the split must be the same."""

@@ -1,0 +1,1 @@
+"""A table of a paper: grid, runs, rows, report."""

@@ -1,0 +1,112 @@
+"""Cells as jobs of a SLURM array, through submitit; each job runs its share of the cells in one process."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adlightning.benchmark.grid import Cell
+from adlightning.benchmark.store import Results, Row
+from adlightning.benchmark.worker import now, run_cell
+
+
+def cluster_options(texts: Sequence[str]) -> dict[str, Any]:
+    """`slurm_partition=gpu` and the like as submitit's parameters. Raises ValueError for what is no NAME=VALUE."""
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"cluster_option: {text!r} must be NAME=VALUE, as in slurm_partition=gpu")
+        options[name] = yaml.safe_load(value)
+    return options
+
+
+def run_on_cluster(
+    cells: Sequence[Cell],
+    results: Results,
+    cluster: str,
+    jobs: int,
+    cells_per_job: int | None,
+    options: dict[str, Any],
+    finished: Callable[[Cell, Row], None],
+    watch: Callable[[], None],
+    keep_checkpoints: bool = False,
+) -> None:
+    """Submit all cells as one array and wait for them; the jobs write their rows into the results folder themselves.
+
+    Breaking off (Ctrl-C) cancels the jobs; cells that are done stay done.
+
+    Args:
+        cells: what to run.
+        results: a folder that the cluster's machines see as well.
+        cluster: `slurm`, or `local` for processes on this machine.
+        jobs: how many jobs may run at a time.
+        cells_per_job: cells of one job, one after the other; None divides them evenly among `jobs`.
+        options: submitit's parameters: `slurm_partition`, `timeout_min`, `gpus_per_node`, `mem_gb`, ...
+        finished: told of every cell that is done or failed.
+        watch: called about once a second.
+        keep_checkpoints: keep each run's checkpoint.
+
+    Raises:
+        ValueError: submitit is not there, or does not know an option or the cluster.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError("cluster: submitit is needed: pip install adlightning[cluster]") from None
+    try:
+        executor = submitit.AutoExecutor(folder=results.folder / "cluster" / "%j", cluster=cluster)
+        executor.update_parameters(name="adlightning", **_limits(cluster, jobs), **options)
+    except (RuntimeError, NameError, TypeError) as error:
+        raise ValueError(f"cluster: {error}") from error
+    size = cells_per_job or math.ceil(len(cells) / jobs)
+    shares = [list(cells[i : i + size]) for i in range(0, len(cells), size)]
+    common = results.folder.absolute(), results.code, keep_checkpoints, Path.cwd()
+    submitted = executor.map_array(_run_share, shares, *([item] * len(shares) for item in common))
+    waiting = {cell.config_hash: cell for cell in cells}
+    try:
+        while waiting:
+            over = all(job.done() for job in submitted)  # asked first: what they wrote is then to be seen
+            for config, rows in results.stored().items():
+                if config in waiting and rows[0]["code"] == results.code:
+                    finished(waiting.pop(config), rows[0])
+            if over:
+                break
+            watch()
+            time.sleep(1)
+    except BaseException:
+        for job in submitted:
+            job.cancel()
+        raise
+    for share, job in zip(shares, submitted, strict=True):
+        for cell in (cell for cell in share if cell.config_hash in waiting):
+            row: Row = {"status": "failed", "error": f"job {job.job_id} ended early: {_why(job)}", "code": results.code}
+            row |= {"seconds": {}, "finished": now()}
+            results.write(cell, row)
+            finished(cell, row)
+
+
+def _limits(cluster: str, jobs: int) -> dict[str, Any]:
+    return {"slurm_array_parallelism": jobs} if cluster == "slurm" else {}
+
+
+def _run_share(cells: list[Cell], folder: Path, code: str, keep_checkpoints: bool, directory: Path) -> int:
+    """Run in a job: cells one after the other, from the directory where the command was given."""
+    os.chdir(directory)
+    results = Results(folder)
+    if results.code != code:
+        raise RuntimeError("the package's code changed after the jobs were submitted")
+    for cell in cells:
+        run_cell(cell, results, keep_checkpoints)
+    return len(cells)
+
+
+def _why(job: Any) -> str:
+    error = job.exception()
+    return str(error).strip().splitlines()[-1] if error is not None else "no reason given"

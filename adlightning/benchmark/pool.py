@@ -1,0 +1,183 @@
+"""Worker processes, each with its own device and share of the CPU, which run cells one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from adlightning.benchmark.grid import Cell
+from adlightning.benchmark.store import Results, Row
+from adlightning.benchmark.worker import now, run_cell
+
+_context = mp.get_context("spawn")
+
+
+def find_devices(devices: str) -> list[str]:
+    """Devices by name: `cpu`, or `cuda:0` and so on.
+
+    Args:
+        devices: `auto` (every visible GPU, else the CPU), `cpu`, or `cuda:0,cuda:2`.
+
+    Raises:
+        ValueError: another name, or a GPU that is not there.
+    """
+    visible = _visible_gpus()
+    if devices == "auto":
+        return visible or ["cpu"]
+    chosen = devices.split(",")
+    for device in chosen:
+        if device != "cpu" and device not in visible:
+            raise ValueError(f"devices: there is no {device}; there are {', '.join(['cpu', *visible])}")
+    return chosen
+
+
+def _visible_gpus() -> list[str]:
+    """GPUs without importing torch; `cuda:i` is the i-th that this process may see."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [f"cuda:{i}" for i, name in enumerate(allowed.split(",")) if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [f"cuda:{i}" for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
+
+
+def _visible_name(device: str) -> str:
+    """What CUDA_VISIBLE_DEVICES calls this device; empty for the CPU."""
+    if device == "cpu":
+        return ""
+    number = int(device.removeprefix("cuda:"))
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed.split(",")[number] if allowed else str(number)
+
+
+@dataclass
+class Worker:
+    """A process, the pipe to it, and what it is at."""
+
+    device: str
+    process: Any
+    pipe: Connection
+    cell: Cell | None = None
+    since: float = field(default_factory=time.monotonic)
+
+
+class Pool:
+    """`jobs` processes over the devices in turn; several share a device when there are more jobs than devices.
+
+    Args:
+        results: where each worker keeps its rows.
+        devices: names of devices, from :func:`find_devices`.
+        jobs: number of processes.
+        keep_checkpoints: keep each run's checkpoint.
+    """
+
+    def __init__(self, results: Results, devices: Sequence[str], jobs: int, keep_checkpoints: bool = False) -> None:
+        if jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
+        self.results, self.keep_checkpoints = results, keep_checkpoints
+        self.threads = max(1, _cores() // jobs)
+        self.devices = [devices[i % len(devices)] for i in range(jobs)]
+        self.workers: list[Worker] = []
+
+    def run(
+        self,
+        cells: Sequence[Cell],
+        finished: Callable[[Cell, Row], None],
+        watch: Callable[[], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Run cells in order until none is left or `stop()`; cells under way are finished.
+
+        Args:
+            cells: what to run.
+            finished: told of every cell that is done or failed.
+            watch: called a few times a second.
+            stop: whether no further cell may begin.
+        """
+        waiting = list(cells)[::-1]
+        try:
+            for device in self.devices[: len(cells)]:
+                self.workers.append(self._start(device))
+            while True:
+                for worker in self.workers:
+                    if worker.cell is None and waiting and not stop():
+                        worker.cell, worker.since = waiting.pop(), time.monotonic()
+                        worker.pipe.send(worker.cell)
+                if all(worker.cell is None for worker in self.workers):
+                    return
+                wait([worker.pipe for worker in self.workers], timeout=0.25)
+                self._collect(finished)
+                watch()
+        finally:
+            for worker in self.workers:
+                worker.process.kill()  # idle, or its cell is given up: nothing of it is kept
+                worker.process.join()
+
+    def _collect(self, finished: Callable[[Cell, Row], None]) -> None:
+        for position, worker in enumerate(self.workers):
+            if not worker.pipe.poll():
+                continue
+            cell = worker.cell
+            assert cell is not None
+            try:
+                row: Row = worker.pipe.recv()
+            except EOFError:
+                worker.process.join()
+                row = self._lost(cell, worker)
+                self.workers[position] = self._start(worker.device)
+            worker.cell = None
+            finished(cell, row)
+
+    def _lost(self, cell: Cell, worker: Worker) -> Row:
+        """A row for a cell whose process died under it."""
+        code = worker.process.exitcode
+        name = signal.Signals(-code).name if code < 0 else f"code {code}"
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        error = f"the worker process ended with {name}{hint}"
+        row: Row = {"status": "failed", "error": error, "code": self.results.code}
+        row |= {"seconds": {"total": round(time.monotonic() - worker.since, 3)}, "finished": now()}
+        self.results.write(cell, row)
+        return row
+
+    def _start(self, device: str) -> Worker:
+        ours, theirs = _context.Pipe()
+        arguments = (theirs, self.results, self.keep_checkpoints, _visible_name(device), self.threads)
+        process = _context.Process(target=_serve, args=arguments)
+        process.start()
+        theirs.close()  # so that a worker's death is seen here
+        return Worker(device, process, ours)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serve(pipe: Connection, results: Results, keep_checkpoints: bool, visible: str, threads: int) -> None:
+    """A worker's life: environment before torch is imported, then cells until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(run_cell(pipe.recv(), results, keep_checkpoints))
+
+
+def _end_with_parent() -> None:
+    parent = mp.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,118 @@
+"""One cell in this process: an ordinary fit in a run folder of its own, and the row that comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adlightning.benchmark.grid import Cell
+from adlightning.benchmark.store import Results, Row
+from adlightning.messages import plain_message
+
+
+def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Row:
+    """Fit and test one cell, and keep its row, whatever becomes of it: bad input and failed training are rows too.
+
+    Everything that the run prints goes to `output.log` in its run folder.
+    """
+    from adlightning.cli import run as run_verb  # once a process: torch takes seconds
+
+    started = time.perf_counter()
+    row: Row = {"status": "failed", "error": "", "code": results.code}
+    with results.partial(cell) as folder:
+        try:
+            with _output_to(folder / "output.log"):
+                run_verb("fit", _arguments(cell, folder, keep_checkpoints))
+            row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
+            row["status"] = "done"
+        except SystemExit:  # the parser refuses an option, and has printed why
+            row["error"] = _last_line(folder / "output.log")
+        except Exception as error:
+            row["error"] = f"{type(error).__name__}: {plain_message(str(error))}"
+        row.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
+        row["finished"] = now()
+        (folder / "run").mkdir(exist_ok=True)  # a fit that was refused has none
+        for file in ("output.log", "cell.yaml"):
+            (folder / file).replace(folder / "run" / file)
+        results.write(cell, row, folder / "run")
+    return row
+
+
+def _arguments(cell: Cell, folder: Path, keep_checkpoints: bool) -> list[str]:
+    (folder / "cell.yaml").write_text(yaml.safe_dump(cell.config, sort_keys=False), encoding="utf-8")
+    reset_peak_memory()
+    on_cpu = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return [
+        *("--config", str(folder / "cell.yaml"), f"--run_dir={folder / 'run'}", "--plots=false"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+        *("--trainer.devices=1", f"--trainer.accelerator={'cpu' if on_cpu else 'auto'}"),
+        f"--trainer.enable_checkpointing={str(keep_checkpoints).lower()}",
+    ]
+
+
+def describe(report: dict[str, Any]) -> Row:
+    """A run's metrics.json as a row. Raises ValueError when nothing was tested, or not exactly one test set."""
+    tests = report["test_sets"]
+    if len(tests) != 1:
+        raise ValueError(f"a cell must have one test set, this run has {', '.join(tests) or 'none'}")
+    (test,) = tests.values()
+    if not test["metrics"]:
+        raise ValueError(test["note"])
+    return {
+        "metrics": {name: entry["value"] for name, entry in test["metrics"].items()},
+        "selection": report["selection"],
+        "protocol": report["protocol"],
+        "seconds": dict(report["seconds"]),
+        "peak_memory_mb": report["peak_memory_mb"].get("cuda", report["peak_memory_mb"]["host"]),
+        "n_train": report["samples"]["train"],
+        "n_test": report["samples"]["test"],
+        "device": report["device"],
+        "torch": report["versions"]["torch"],
+    }
+
+
+def now() -> str:
+    """The time, to the second, with its zone."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def reset_peak_memory() -> None:
+    """Let the peak of this cell not be that of an earlier one in the same process; on Linux and with CUDA."""
+    with contextlib.suppress(OSError):  # elsewhere the peak is that of the process
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+@contextlib.contextmanager
+def _output_to(file: Path) -> Iterator[None]:
+    """Standard output and error, of libraries too, into a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with file.open("w", encoding="utf-8") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, number in zip(saved, (1, 2), strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "ended without a message"

@@ -1,0 +1,171 @@
+"""A benchmark file becomes cells: which ones, with which configuration, under which hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_grid import write_grid
+
+from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
+from adlightning.benchmark.store import code_version
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path) -> Path:
+    return write_grid(tmp_path)
+
+
+def test_cells_are_methods_times_seeds_with_seeds_outermost(grid_file: Path) -> None:
+    cells = read_grid(grid_file).cells
+    assert [(c.labels["method"], c.labels["variant"], c.labels["seed"]) for c in cells] == [
+        *(("deep_svdd", "one_class", 0), ("deep_sad", "", 0)),
+        *(("deep_svdd", "one_class", 1), ("deep_sad", "", 1)),
+    ]
+    svdd, sad = cells[2].config, cells[3].config
+    assert sad["seed_everything"] == svdd["seed_everything"] == 1
+    assert sad["data"]["init_args"]["labelled_anomaly_ratio"] == 0.1
+    assert svdd["data"]["init_args"]["labelled_anomaly_ratio"] == 0.0  # no use for labels
+    assert len({c.config_hash for c in cells}) == 4
+
+
+def test_classes_and_settings_spread_as_in_the_papers_scenarios(tmp_path: Path) -> None:
+    file = write_grid(
+        tmp_path,
+        seeds=1,
+        normal_classes=[0, 1, 2],
+        labelled_classes="others",
+        settings={"gamma_l=0;k_l=0": {"data.labelled_anomaly_ratio": 0}, "gamma_l=0.1;k_l=1": {}},
+        methods=[
+            {"method": "deep_svdd", "labels": False, "settings": ["gamma_l=0;k_l=0"]},
+            {"method": "deep_sad", "settings": ["gamma_l=0.1;k_l=1"]},
+        ],
+    )
+    cells = read_grid(file).cells
+    svdd = [c for c in cells if c.labels["method"] == "deep_svdd"]
+    sad = [c for c in cells if c.labels["method"] == "deep_sad"]
+    assert [(c.labels["normal"], c.labels["labelled"]) for c in svdd] == [("0", ""), ("1", ""), ("2", "")]
+    assert {(c.labels["normal"], c.labels["labelled"]) for c in sad} == {
+        (str(a), str(b)) for a in range(3) for b in range(3) if a != b
+    }
+    data = sad[0].config["data"]["init_args"]
+    assert (data["normal_class"], data["labelled_classes"], data["n_labelled_classes"]) == (0, [1], 0)
+
+
+def test_labelled_classes_can_be_thinned_to_those_that_follow(tmp_path: Path) -> None:
+    methods = [{"method": "deep_sad"}]
+    file = write_grid(tmp_path, seeds=1, normal_classes=[0, 1, 2], labelled_classes=1, methods=methods)
+    labels = [cell.labels for cell in read_grid(file).cells]
+    assert [(label["normal"], label["labelled"]) for label in labels] == [("0", "1"), ("1", "2"), ("2", "0")]
+
+
+def test_more_specific_options_win(tmp_path: Path) -> None:
+    method = {"method": "deep_sad", "options": {"model.eta": 2}, "per_dataset": {"own": {"model.eta": 3}}}
+    file = write_grid(tmp_path, options={"model.eta": 1, "model.eps": 0.1}, methods=[method])
+    model = read_grid(file).cells[0].config["model"]["init_args"]
+    assert (model["eta"], model["eps"]) == (3, 0.1)
+    assert read_grid(file, options={"model.eta": 4}).cells[0].config["model"]["init_args"]["eta"] == 4
+
+
+def test_options_are_set_as_the_command_line_sets_them() -> None:
+    config: dict[str, Any] = {
+        "model": {"class_path": "DeepSAD"},
+        "data": {"class_path": "X", "init_args": {"source": "MNIST"}},
+    }
+    set_option(config, "model.eta", 2)
+    set_option(config, "data.source.init_args.root", "there")
+    set_option(config, "data.source.download", True)
+    set_option(config, "trainer.max_epochs", 3)
+    assert config["model"] == {"class_path": "DeepSAD", "init_args": {"eta": 2}}
+    source = {"class_path": "MNIST", "init_args": {"root": "there", "download": True}}
+    assert config["data"]["init_args"]["source"] == source
+    assert config["trainer"] == {"max_epochs": 3}
+
+
+def test_the_hash_sees_what_decides_the_result_and_nothing_else() -> None:
+    base: dict[str, Any] = {
+        "model": {"eta": 1, "devices": 1},
+        "trainer": {"max_epochs": 3, "devices": 1},
+        "data": {"root": "a"},
+    }
+    same = {
+        "data": {"root": "b"},
+        "run_dir": "x",
+        "trainer": {"devices": 2, "max_epochs": 3},
+        "model": {"devices": 1, "eta": 1},
+    }
+    assert config_hash(base) == config_hash(same)
+    for other in (
+        base | {"model": {"eta": 2, "devices": 1}},
+        base | {"model": {"eta": 1, "devices": 2}},  # a trainer's option only in the trainer
+        base | {"trainer": {"max_epochs": 4, "devices": 1}},
+        base | {"seed_everything": 1},
+    ):
+        assert config_hash(other) != config_hash(base)
+
+
+def test_only_chooses_cells(grid_file: Path) -> None:
+    cells = read_grid(grid_file).cells
+    assert len(choose(cells, ["method=deep_sad"])) == 2
+    assert len(choose(cells, ["method=deep_svdd/one_class", "seed=1"])) == 1
+    assert len(choose(cells, ["method=deep_sad,deep_svdd", "seed=0"])) == 2
+    assert len(read_grid(grid_file, seeds=5).cells) == 10
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("method=drocc", "no cell has method=drocc; there are deep_sad, deep_svdd"),
+        ("colour=red", "must be LABEL=VALUE"),
+        ("method", "must be LABEL=VALUE"),
+    ],
+)
+def test_only_refuses_what_no_cell_has(grid_file: Path, only: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose(read_grid(grid_file).cells, [only])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "seeds must be a number of seeds"),
+        ({"colour": "red"}, "there is no colour"),
+        ({"methods": [{"variant": "x"}]}, "method must be given"),
+        ({"methods": [{"method": "deep_sad", "settings": ["x"]}]}, "settings of deep_sad must be among settings"),
+        ({"methods": [{"method": "drocc"}]}, "drocc/own.yaml cannot be read"),
+        (
+            {"normal_classes": [0, 1], "labelled_classes": "all"},
+            "labelled_classes must be `others` or a number of 1 to 1, got all",
+        ),
+    ],
+)
+def test_a_faulty_file_is_refused_with_the_key(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_grid(write_grid(tmp_path, **changes))
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    for text, message in (("- 1\n", "must be a mapping"), ("a: [", "is not YAML")):
+        (tmp_path / f"{len(text)}.yaml").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_grid(tmp_path / f"{len(text)}.yaml")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_grid(tmp_path / "none.yaml")
+
+
+def test_the_code_version_is_stable() -> None:
+    assert code_version() == code_version()
+    assert len(code_version()) == 8
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs/benchmarks").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_benchmark_file_is_a_grid_of_its_published_table(file: Path) -> None:
+    grid = read_grid(file)
+    assert grid.title
+    assert grid.cells
+    spec = yaml.safe_load(file.read_text())
+    assert all(len(method.get("variant", "")) < 30 for method in spec["methods"])

@@ -1,0 +1,206 @@
+"""Grids run for real: rows, failures, dying workers, a killed run that goes on; jobs and clusters change nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_grid import write_grid
+
+from adlightning.__main__ import main
+from adlightning.benchmark.grid import read_grid
+from adlightning.benchmark.store import Results, read_rows
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path) -> Path:
+    return write_grid(tmp_path)
+
+
+def bench(file: Path, results: Path, *options: str) -> int:
+    return main(["benchmark", "--config", str(file), "--results", str(results), "--devices=cpu", *options])
+
+
+def numbers(results: Path) -> dict[tuple[Any, ...], Any]:
+    """What a table is made of, by cell."""
+    return {
+        tuple(row[k] for k in ("dataset", "setting", "method", "variant", "normal", "labelled", "seed")): row["metrics"]
+        for row in read_rows(results)
+        if row["status"] == "done"
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The small grid, undisturbed, one process."""
+    root = tmp_path_factory.mktemp("grid")
+    file = write_grid(root)
+    assert bench(file, root / "results") == 0
+    return file, root / "results"
+
+
+def test_every_cell_leaves_a_row_and_a_run_folder(whole: tuple[Path, Path]) -> None:
+    _, results = whole
+    rows = read_rows(results)
+    assert [row["method"] for row in rows] == ["deep_svdd", "deep_sad"] * 2
+    for row in rows:
+        assert (row["status"], row["error"], row["selection"], row["protocol"]) == ("done", "", "none", "clean")
+        assert 0 <= row["metrics"]["auroc"] <= 1
+        assert row["seconds"]["total"] >= row["seconds"]["fit"] > 0
+        assert row["peak_memory_mb"] > 100
+        assert row["n_train"] < 70
+        assert row["n_test"] == 40
+        folder = results / "runs" / f"{row['key']}-{row['code']}"
+        assert {"config.yaml", "metrics.json", "scores.csv", "output.log"} <= {path.name for path in folder.iterdir()}
+        assert not (folder / "checkpoints").exists()
+        assert not (folder / "plots").exists()
+    assert list((results / "partial").iterdir()) == []
+
+
+def test_a_csv_of_rows_reads_as_the_folder_does(whole: tuple[Path, Path]) -> None:
+    _, results = whole
+    from_folder, from_csv = read_rows(results), read_rows(results / "rows.csv")
+    assert from_csv == from_folder
+
+
+def test_a_cell_is_the_ordinary_fit_of_its_configuration(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    _, results = whole
+    row = read_rows(results)[1]
+    config = results / "runs" / f"{row['key']}-{row['code']}" / "cell.yaml"
+    options = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", f"--run_dir={tmp_path / 'run'}"]
+    assert main(["fit", "--config", str(config), *options]) == 0
+    report = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert {k: v["value"] for k, v in report["test_sets"]["test"]["metrics"].items()} == row["metrics"]
+
+
+def test_a_rerun_does_only_what_is_missing(whole: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    file, results = whole
+    times = {path: path.stat().st_mtime_ns for path in (results / "cells").iterdir()}
+    assert bench(file, results) == 0
+    assert "4 cells, 4 done before" in capsys.readouterr().out
+    assert bench(file, results, "--seeds=3", "--only=method=deep_sad") == 0
+    assert "3 cells, 2 done before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert len(read_rows(results)) == 5
+    (results / "manifest.json").unlink()  # back to the grid of the fixture
+    Results(results).open(read_grid(file).cells)
+    Results(results).write_rows()
+
+
+def test_two_jobs_give_the_same_numbers(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, results = whole
+    assert bench(file, tmp_path / "two", "--jobs=2") == 0
+    assert numbers(tmp_path / "two") == numbers(results)
+
+
+def test_a_grid_killed_in_the_middle_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, results = whole
+    killed = tmp_path / "killed"
+    arguments = ["--config", str(file), "--results", str(killed), "--devices=cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "adlightning", "benchmark", *arguments], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("cells/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)  # the parent only: its worker has to notice
+    process.wait()
+    time.sleep(1)
+    n_done = len(list(killed.glob("cells/*.json")))
+    assert 0 < n_done < 4
+    assert [path for path in (killed / "cells").iterdir() if path.suffix != ".json"] == []
+    assert bench(file, killed) == 0
+    assert len(list(killed.glob("cells/*.json"))) == 4
+    assert list((killed / "partial").iterdir()) == []
+    assert numbers(killed) == numbers(results)
+
+
+MISBEHAVING = """
+import os, signal
+from adlightning.objectives import DeepSAD
+
+class Dies(DeepSAD):
+    def training_step(self, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Raises(DeepSAD):
+    def training_step(self, batch, batch_idx):
+        raise RuntimeError("no luck today")
+"""
+
+
+def test_failed_cells_are_rows_and_do_not_stop_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
+    monkeypatch.syspath_prepend(tmp_path)
+    methods = [{"method": name} for name in ("raises", "dies", "typo", "refused", "deep_sad")]
+    file = write_grid(tmp_path, methods=methods, seeds=1)
+    good = yaml.safe_load((tmp_path / "configs/deep_sad/own.yaml").read_text())
+    changes: dict[str, dict[str, Any]] = {
+        "raises": {"class_path": "misbehaving.Raises"},
+        "dies": {"class_path": "misbehaving.Dies"},
+        "typo": {"init_args": {"etta": 1}},
+        "refused": {"init_args": {**good["model"]["init_args"], "eta": -1}},
+    }
+    for name, change in changes.items():
+        (tmp_path / "configs" / name).mkdir()
+        config = good | {"model": good["model"] | change}
+        (tmp_path / "configs" / name / "own.yaml").write_text(yaml.safe_dump(config))
+    assert bench(file, tmp_path / "results", "--jobs=2") == 1
+    rows = {row["method"]: row for row in read_rows(tmp_path / "results")}
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(changes, "failed") | {
+        "deep_sad": "done"
+    }
+    assert rows["raises"]["error"] == "RuntimeError: no luck today"
+    assert "SIGKILL" in rows["dies"]["error"]
+    assert "etta" in rows["typo"]["error"]
+    assert "eta must be positive, got -1" in rows["refused"]["error"]
+    assert "1 of 5 cells done, 4 failed, 0 left" in capsys.readouterr().out
+    assert {row["method"]: row["status"] for row in read_rows(tmp_path / "results/rows.csv")} == {
+        name: row["status"] for name, row in rows.items()
+    }
+
+
+def test_no_cell_begins_after_max_hours(grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(grid_file, tmp_path / "results", "--max-hours=1e-12") == 1
+    assert "0 of 4 cells done, 0 failed, 4 left" in capsys.readouterr().out
+
+
+def test_a_dry_run_changes_nothing(grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(grid_file, tmp_path / "results", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "4 of 4 cells to run" in said
+    assert "class_path: DeepSVDD" in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_cluster_jobs_give_the_same_numbers(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, results = whole
+    options = ["--cluster=local", "--jobs=2", "--cluster-option", "timeout_min=5"]
+    assert bench(file, tmp_path / "cluster", *options) == 0
+    assert numbers(tmp_path / "cluster") == numbers(results)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--devices=cuda:7"], "devices: there is no cuda:7"),
+        (["--set", "eta=1"], "set: 'eta=1' must be KEY=VALUE"),
+        (["--cluster=local", "--cluster-option", "x"], "cluster_option: 'x' must be NAME=VALUE"),
+        (["--cluster=local", "--cluster-option", "no_such=1"], "cluster: .*no_such"),
+        (["--cluster=local", "--max-hours=1"], "max_hours is for processes here"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_runs(
+    grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert bench(grid_file, tmp_path / "results", *options) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not list((tmp_path / "results").glob("cells/*"))
