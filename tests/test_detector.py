@@ -20,18 +20,37 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule, OneVsAll
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ranking_metrics
-from adlightning.objectives import Autoencoder, DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.objectives import (
+    SSDGM,
+    Autoencoder,
+    BinaryClassifier,
+    DeepSAD,
+    DeepSVDD,
+    SoftBoundaryDeepSVDD,
+    StackedSSDGM,
+)
 
 SPHERE = {"pretrain_epochs": 4, "pretrain_lr": 1e-3, "lr": 1e-3}
+DGM = {"hidden": (32, 16), "latent_dim": 8}
 METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "autoencoder": (Autoencoder, {"lr": 3e-3}),
     "deep_svdd": (DeepSVDD, SPHERE),
     "soft_boundary": (SoftBoundaryDeepSVDD, {**SPHERE, "warm_up_epochs": 2}),
     "deep_sad": (DeepSAD, SPHERE),
+    "binary_classifier": (BinaryClassifier, {"lr": 3e-3}),
+    "ss_dgm": (SSDGM, {**DGM, "lr": 3e-3}),
+    "stacked_ss_dgm": (StackedSSDGM, {**DGM, "pretrain_epochs": 4, "pretrain_lr": 3e-3, "lr": 3e-3}),
 }
 KINDS: dict[str, dict[str, Any]] = {
     "image": {"network": "lenet", "conv_channels": (8, 4), "rep_dim": 16},
     "table": {"network": "mlp", "dense": (16,), "rep_dim": 4, "preprocessing": "standardize"},
+}
+ENCODER = ("network", "conv_channels", "dense", "rep_dim")
+LIKELIHOOD = {"image": "bernoulli", "table": "gaussian"}
+SCORING = {
+    "binary_classifier": ["encoder", "head"],
+    "ss_dgm": ["encoder", "head"],
+    "stacked_ss_dgm": ["m1.encoder", "classifier"],
 }
 CASES = [(method, kind) for method in METHODS for kind in KINDS]
 
@@ -45,8 +64,13 @@ def make_data(kind: str, **options: Any) -> AnomalyDataModule:
 
 def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
     cls, arguments = METHODS[method]
+    arguments = {**arguments, **KINDS[kind]}
+    if "ss_dgm" in method:
+        arguments["likelihood"] = LIKELIHOOD[kind]
+    if method == "stacked_ss_dgm":  # fully connected whatever the data
+        arguments = {name: value for name, value in arguments.items() if name not in ENCODER}
     torch.manual_seed(0)
-    return cls(**{**arguments, **KINDS[kind], **options})
+    return cls(**{**arguments, **options})
 
 
 def train(
@@ -96,10 +120,11 @@ def test_training_moves_every_weight_that_the_score_uses(make_trainer: MakeTrain
     detector, data = make_detector(method, kind), make_data(kind)
     data.setup("fit")
     detector.configure_for(data.input_spec)
-    encoder = detector.get_submodule("encoder")
-    before = {name: weight.clone() for name, weight in encoder.named_parameters()}
+    names = SCORING.get(method, ["encoder"])
+    weights = {f"{name}.{k}": w for name in names for k, w in detector.get_submodule(name).named_parameters()}
+    before = {name: weight.clone() for name, weight in weights.items()}
     make_trainer(max_epochs=6).fit(detector, datamodule=data)
-    assert all(not torch.equal(before[name], weight) for name, weight in encoder.named_parameters())
+    assert all(not torch.equal(before[name], weight) for name, weight in weights.items())
 
 
 @pytest.mark.parametrize(("method", "kind"), CASES)

@@ -1,7 +1,17 @@
 """The methods of the papers, a file each: the loss as pure functions on top, the LightningModule below."""
 
 from adlightning.objectives.autoencoder import Autoencoder
+from adlightning.objectives.binary_classifier import BinaryClassifier
 from adlightning.objectives.deep_sad import DeepSAD
 from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
-__all__ = ["Autoencoder", "DeepSAD", "DeepSVDD", "SoftBoundaryDeepSVDD"]
+__all__ = [
+    "SSDGM",
+    "Autoencoder",
+    "BinaryClassifier",
+    "DeepSAD",
+    "DeepSVDD",
+    "SoftBoundaryDeepSVDD",
+    "StackedSSDGM",
+]

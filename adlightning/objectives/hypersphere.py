@@ -6,7 +6,6 @@ Deep SAD, Section 3.1 and Appendix C; docs/methods.md, S1.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.networks.initialisation import require_collapse_free, reset_parameters_
-from adlightning.objectives.autoencoder import EncoderDetector, step_decay
+from adlightning.objectives.adam import TwoPhaseDetector
+from adlightning.objectives.autoencoder import ReconstructingDetector
 
 
 def squared_distance(z: Tensor, center: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def snap_center(mean: Tensor, minimum: float = 0.1) -> Tensor:
     return torch.where(mean.abs() < minimum, mean.sign() * minimum, mean)
 
 
-class HypersphereDetector(EncoderDetector):
+class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
     """An encoder phi that maps normal samples near a fixed centre c; the score grows with the distance from it.
 
     A fit has two phases. Epochs 0 to `pretrain_epochs` - 1 train an autoencoder on all training samples; then the
@@ -38,15 +38,12 @@ class HypersphereDetector(EncoderDetector):
     set, and the objective is trained until `trainer.max_epochs`, which counts both phases.
 
     Args:
-        pretrain_epochs: epochs of the first phase; 0 leaves it out.
-        pretrain_lr: Adam's learning rate in the first phase.
-        pretrain_lr_milestones: epochs of the first phase at which it drops to a tenth.
-        pretrain_weight_decay: weight decay in the first phase; not stated in the paper, 0.5e-3 in the code's README.
         pretrain_transfer: False starts phi anew after the first phase, with the framework's own initialisation, as the
             released code does without meaning to.
         center_include_labelled: count known anomalies in the mean that sets the centre: no in the paper, yes in the
             released code.
-        common: networks, optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
+        common: phases, as in :class:`TwoPhaseDetector`; networks, optimisation, preprocessing and threshold, as in
+            :class:`EncoderDetector`.
 
     Raises:
         ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the first phase.
@@ -57,27 +54,11 @@ class HypersphereDetector(EncoderDetector):
 
     def __init__(
         self,
-        pretrain_epochs: int = 150,
-        pretrain_lr: float = 1e-4,
-        pretrain_lr_milestones: Sequence[int] = (50,),
-        pretrain_weight_decay: float = 1e-6,
         pretrain_transfer: bool = True,
         center_include_labelled: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if pretrain_epochs < 0:
-            raise ValueError(f"pretrain_epochs must not be negative, got {pretrain_epochs}")
-        if pretrain_lr <= 0:
-            raise ValueError(f"pretrain_lr must be positive, got {pretrain_lr}")
-        if pretrain_weight_decay < 0:
-            raise ValueError(f"pretrain_weight_decay must not be negative, got {pretrain_weight_decay}")
-        if any(milestone < 0 for milestone in pretrain_lr_milestones):
-            raise ValueError(f"pretrain_lr_milestones must not be negative, got {list(pretrain_lr_milestones)}")
-        self.pretrain_epochs = pretrain_epochs
-        self.pretrain_lr = pretrain_lr
-        self.pretrain_lr_milestones = list(pretrain_lr_milestones)
-        self.pretrain_weight_decay = pretrain_weight_decay
         self.pretrain_transfer = pretrain_transfer
         self.center_include_labelled = center_include_labelled
 
@@ -89,29 +70,6 @@ class HypersphereDetector(EncoderDetector):
         self.register_buffer("center_is_set", torch.tensor(False))
 
     # ---- the two phases -------------------------------------------------------------------------------------------
-
-    @property
-    def pretraining(self) -> bool:
-        """Whether the current epoch belongs to the first phase."""
-        return self.current_epoch < self.pretrain_epochs
-
-    def setup(self, stage: str) -> None:
-        """Refuse a fit that would end before its objective begins."""
-        limit = self.trainer.max_epochs
-        if stage == "fit" and limit is not None and 0 <= limit <= self.pretrain_epochs and not self._is_trial():
-            raise ValueError(
-                f"trainer.max_epochs counts both phases and must exceed model.pretrain_epochs "
-                f"({self.pretrain_epochs}), got {limit}"
-            )
-
-    def _is_trial(self) -> bool:
-        return bool(getattr(self.trainer, "fast_dev_run", False))  # one batch of the first phase is what it asks for
-
-    def learning_rate(self, epoch: int) -> float:
-        """Learning rate of an epoch of the whole run, by phase."""
-        if epoch < self.pretrain_epochs:
-            return step_decay(self.pretrain_lr, self.pretrain_lr_milestones, epoch)
-        return step_decay(self.lr, self.lr_milestones, epoch - self.pretrain_epochs)
 
     def on_train_epoch_start(self) -> None:
         """Set the phase's weight decay; at the start of the second phase begin the objective."""

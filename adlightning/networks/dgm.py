@@ -1,0 +1,88 @@
+"""Fully connected variational autoencoders, with or without a class label: M1 and M2 of Kingma et al. (2014).
+
+Deep SAD's released code, on flattened samples; both networks mirror each other, with biases and ReLU:
+
+| data                                  | hidden   | latent_dim |
+|---------------------------------------|----------|------------|
+| MNIST                                 | 128, 64  | 32         |
+| Fashion-MNIST                         | 256, 128 | 64         |
+| CIFAR-10                              | 512, 256 | 128        |
+| arrhythmia                            | 128, 64  | 32         |
+| cardio, satellite, satimage-2, shuttle | 32, 16  | 8          |
+| thyroid                               | 32, 16   | 4          |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adlightning.networks.mlp import check_positive
+
+MIN_SCALE = 1e-4  # keeps the logarithm of a standard deviation finite
+
+
+def fully_connected(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers with biases from each width to the next, ReLU between them. Raises ValueError for a width below 1.
+
+    Args:
+        widths: at least two: of the input, of each hidden layer, of the output.
+    """
+    check_positive("widths", widths)
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def sample_gaussian(mean: Tensor, scale: Tensor) -> Tensor:
+    """Reparametrised samples mean + scale * noise, with noise from torch's global generator."""
+    return mean + scale * torch.randn_like(mean)
+
+
+class VAE(nn.Module):
+    """q(z|x, y) = N(mean, diag(scale^2)) and p(x|z, y), of flat samples x (B, n_features) and one-hot labels y.
+
+    Without classes it is a plain VAE (M1). The standard deviation is a softplus: it cannot overflow, however far a
+    sample lies from the training data.
+
+    Args:
+        n_features: size of a flattened sample.
+        hidden: units of the encoder's hidden layers, at least one; the decoder's are reversed.
+        latent_dim: size of z.
+        n_classes: size of y; 0 for none.
+
+    Raises:
+        ValueError: no hidden layer, a size below 1, or a negative number of classes.
+    """
+
+    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, n_classes: int = 0) -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("hidden must name at least one hidden layer, got none")
+        check_positive("n_features", (n_features,))
+        check_positive("hidden", hidden)
+        check_positive("latent_dim", (latent_dim,))
+        if n_classes < 0:
+            raise ValueError(f"n_classes must not be negative, got {n_classes}")
+        self.encoder = fully_connected((n_features + n_classes, *hidden, 2 * latent_dim))
+        self.decoder = fully_connected((latent_dim + n_classes, *reversed(hidden), n_features))
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z|x, y), each (B, latent_dim), in float32."""
+        mean, scale = self.encoder(_joined(x, y)).float().chunk(2, dim=1)
+        return mean, F.softplus(scale) + MIN_SCALE
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Parameters (B, n_features) of p(x|z, y) for one sampled z (logits or means), mean and scale of q(z|x, y)."""
+        mean, scale = self.encode(x, y)
+        output: Tensor = self.decoder(_joined(sample_gaussian(mean, scale), y))
+        return output, mean, scale
+
+
+def _joined(x: Tensor, y: Tensor | None) -> Tensor:
+    return x if y is None else torch.cat([x, y.to(x.dtype)], dim=1)
