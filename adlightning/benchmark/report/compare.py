@@ -1,0 +1,261 @@
+"""Our runs beside the published values, cell by cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adlightning.benchmark.report.notes import cell_notes, table_notes
+from adlightning.benchmark.report.places import empty_layout, placed
+from adlightning.benchmark.report.significance import RUN, paired_values, signed_rank_test
+from adlightning.published import AVERAGE, Column, Layout, Row, class_names, layouts, metrics, published
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table, ours beside published.
+
+    Args:
+        layout: with the rows and columns that only we have.
+        cells: one line for each cell that has runs or a published value: its place and the numbers of its `row` and
+            `column` in the layout, `ours_mean`, `ours_std` (sample, ddof = 1), `ours_n`, `n_failed`, `published_mean`,
+            `published_std`, `published_n`, `difference`, `outside_2se` (None where it cannot be said), `chosen` (of
+            several variants), and `notes` and `published_notes`, lists of texts.
+        tests: one line for each row of the table that has a best and a second best.
+        runs: the runs behind it, with `row`, `column` and `value`; of several variants, only the chosen one's.
+        notes: what holds for the whole table.
+    """
+
+    layout: Layout
+    cells: pd.DataFrame
+    tests: pd.DataFrame
+    runs: pd.DataFrame
+    notes: list[str]
+
+
+def compare(runs: pd.DataFrame, tables: list[str]) -> list[Comparison]:
+    """A comparison for each table: those named, or all that have runs, in the order of the papers.
+
+    Args:
+        runs: of :func:`adlightning.benchmark.report.runs.runs_frame`.
+        tables: ids; a published one may have no runs.
+
+    Raises:
+        ValueError: a table that is neither published nor has runs.
+    """
+    known = layouts()
+    own = {empty_layout(p, t).id: empty_layout(p, t) for p, t in zip(runs["paper"], runs["table"], strict=True)}
+    available = known | {name: layout for name, layout in own.items() if name not in known}
+    if unknown := [name for name in tables if name not in available]:
+        raise ValueError(f"table must be one of {', '.join(available)}, got {', '.join(unknown)}")
+    chosen = tables or [name for name, layout in available.items() if name in own or layout.runs_of in own]
+    return [_compare(available[name], runs) for name in dict.fromkeys(chosen)]
+
+
+def _compare(layout: Layout, runs: pd.DataFrame) -> Comparison:
+    source = layouts().get(layout.runs_of, layout)
+    mine = runs[(runs["paper"] == source.paper) & (runs["table"] == source.table)].copy()
+    layout, mine = placed(layout, mine)
+    measured = [metrics()[layout.rows[row].metric].measured for row in mine["row"]]
+    for name in {*measured} - {*mine.columns}:
+        mine[name] = math.nan
+    mine["value"] = [float(row[name]) for row, name in zip(mine.to_dict("records"), measured, strict=True)]
+    unmeasured = (mine["status"] == "done") & mine["value"].isna()
+    mine.loc[unmeasured, "error"] = [f"no {name} in the row" for name, u in zip(measured, unmeasured, strict=True) if u]
+    mine.loc[mine["status"] == "failed", "value"] = math.nan
+    cells, kept = _cells(layout, mine)
+    return Comparison(layout, cells, _tests(layout, cells, kept), kept, table_notes(layout, cells, kept))
+
+
+# ---- cells -----------------------------------------------------------------------------------------------------------
+
+
+def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    import pandas as pd
+
+    printed = _published_values(layout)
+    groups: dict[Any, pd.DataFrame] = dict(iter(runs.groupby(["row", "column"])))
+    records: dict[tuple[int, int], Record] = {}
+    kept = [runs.iloc[:0]]
+    for i, row in enumerate(layout.rows):
+        for j, column in enumerate(layout.columns):
+            place = (row.dataset, layout.cell_setting(row, column), row.normal, column.method, column.variant)
+            group, value = groups.get((i, j)), printed.get(place)
+            averages = row.normal == AVERAGE and len(layout.normals(row)) > 1
+            if group is None and value is None and not averages:
+                continue
+            group = runs.iloc[:0] if group is None else group
+            variant = best_variant(group, column, metrics()[row.metric].lower_is_better)
+            group = group if variant is None else group[(group["variant"] == variant) | group["value"].isna()]
+            kept.append(group)
+            records[i, j] = _record(layout, i, j, group, variant, value)
+    for (i, j), record in records.items():
+        row = layout.rows[i]
+        if row.normal == AVERAGE and len(layout.normals(row)) > 1:
+            same = [k for k, r in enumerate(layout.rows) if _same_but_class(r, row) and k != i]
+            record |= _average([records.get((k, j)) for k in same])
+        record |= _difference(record)
+    shown = [r for r in records.values() if r["ours_n"] or r["n_failed"] or not math.isnan(r["published_mean"])]
+    cells = pd.DataFrame(shown, columns=_NAMES).sort_values(["row", "column"], ignore_index=True)
+    return cells, pd.concat(kept, ignore_index=True)
+
+
+_NAMES = ["paper", "table", "dataset", "setting", "normal", "method", "variant", "metric", "row", "column"]
+_NAMES += ["ours_mean", "ours_std", "ours_n", "n_failed", "published_mean", "published_std", "published_n"]
+_NAMES += ["published_mean_printed", "published_std_printed", "doubtful", "difference", "outside_2se"]
+_NAMES += ["chosen", "selection", "protocol", "covered", "notes", "published_notes"]
+
+
+def _record(layout: Layout, i: int, j: int, group: pd.DataFrame, variant: str | None, printed: Record | None) -> Record:
+    row, column = layout.rows[i], layout.columns[j]
+    done = group[group["value"].notna()]
+    pools = row.normal == AVERAGE or (row.normal == "" and bool((done["normal"] != "").any()))
+    n_classes = len(class_names(row.dataset)) if pools else 0
+    covered = not (0 < done["normal"].nunique() < n_classes)
+    printed = printed or {}
+    return {
+        "paper": layout.paper,
+        "table": layout.table,
+        "dataset": row.dataset,
+        "setting": layout.cell_setting(row, column),
+        "normal": row.normal,
+        "method": column.method,
+        "variant": column.variant,
+        "metric": row.metric,
+        "row": i,
+        "column": j,
+        "ours_mean": float(done["value"].mean()),
+        "ours_std": float(done["value"].std(ddof=1)),
+        "ours_n": len(done),
+        "n_failed": len(group) - len(done),
+        "published_mean": printed.get("mean", math.nan),
+        "published_std": printed.get("std", math.nan),
+        "published_n": printed.get("n_runs", math.nan),
+        "published_mean_printed": printed.get("mean_printed", ""),
+        "published_std_printed": printed.get("std_printed", ""),
+        "doubtful": printed.get("doubtful", False),
+        "chosen": variant or "",
+        "selection": "oracle" if variant is not None else _union(done["selection"]),
+        "protocol": _union(done["protocol"]),
+        "covered": covered,
+        "notes": cell_notes(column, group, variant, n_classes if not covered else 0),
+        "published_notes": [printed["note"]] if printed.get("note") else [],
+    }
+
+
+def best_variant(group: pd.DataFrame, column: Column, lower_is_better: bool) -> str | None:
+    """The variant with the best mean over the runs that all of them have, where the paper prints the best of several.
+
+    None where there is nothing to choose: the column is of one variant, or only one has finished runs.
+    """
+    done = group[group["value"].notna()]
+    if not column.best_of or done["variant"].nunique() < 2:
+        return None
+    wide = done.pivot_table(index=RUN, columns="variant", values="value")
+    common = wide.dropna()
+    means = (wide if common.empty else common).mean()
+    return str(means.idxmin() if lower_is_better else means.idxmax())
+
+
+def _average(classes: list[Record | None]) -> Record:
+    """The average over classes: mean of their means, n of the class with the fewest runs.
+
+    Its standard deviation is that of an average over one run a class, the classes' runs being independent.
+    """
+    there = [record for record in classes if record is not None and record["ours_n"]]
+    if len(there) < len(classes):
+        return {"notes": [f"no average: runs of {len(there)} of {len(classes)} classes"] if there else []}
+    k = len(there)
+    return {
+        "ours_mean": sum(record["ours_mean"] for record in there) / k,
+        "ours_std": math.sqrt(sum(record["ours_std"] ** 2 for record in there)) / k,
+        "ours_n": min(record["ours_n"] for record in there),
+        "selection": _union(record["selection"] for record in there),
+        "protocol": _union(record["protocol"] for record in there),
+    }
+
+
+def _difference(record: Record) -> Record:
+    """Ours minus published, and whether it lies outside two standard errors."""
+    ours, theirs = record["ours_mean"], record["published_mean"]
+    difference = ours - theirs
+    comparable = record["covered"] and metrics()[record["metric"]].comparable
+    if math.isnan(difference) or record["ours_n"] < 2 or math.isnan(record["ours_std"]) or not comparable:
+        return {"difference": difference, "outside_2se": None}
+    digits = len(record["published_mean_printed"].partition(".")[2])
+    error = standard_error(
+        record["ours_std"], record["ours_n"], record["published_std"], record["published_n"], 10.0**-digits
+    )
+    return {"difference": difference, "outside_2se": abs(difference) > 2 * error}
+
+
+def standard_error(std: float, n: int, published_std: float, published_n: float, unit: float) -> float:
+    """Standard error of the difference between our mean and a published one; what is not known makes it wider.
+
+    Args:
+        std: sample standard deviation of our runs.
+        n: our runs.
+        published_std: NaN when not printed; then ours stands in for it.
+        published_n: NaN when not stated; then the published value counts as a single run.
+        unit: of the last printed digit, whose rounding has the variance unit^2 / 12.
+    """
+    theirs = std if math.isnan(published_std) else published_std
+    n_theirs = 1.0 if math.isnan(published_n) else published_n
+    return math.sqrt(std**2 / n + theirs**2 / n_theirs + unit**2 / 12)
+
+
+def _published_values(layout: Layout) -> dict[tuple[str, ...], Record]:
+    if not layout.printed:
+        return {}
+    records = published(layout.paper, layout.table).to_dict("records")
+    return {(r["dataset"], r["setting"], r["normal"], r["method"], r["variant"]): r for r in records}  # type: ignore[misc]
+
+
+def _same_but_class(one: Row, other: Row) -> bool:
+    return (one.dataset, one.setting, one.metric) == (other.dataset, other.setting, other.metric)
+
+
+def _union(values: Iterable[str]) -> str:
+    return ", ".join(sorted({value for value in values if value}))
+
+
+# ---- tests -----------------------------------------------------------------------------------------------------------
+
+
+def _tests(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Best against second best of each row; columns that only we have take no part beside a paper's."""
+    import pandas as pd
+
+    names = ["row", "dataset", "setting", "normal", "first", "second", "first_mean", "second_mean"]
+    names += ["n_pairs", "p", "significant"]
+    records = []
+    takes_part = [j for j, column in enumerate(layout.columns) if column.printed or not layout.printed]
+    entered = cells[cells["column"].isin(takes_part) & cells["ours_mean"].notna()] if layout.test else cells.iloc[:0]
+    done = runs[runs["value"].notna()]
+    for i, group in entered.groupby("row"):
+        down = metrics()[layout.rows[int(str(i))].metric].lower_is_better
+        best = group.sort_values("ours_mean", ascending=down, kind="stable").head(2)
+        if len(best) < 2:
+            continue
+        one, two = best.to_dict("records")
+        first, second = (done[(done["row"] == i) & (done["column"] == record["column"])] for record in (one, two))
+        if first.empty or second.empty:  # an average over classes has no runs of its own
+            continue
+        pairs = paired_values(first, second)
+        test = signed_rank_test(pairs["value_1"].tolist(), pairs["value_2"].tolist())
+        records.append(
+            {
+                **{name: one[name] for name in ("row", "dataset", "setting", "normal")},
+                **{"first": one["column"], "second": two["column"]},
+                **{"first_mean": one["ours_mean"], "second_mean": two["ours_mean"]},
+                **{"n_pairs": test.n_pairs, "p": test.p, "significant": test.significant},
+            }
+        )
+    return pd.DataFrame(records, columns=names)

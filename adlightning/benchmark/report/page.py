@@ -1,0 +1,41 @@
+"""The whole report as one HTML page that needs nothing beside itself: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adlightning.benchmark.report.drawing import Picture
+from adlightning.benchmark.report.grid import DIFFERENCE, OURS, PAPER, Grid
+
+_WIDTH = 150  # characters of a table on a wide screen, or on paper
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the page.
+
+    Args:
+        grid: the comparison.
+        extras: small tables below it.
+        pictures: between them.
+    """
+
+    grid: Grid
+    extras: Sequence[Grid]
+    pictures: Sequence[Picture]
+
+
+def html_page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
+    """The page; every text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["base64"] = lambda png: base64.b64encode(png).decode("ascii")
+    template = environment.get_template("page.html.jinja")
+    kinds = (OURS, PAPER, DIFFERENCE)
+    return template.render(title=title, facts=facts, sections=sections, kinds=kinds, width=_WIDTH)

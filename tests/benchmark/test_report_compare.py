@@ -1,0 +1,314 @@
+"""Ours beside published: means, differences, marks, best-of columns, averages, tests; by hand on small cases."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from scipy.stats import wilcoxon
+from test_report_rows import CLASSIC, Row, row, rows_like
+
+from adlightning.benchmark.report.compare import Comparison, compare, standard_error
+from adlightning.benchmark.report.runs import runs_frame
+from adlightning.benchmark.report.significance import signed_rank_test
+from adlightning.published import AVERAGE, layouts, published
+
+
+def compared(rows: list[Row], table: str = "deep_sad_table6") -> Comparison:
+    return compare(runs_frame(rows), [table])[0]
+
+
+def cell(comparison: Comparison, **place: str) -> dict[str, Any]:
+    cells = comparison.cells
+    for name, value in place.items():
+        cells = cells[cells[name] == value]
+    assert len(cells) == 1
+    return {str(name): value for name, value in cells.iloc[0].items()}
+
+
+def runs(values: list[float], **changes: Any) -> list[Row]:
+    return [row(value=value, seed=seed, **changes) for seed, value in enumerate(values)]
+
+
+CARDIO = {"dataset": "cardio", "method": "deep_sad", "variant": ""}
+MNIST_3 = {"paper": "deep_sad", "table": "3", "dataset": "mnist", "setting": "gamma_l=0.05;gamma_p=0;k_l=1"}
+DENSITY = {"paper": "density_ratio", "table": "1", "dataset": "cifar10", "setting": "", "method": "kliep"}
+
+
+# ---- means and marks ------------------------------------------------------------------------------------------------
+
+
+def test_mean_and_sample_standard_deviation() -> None:
+    found = cell(compared(runs([0.90, 0.92, 0.94])), **CARDIO)
+    assert found["ours_mean"] == pytest.approx(0.92)
+    assert found["ours_std"] == pytest.approx(0.02)  # sqrt((0.02^2 + 0.02^2) / 2)
+    assert found["ours_n"] == 3
+    assert found["published_mean"] == 0.950
+    assert found["difference"] == pytest.approx(-0.03)
+
+
+def test_standard_error_by_hand() -> None:
+    # 0.03^2 / 9 = 1e-4; 0.04^2 / 4 = 4e-4; 0.01^2 / 12 is the rounding of two digits
+    assert standard_error(0.03, 9, 0.04, 4, 0.01) == pytest.approx(math.sqrt(1e-4 + 4e-4 + 1e-4 / 12))
+
+
+def test_what_is_not_printed_widens_the_standard_error() -> None:
+    assert standard_error(0.03, 9, 0.04, math.nan, 0.0) == pytest.approx(math.sqrt(1e-4 + 16e-4))  # one run
+    assert standard_error(0.03, 9, math.nan, math.nan, 0.0) == pytest.approx(math.sqrt(1e-4 + 9e-4))  # ours for theirs
+
+
+@pytest.mark.parametrize(("mean", "outside"), [(0.930, True), (0.937, False), (0.963, False), (0.970, True)])
+def test_mark_beyond_two_standard_errors(mean: float, outside: bool) -> None:
+    # published 0.950 +- 0.016 of 10 runs; ours +- 0.01 of 3: se = sqrt(0.016^2 / 10 + 0.01^2 / 3) = 0.0077
+    found = cell(compared(runs([mean - 0.01, mean, mean + 0.01])), **CARDIO)
+    assert found["outside_2se"] is outside
+
+
+def test_a_single_run_is_not_judged() -> None:
+    found = cell(compared(runs([0.5])), **CARDIO)
+    assert found["difference"] == pytest.approx(-0.45)
+    assert found["outside_2se"] is None
+
+
+def test_some_of_the_classes_are_not_judged_against_all() -> None:
+    rows = [row(**MNIST_3, normal=normal, value=0.5 + 0.01 * int(normal)) for normal in "012"]
+    found = cell(compared(rows, "deep_sad_table3"), dataset="mnist", setting=MNIST_3["setting"], method="deep_sad")
+    assert found["ours_n"] == 3
+    assert found["outside_2se"] is None
+    assert "runs cover 3 of 10 normal classes: not compared" in found["notes"]
+
+
+def test_all_classes_and_labelled_classes_are_one_cell() -> None:
+    rows = [
+        row(**MNIST_3, normal=str(normal), labelled=str(labelled), value=0.5 + 0.01 * normal)
+        for normal in range(10)
+        for labelled in range(10)
+        if labelled != normal
+    ]
+    found = cell(compared(rows, "deep_sad_table3"), dataset="mnist", setting=MNIST_3["setting"], method="deep_sad")
+    assert found["ours_n"] == 90
+    assert found["ours_mean"] == pytest.approx(0.545)
+    assert found["outside_2se"] is True
+
+
+def test_training_time_is_shown_but_not_judged() -> None:
+    rows = [row(**DENSITY, normal=str(n), seconds={"fit": 10.0 + n}) for n in range(10)]
+    found = cell(compared(rows, "density_ratio_table2"), dataset="cifar10", method="kliep")
+    assert found["ours_mean"] == pytest.approx(14.5)
+    assert found["difference"] == pytest.approx(14.5 - 85.8)
+    assert found["outside_2se"] is None
+
+
+# ---- averages over classes ------------------------------------------------------------------------------------------
+
+
+def test_average_over_classes() -> None:
+    rows = [row(**DENSITY, normal=str(n), seed=s, value=0.9 + 0.005 * n + 0.01 * s) for n in range(10) for s in (-1, 1)]
+    rows.append(row(**DENSITY, normal="3", seed=2, value=0.915))
+    found = cell(compared(rows, "density_ratio_table1"), dataset="cifar10", method="kliep", normal=AVERAGE)
+    assert found["ours_mean"] == pytest.approx(0.9225)
+    assert found["ours_n"] == 2  # of the class with the fewest
+    # nine classes of two runs 0.02 apart: variance 2e-4; one of three runs, 0.01 apart: 1e-4
+    assert found["ours_std"] == pytest.approx(math.sqrt(9 * 2e-4 + 1e-4) / 10)
+    assert found["difference"] == pytest.approx(0.9225 - 0.907)
+
+
+def test_no_average_without_all_classes() -> None:
+    rows = [row(**DENSITY, normal=str(n)) for n in range(9)]
+    found = cell(compared(rows, "density_ratio_table1"), dataset="cifar10", method="kliep", normal=AVERAGE)
+    assert math.isnan(found["ours_mean"])
+    assert found["notes"] == ["no average: runs of 9 of 10 classes"]
+
+
+# ---- best of several variants ---------------------------------------------------------------------------------------
+
+SVDD = {"dataset": "cardio", "method": "deep_svdd"}
+
+
+def test_best_variant_over_the_same_seeds() -> None:
+    one_class = runs([0.80, 0.82, 0.99], method="deep_svdd", variant="one_class")
+    soft = runs([0.84, 0.86], method="deep_svdd", variant="soft nu=0.1")
+    found = cell(compared(one_class + soft), **SVDD)
+    # over seeds 0 and 1 soft is better (0.85 > 0.81), although one_class has the better mean of all its runs
+    assert found["chosen"] == "soft nu=0.1"
+    assert found["ours_mean"] == pytest.approx(0.85)
+    assert found["ours_n"] == 2
+    assert found["selection"] == "oracle"
+    assert any("soft nu=0.1" in note and "oracle" in note for note in found["notes"])
+
+
+def test_each_cell_chooses_for_itself() -> None:
+    rows = []
+    for dataset, better in (("cardio", "m2"), ("thyroid", "m1+m2")):
+        for variant in ("m2", "m1+m2"):
+            value = 0.9 if variant == better else 0.8
+            rows += runs([value] * 2, dataset=dataset, method="ss_dgm", variant=variant)
+    comparison = compared(rows)
+    chosen = {
+        dataset: cell(comparison, dataset=dataset, method="ss_dgm")["chosen"] for dataset in ("cardio", "thyroid")
+    }
+    assert chosen == {"cardio": "m2", "thyroid": "m1+m2"}
+
+
+def test_a_single_variant_is_no_choice() -> None:
+    found = cell(compared(runs([0.8, 0.9], method="deep_svdd", variant="one_class")), **SVDD)
+    assert found["selection"] == "none"
+    assert found["ours_n"] == 2
+    assert any("only one_class was run" in note for note in found["notes"])
+
+
+# ---- what the paper does not print ----------------------------------------------------------------------------------
+
+
+def test_another_variant_is_a_column_of_its_own() -> None:
+    comparison = compared(runs([0.9, 0.91]) + runs([0.95, 0.96], variant="released", protocol="leaky"))
+    extra = comparison.layout.columns[-1]
+    assert (extra.heading, extra.printed) == ("Deep SAD (released)", False)
+    found = cell(comparison, dataset="cardio", method="deep_sad", variant="released")
+    assert math.isnan(found["published_mean"])
+    assert found["protocol"] == "leaky"
+    assert any(note.startswith("protocol leaky") for note in found["notes"])
+    assert cell(comparison, **CARDIO)["notes"] == []
+
+
+def test_another_setting_and_data_set_are_rows_in_order() -> None:
+    rows = [
+        row(**MNIST_3 | {"setting": "gamma_l=0.15;gamma_p=0;k_l=1"}, normal="0"),
+        row(**MNIST_3 | {"dataset": "digits"}, normal="0"),
+    ]
+    table = compared(rows, "deep_sad_table3").layout
+    mnist = [r.setting for r in table.rows if r.dataset == "mnist"]
+    assert [str(s).split(";")[0] for s in mnist][-2:] == ["gamma_l=0.15", "gamma_l=0.2"]
+    assert (table.rows[-1].dataset, table.rows[-1].normal) == ("digits", AVERAGE)
+
+
+def test_a_table_of_your_own_has_no_published_values() -> None:
+    rows = [
+        row(table="figure5", dataset="mnist", setting=f"eta={eta};gamma_l=0.05", normal=str(n))
+        for eta in (1, 100, 10)
+        for n in range(3)
+    ]
+    (comparison,) = compare(runs_frame(rows), [])
+    assert comparison.layout.id == "deep_sad_figure5"
+    assert comparison.layout.varies == "eta"
+    assert [r.setting.partition(";")[0] for r in comparison.layout.rows if r.setting] == ["eta=1", "eta=10", "eta=100"]
+    assert comparison.cells["ours_n"].tolist() == [3, 3, 3]
+    assert comparison.cells["published_mean"].isna().all()
+
+
+def test_a_table_of_your_own_has_the_papers_columns() -> None:
+    places = [("deep_svdd", "one_class"), ("deep_svdd", "soft nu=0.1"), ("deep_sad", ""), ("gmm", "raw")]
+    rows = [row(table="digits", dataset="digits", method=m, variant=v, value=0.9 - len(v) / 100) for m, v in places]
+    (comparison,) = compare(runs_frame(rows), [])
+    assert {column.heading for column in comparison.layout.columns} == {"Deep SVDD", "Deep SAD", "gmm (raw)"}
+    assert cell(comparison, method="deep_svdd")["chosen"] == "one_class"
+
+
+# ---- failures, versions, selections ---------------------------------------------------------------------------------
+
+
+def test_failed_runs_are_counted_and_explained() -> None:
+    failed = [row(status="failed", error="TrainingCollapse: flat\nmore", seed=seed, metrics={}) for seed in (7, 8)]
+    found = cell(compared(runs([0.9, 0.92]) + failed), **CARDIO)
+    assert (found["ours_n"], found["n_failed"]) == (2, 2)
+    assert found["notes"] == ["failed: TrainingCollapse: flat"]
+
+
+def test_a_run_without_the_metric_has_failed() -> None:
+    found = cell(compared([*runs([0.9]), row(seed=5, metrics={"f1": 0.3})]), **CARDIO)
+    assert (found["ours_n"], found["n_failed"]) == (1, 1)
+    assert found["notes"] == ["failed: no metrics.auroc in the row"]
+
+
+def test_versions_and_selections_are_told() -> None:
+    rows = [row(code="aaaa"), row(code="bbbb", seed=1, selection="oracle"), row(code="bbbb", seed=2, selection="val")]
+    comparison = compared(rows)
+    assert any("bbbb (2 runs), aaaa (1 runs)" in note for note in comparison.notes)
+    notes = cell(comparison, **CARDIO)["notes"]
+    assert any(note.startswith("selection oracle") for note in notes)
+    assert any(note.startswith("runs of different selection: none, oracle, val") for note in notes)
+
+
+def test_repeated_runs_are_told() -> None:
+    comparison = compared([row(finished="1"), row(finished="2")])
+    assert any(note.startswith("1 older results") for note in comparison.notes)
+
+
+# ---- significance ---------------------------------------------------------------------------------------------------
+
+
+def test_signed_rank_test_is_scipys() -> None:
+    first = [0.91, 0.93, 0.97, 0.92, 0.95, 0.99, 0.90, 0.94]
+    second = [0.90, 0.91, 0.92, 0.93, 0.90, 0.92, 0.82, 0.90]
+    test = signed_rank_test(first, second)
+    assert test.n_pairs == 8
+    assert test.p == pytest.approx(float(wilcoxon(first, second).pvalue))
+    assert test.significant
+
+
+def test_signed_rank_test_without_difference_or_pairs() -> None:
+    assert signed_rank_test([0.5, 0.6], [0.5, 0.6]).p == 1.0
+    assert math.isnan(signed_rank_test([], []).p)
+    assert not signed_rank_test([], []).significant
+
+
+def test_best_against_second_best_over_the_same_runs() -> None:
+    best = [0.95, 0.96, 0.97, 0.98, 0.99, 0.96, 0.97]
+    second = [0.94, 0.94, 0.94, 0.94, 0.94, 0.90, 0.90]
+    rows = runs(best) + runs(second, method="cae") + runs([0.3] * 7, method="supervised")
+    rows += runs([0.999] * 7, variant="released")  # not the paper's: takes no part
+    (test,) = compared(rows).tests.to_dict("records")
+    assert (test["dataset"], test["n_pairs"]) == ("cardio", 7)
+    assert test["first_mean"] == pytest.approx(sum(best) / 7)
+    assert test["p"] == pytest.approx(2 / 2**7)  # seven differences of one sign
+    assert test["significant"]
+
+
+def test_a_run_without_labelled_class_pairs_with_each() -> None:
+    labelled = [
+        row(**MNIST_3, normal=str(n), labelled=str((n + k) % 10), value=0.9 + 0.001 * (n + k))
+        for n in range(3)
+        for k in (1, 2)
+    ]
+    plain = [row(**MNIST_3, normal=str(n), method="cae", value=0.8) for n in range(3)]
+    (test,) = compared(labelled + plain, "deep_sad_table3").tests.to_dict("records")
+    assert test["n_pairs"] == 6
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(layouts()))
+def test_every_published_value_is_in_its_table(name: str) -> None:
+    cells = compared([], name).cells
+    values = published(layouts()[name].paper, layouts()[name].table)
+    assert sorted(cells["published_mean"]) == sorted(values["mean"])
+    assert (cells["ours_n"] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["density_ratio_table3", "drocc_table3", "drocc_table4", "drocc_text", "ama_table3"])
+def test_runs_find_their_published_cell(name: str) -> None:
+    rows = rows_like(name)
+    comparison = compared(rows, name)
+    assert [c.printed for c in comparison.layout.columns] == [True] * len(comparison.layout.columns)
+    both = comparison.cells.dropna(subset=["ours_mean", "published_mean"])
+    averages = comparison.cells["normal"] == AVERAGE
+    assert len(both) >= len(comparison.cells) - averages.sum()
+    assert both["difference"].abs().max() < 0.05
+
+
+def test_all_tables_with_runs_are_compared_or_those_asked_for() -> None:
+    frame = runs_frame([row(), row(**DENSITY, normal="0")])
+    assert [c.layout.id for c in compare(frame, [])] == [
+        "density_ratio_table1",
+        "density_ratio_table2",
+        "deep_sad_table6",
+    ]
+    assert [c.layout.id for c in compare(frame, ["ama_table1"])] == ["ama_table1"]
+    with pytest.raises(ValueError, match=r"table must be one of .*deep_sad_table6.*, got deep_sad_table9"):
+        compare(frame, ["deep_sad_table9"])
+
+
+def test_classic_setting_is_the_published_one() -> None:
+    assert set(published("deep_sad", "6")["setting"]) == {CLASSIC}
