@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test lint types clean
+.PHONY: help setup quickstart test lint types sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
 	@echo "make test         set up .venv, then lint, type check and test"
 	@echo "make lint types   one of them alone"
+	@echo "make sweeps       check sweeps/ by W&B's own schema and search"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 to 3.13 is needed; name it: make PYTHON=python3.12"; exit 1; }
@@ -31,5 +32,14 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# W&B's package for this pins numpy below 2: an environment of its own.
+.venv-sweeps/.installed:
+	$(PYTHON) -m venv .venv-sweeps
+	.venv-sweeps/bin/python -m pip install --quiet --disable-pip-version-check sweeps==0.3.0
+	touch $@
+
+sweeps: .venv-sweeps/.installed
+	.venv-sweeps/bin/python -W ignore benchmarks/validate_sweeps.py sweeps/*.yaml
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sweeps .mypy_cache .ruff_cache .pytest_cache .hypothesis

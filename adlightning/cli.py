@@ -19,8 +19,10 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
+from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
@@ -156,6 +158,9 @@ class AnomalyCLI(LightningCLI):
                 self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
                 callbacks.append(self.best)
         self._extra_callbacks = callbacks
+        if SLURMEnvironment.detect() and not options.trainer.plugins:
+            # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
+            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         return super().instantiate_trainer(logger=loggers, **kwargs)
 
     def _parse_ckpt_path(self) -> None:

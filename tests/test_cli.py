@@ -14,9 +14,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 
 from adlightning.__main__ import VERBS, main
 from adlightning.checkpoint import load_detector
+from adlightning.cli import run as run_verb
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")
@@ -234,3 +236,12 @@ def test_seeded_scores_do_not_depend_on_the_global_state(run: Path) -> None:
     first = detector.anomaly_score(x)
     torch.manual_seed(2)
     assert torch.equal(detector.anomaly_score(x), first)
+
+
+def test_slurm_does_not_requeue_with_a_checkpoint_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NTASKS": "1", "JOB_NAME": "fit", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    cli = run_verb("fit", ["--config", DIGITS, f"--run_dir={tmp_path / 'run'}", "--trainer.fast_dev_run=true", *QUIET])
+    environment = cli.trainer._accelerator_connector.cluster_environment
+    assert isinstance(environment, SLURMEnvironment)
+    assert not environment.auto_requeue

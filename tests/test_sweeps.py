@@ -1,0 +1,103 @@
+"""Every sweep file: it optimises what its runs select by, and the command that an agent builds from it is a fit."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from adlightning.__main__ import main
+from adlightning.cli import MONITORS
+
+ROOT = Path(__file__).parents[1]
+SWEEPS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "sweeps").glob("*.yaml"))}
+SELECTING = [name for name, sweep in SWEEPS.items() if "metric" in sweep]
+RUN_ID = "${oc.env:WANDB_RUN_ID}"  # two agents never share a run folder: W&B names each run
+METHODS = {
+    *(
+        "deep_sad",
+        "deep_svdd",
+        "soft_boundary_deep_svdd",
+        "autoencoder",
+        "binary_classifier",
+        "ss_dgm",
+        "stacked_ss_dgm",
+    ),
+    *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
+}
+QUICK = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
+
+
+def inner_value(parameter: dict[str, Any]) -> Any:
+    """A value of a parameter's range, away from its ends."""
+    if "values" in parameter:
+        return parameter["values"][len(parameter["values"]) // 2]
+    low, high = parameter["min"], parameter["max"]
+    middle = (low * high) ** 0.5 if "log" in parameter["distribution"] else (low + high) / 2
+    return round(middle) if parameter["distribution"].startswith(("int", "q_")) else middle
+
+
+def agent_command(sweep: dict[str, Any]) -> list[str]:
+    """A command as `wandb agent` builds it: macros are whole words, parameters are `--key=value`."""
+    arguments = [f"--{name}={inner_value(parameter)}" for name, parameter in sweep["parameters"].items()]
+    filled = {"${env}": ["/usr/bin/env"], "${args}": arguments}
+    return [word for part in sweep["command"] for word in filled.get(part, [part])]
+
+
+def run_as_agent(sweep: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Path:
+    """The run folder of one short run, from the folder of the repository's configs."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_RUN_ID", "a1b2c3")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(folder)
+    command = agent_command(sweep)
+    assert command[:4] == ["/usr/bin/env", "python", "-m", "adlightning"]
+    config = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
+    phase = ["--model.pretrain_epochs=0"] if "pretrain_epochs" in config["model"]["init_args"] else []
+    assert main([*command[4:], *QUICK, *phase, *options]) == 0, shlex.join(command)
+    (run,) = (folder / "runs" / "sweeps").glob("*/a1b2c3")
+    return run
+
+
+def test_every_method_has_a_sweep() -> None:
+    assert {*METHODS, "grid_normal_classes"} == SWEEPS.keys()
+
+
+@pytest.mark.parametrize("name", SELECTING)
+def test_metric_is_what_the_runs_select_by_on_validation_data(name: str) -> None:
+    sweep = SWEEPS[name]
+    metric = sweep["metric"]
+    assert metric["name"].startswith("val/")
+    assert metric["goal"] == {"min": "minimize", "max": "maximize"}[MONITORS[metric["name"]]]
+    assert f"--monitor={metric['name']}" in sweep["command"]
+    assert "--test_after_fit=false" in sweep["command"]
+    assert f"configs/{name}/digits.yaml" in sweep["command"]
+    assert f"--run_dir=runs/sweeps/{name}/{RUN_ID}" in sweep["command"]
+
+
+@pytest.mark.parametrize("name", SELECTING)
+def test_agents_command_fits_and_logs_the_metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = SWEEPS[name]
+    run = run_as_agent(sweep, tmp_path, monkeypatch)
+    logged = pd.read_csv(run / "logs/version_0/metrics.csv")
+    assert logged[sweep["metric"]["name"]].between(0, 1).sum() == 1
+    assert not any(str(column).startswith("test") for column in logged)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for key, parameter in sweep["parameters"].items():
+        part, argument = key.split(".")
+        if argument != "pretrain_epochs":  # set for speed here
+            assert config[part]["init_args"][argument] == pytest.approx(inner_value(parameter))
+
+
+def test_grid_selects_nothing_and_has_every_normal_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = SWEEPS["grid_normal_classes"]
+    assert sweep["method"] == "grid"
+    assert not any(word.startswith("--monitor") for word in sweep["command"])
+    assert sweep["parameters"]["data.normal_class"]["values"] == list(range(10))
+    # class 1 is the config's labelled anomaly: the sweep has to take another one
+    run = run_as_agent(sweep, tmp_path, monkeypatch, "--data.normal_class=1")
+    assert pd.read_csv(run / "logs/version_0/metrics.csv")["test/auroc"].count() == 1
