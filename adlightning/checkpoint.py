@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-import adlightning.objectives  # noqa: F401  # makes the built-in detectors known
+import adlightning.objectives
+import adlightning.shallow  # noqa: F401  # both make the built-in detectors known
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
 

@@ -1,0 +1,12 @@
+"""Shallow and hybrid baselines: estimators on raw values, PCA, autoencoder codes or a network's features."""
+
+from adlightning.shallow.base import ShallowDetector
+from adlightning.shallow.gmm import GMM
+from adlightning.shallow.isolation_forest import IsolationForest
+from adlightning.shallow.kde import KDE
+from adlightning.shallow.lof import LOF
+from adlightning.shallow.nearest_neighbor import NearestNeighbor
+from adlightning.shallow.ocsvm import OCSVM
+from adlightning.shallow.ssad import SSAD
+
+__all__ = ["GMM", "KDE", "LOF", "OCSVM", "SSAD", "IsolationForest", "NearestNeighbor", "ShallowDetector"]

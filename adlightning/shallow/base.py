@@ -1,0 +1,299 @@
+"""ShallowDetector: an estimator from outside deep learning on features, behind the contract of every detector."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, TrainBatch
+from adlightning.detector import AnomalyDetector
+from adlightning.networks.encoders import EncoderName
+from adlightning.objectives.adam import step_decay
+from adlightning.shallow.features import (
+    AutoencoderFeatures,
+    BackboneFeatures,
+    FeatureMap,
+    PCAFeatures,
+    RawFeatures,
+)
+from adlightning.shallow.kernel import Floats, Known, TrainingSamples
+from adlightning.shallow.oracle import Choice, Grid, choose, read_test_set, require_both_classes
+from adlightning.shallow.persistence import from_bytes, to_bytes
+
+FeatureName = Literal["raw", "pca", "autoencoder", "torchvision"]
+
+
+class ShallowDetector(AnomalyDetector):
+    """An estimator fitted once, at the end of training, on features of all training samples.
+
+    Only an autoencoder's features are trained by gradient, for `trainer.max_epochs`; a fit with others ends after its
+    first epoch, in which no weight moves. Estimators run on the host in float64, features without autocast.
+
+    Args:
+        features: `raw` (preprocessed values, flattened), `pca` of them, `autoencoder` (codes: the paper's hybrids) or
+            `torchvision` (activations of a network; preprocessing must be `unit`).
+        pca_components: number of principal components: with `pca`, and if given with `torchvision`. A list is a grid to
+            choose from on test data, with `selection: oracle`.
+        backbone: name of a torchvision network.
+        backbone_layer: its layer: `features` is the last convolution of AlexNet and VGG, a ResNet has `layer4`.
+        backbone_weights: name of torchvision weights, downloaded where they are not yet (`DEFAULT` for the best), a
+            file with a state_dict, or null for random weights.
+        network: the autoencoder's `lenet` for images, `mlp` for tables.
+        conv_channels: filters of each convolutional module of a LeNet.
+        dense: units of the autoencoder's hidden dense layers.
+        rep_dim: dimension of the codes.
+        leakiness: slope of the leaky ReLU below zero.
+        lr: Adam's learning rate for the autoencoder.
+        lr_milestones: epochs at which it drops to a tenth.
+        weight_decay: Adam's coupled weight decay.
+        weight_init: `glorot` (uniform) or `framework`.
+        selection: `none`, or `oracle`: hyper-parameters are chosen on the TEST set, as the papers did, and results say
+            so.
+        common: preprocessing and threshold, as in :class:`AnomalyDetector`.
+
+    Raises:
+        ValueError: an argument outside its range, or that the data do not allow; before anything is fitted.
+    """
+
+    uses_known_anomalies = False
+
+    estimator_type: ClassVar[type]
+    """What :meth:`fit_estimator` returns; a checkpoint with anything else is refused."""
+
+    max_workers: ClassVar[int] = 1
+    """Threads of a selection: more than one where a fit leaves the interpreter free and its memory allows several."""
+
+    def __init__(
+        self,
+        features: FeatureName = "raw",
+        pca_components: int | list[int] | None = None,
+        backbone: str = "alexnet",
+        backbone_layer: str = "features",
+        backbone_weights: str | None = "DEFAULT",
+        network: EncoderName = "lenet",
+        conv_channels: Sequence[int] = (8, 4),
+        dense: Sequence[int] = (),
+        rep_dim: int = 32,
+        leakiness: float = 0.1,
+        lr: float = 1e-4,
+        lr_milestones: Sequence[int] = (50,),
+        weight_decay: float = 1e-6,
+        weight_init: Literal["glorot", "framework"] = "glorot",
+        selection: Literal["none", "oracle"] = "none",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        require("lr", lr > 0, "be positive", lr)
+        require("lr_milestones", all(m >= 0 for m in lr_milestones), "not be negative", list(lr_milestones))
+        require("weight_decay", weight_decay >= 0, "not be negative", weight_decay)
+        require("rep_dim", rep_dim > 0, "be positive", rep_dim)
+        dimensions = _dimensions(pca_components)
+        given, several = pca_components is not None, isinstance(pca_components, (list, tuple))
+        require("pca_components", not given or min(dimensions, default=0) > 0, "be positive", pca_components)
+        require("pca_components", given or features != "pca", "be given with features: pca", None)
+        takes, single = features in ("pca", "torchvision"), not several or selection == "oracle"
+        require("pca_components", takes or not given, f"not be given with features: {features}", pca_components)
+        require("pca_components", single, "be one number unless selection is oracle", pca_components)
+        if features == "torchvision":
+            require("preprocessing", self.preprocessing == "unit", "be unit with torchvision", self.preprocessing)
+        self.features = features
+        self.pca_components = dimensions if several else pca_components
+        self.backbone = backbone
+        self.backbone_layer = backbone_layer
+        self.backbone_weights = backbone_weights
+        self.network = network
+        self.conv_channels = list(conv_channels)
+        self.dense = list(dense)
+        self.rep_dim = rep_dim
+        self.leakiness = leakiness
+        self.lr = lr
+        self.lr_milestones = list(lr_milestones)
+        self.weight_decay = weight_decay
+        self.weight_init = weight_init
+        self.selection = selection
+        self.estimator: Any = None
+
+    # ---- what an estimator writes ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> Any:
+        """A fitted estimator; `choice` replaces the constructor's arguments of the same names."""
+
+    @abstractmethod
+    def score_features(self, estimator: Any, features: Floats) -> Floats:
+        """Anomaly scores (N,) of features (N, D), higher for more anomalous."""
+
+    def grids(self) -> tuple[Grid, Grid]:
+        """With `selection: oracle`, arguments chosen on the whole test set and arguments chosen on 10 % of it."""
+        return {}, {}
+
+    def require_samples(self, known: Known) -> None:
+        """Raise ValueError for training samples, of which this is known (N,), that no estimator can be fitted to."""
+
+    def chosen(self, estimator: Any) -> Choice:
+        """What a fit chose by itself, by argument; plain values."""
+        return {}
+
+    # ---- features -------------------------------------------------------------------------------------------------
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        """The features, for preprocessed samples of this shape."""
+        self.feature_map = self._feature_map(shape)
+        if dimensions := _dimensions(self.pca_components):
+            self.feature_map = PCAFeatures(self.feature_map, max(dimensions))
+
+    def _feature_map(self, shape: tuple[int, ...]) -> FeatureMap:
+        if self.features == "autoencoder":
+            sizes = (self.network, shape, self.conv_channels, self.dense, self.rep_dim, self.leakiness)
+            return AutoencoderFeatures(*sizes, output=self.preprocess.output, weight_init=self.weight_init)
+        if self.features == "torchvision":
+            return BackboneFeatures(shape, self.backbone, self.backbone_layer, self.backbone_weights)
+        return RawFeatures(shape)
+
+    @torch.no_grad()
+    def _features(self, x: Tensor) -> Floats:
+        """Features (B, D) of raw input, in float64 on the host; the same under any precision of the run."""
+        with torch.autocast(x.device.type, enabled=False):
+            return np.asarray(self.feature_map(self.preprocess(x)).cpu().double().numpy())
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Check what the data must allow, before anything is trained."""
+        known = self.data.training_rows()[1]
+        self.require_samples(known)
+        if self.selection == "oracle":
+            outer, inner = self.grids()
+            choices = bool(outer or inner) or isinstance(self.pca_components, list)
+            require("selection", choices, f"be none: {type(self).__name__} has nothing to choose here", self.selection)
+            require_both_classes(self.data.oracle_batches(self.device))
+        self.feature_map.prepare(int(np.sum(known != KNOWN_ANOMALY)))
+        super().on_fit_start()
+
+    def configure_optimizers(self) -> Any:
+        """Adam for an autoencoder; for other features steps that move nothing, which Lightning counts."""
+        if not self.feature_map.trained:
+            return SGD([self.feature_map.idle], lr=0.0)
+        optimizer = Adam(self.feature_map.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        factor: Callable[[int], float] = lambda epoch: step_decay(1.0, self.lr_milestones, epoch)  # noqa: E731
+        return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, factor)}
+
+    def on_train_epoch_start(self) -> None:
+        """An estimator of earlier weights is forgotten: a fit that goes on moves them."""
+        self.estimator = None
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+        """The loss of the features."""
+        loss = self.feature_map.loss(self.preprocess(batch.x))
+        return self.log_loss(loss, batch) if self.feature_map.trained else loss
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
+        """After the last step, before the last validation and checkpoint, fit the estimator."""
+        trainer, trained = self.trainer, self.feature_map.trained
+        last_epoch = not trained or trainer.should_stop or self.current_epoch + 1 == trainer.max_epochs
+        if (trainer.is_last_batch and last_epoch) or trainer.global_step == trainer.max_steps:
+            self.fit_on_training_data()
+            trainer.should_stop = trainer.should_stop or not trained  # another epoch would change nothing
+
+    def set_threshold(self) -> bool:
+        """As every detector does; where training ended earlier than was planned, the estimator is fitted first."""
+        if not self.ready_to_score():
+            self.fit_on_training_data()
+        return super().set_threshold()
+
+    @torch.no_grad()
+    def fit_on_training_data(self) -> None:
+        """Fit features and estimator on all training samples; the same on every rank."""
+        was_training = self.training
+        self.eval()
+        with torch.autocast(self.device.type, enabled=False):
+            normal: Callable[[], Iterator[Tensor]] = lambda: (  # noqa: E731
+                self.preprocess(b.x[b.known != KNOWN_ANOMALY]) for b in self.training_data()
+            )
+            self.feature_map.fit(normal, self.data.effective_seed())
+        batches = [(self._features(b.x), b.known.cpu().numpy()) for b in self.training_data()]
+        features, known = (np.concatenate(column) for column in zip(*batches, strict=True))
+        if self.selection == "oracle":
+            self.estimator, choice = self._choose(features, known)
+        else:
+            self.estimator, choice = self.fit_estimator(TrainingSamples(features, known)), {}
+        self.training_record["chosen"] = {**self.chosen(self.estimator), **choice}
+        self.train(was_training)
+
+    def _choose(self, features: Floats, known: Known) -> tuple[Any, Choice]:
+        """With `selection: oracle`: the estimator that does best on the TEST set, and the values that were chosen."""
+        test = read_test_set(self.data.oracle_batches(self.device), self._features, self.data.effective_seed())
+        dimensions = _dimensions(self.pca_components) or [features.shape[1]]
+        samples = {k: TrainingSamples(features[:, :k], known) for k in dimensions}
+        outer, inner = self.grids()
+
+        def fit(choice: Choice) -> Any:
+            return self.fit_estimator(samples[choice["pca_components"]], **choice)
+
+        def score(estimator: Any, choice: Choice, z: Floats) -> Floats:
+            return self.score_features(estimator, z[:, : choice["pca_components"]])
+
+        inner = {"pca_components": dimensions, **inner}
+        estimator, choice = choose(fit, score, outer, inner, test, self.max_workers)
+        kept = choice.pop("pca_components")
+        if isinstance(self.feature_map, PCAFeatures):
+            self.feature_map.kept.fill_(kept)
+            choice["pca_components"] = kept
+        return estimator, choice
+
+    # ---- scores ---------------------------------------------------------------------------------------------------
+
+    def ready_to_score(self) -> bool:
+        """Only once the estimator is fitted."""
+        return self.estimator is not None
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """Scores (B,) of raw input, computed in float64."""
+        if self.estimator is None:
+            raise RuntimeError("the estimator is not fitted: fit, or load a checkpoint of a finished fit")
+        scores = self.score_features(self.estimator, self._features(x))
+        return torch.as_tensor(scores, dtype=torch.float32).to(x.device)
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Scores of held-out samples, once there is an estimator."""
+        if self.ready_to_score():
+            super().validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Threshold and metrics, once there is an estimator."""
+        if self.ready_to_score():
+            super().on_validation_epoch_end()
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the estimator, once it is fitted."""
+        super().on_save_checkpoint(checkpoint)
+        if self.estimator is not None:
+            checkpoint["adlightning"]["estimator"] = to_bytes(self.estimator)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read the estimator; types that do not belong in it are refused with a ValueError."""
+        super().on_load_checkpoint(checkpoint)
+        data = checkpoint["adlightning"].get("estimator")
+        self.estimator = None if data is None else from_bytes(data, self.estimator_type)
+
+
+def _dimensions(pca_components: int | Sequence[int] | None) -> list[int]:
+    """The numbers of components, ascending."""
+    if pca_components is None or isinstance(pca_components, int):
+        return [] if pca_components is None else [pca_components]
+    return sorted(pca_components)
+
+
+def require(argument: str, holds: bool, rule: str, value: object) -> None:
+    """Raise ValueError naming the argument, the rule and the value, unless the rule holds."""
+    if not holds:
+        raise ValueError(f"{argument} must {rule}, got {value}")

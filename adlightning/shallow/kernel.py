@@ -1,0 +1,88 @@
+"""Distances, radial kernels and what a kernel machine leaves behind, in float64 on the host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics.pairwise import euclidean_distances
+
+Floats = NDArray[np.float64]
+Known = NDArray[np.int64]
+
+MAX_RESIDENT = 8192  # samples whose n x n distances are kept: 512 MiB
+BLOCK = 2**25  # entries of a block of distances: 256 MiB
+
+
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """||a_i - b_j||^2, (N, M), of samples (N, D) and (M, D)."""
+    distances: Floats = euclidean_distances(a, b, squared=True)
+    return distances
+
+
+def row_blocks(n: int, columns: int) -> Iterator[slice]:
+    """Slices of n rows such that a block with so many columns stays within memory."""
+    size = max(1, BLOCK // max(1, columns))
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+class TrainingSamples:
+    """Features (N, D) of the training samples and what is known of them, (N,) in {+1, 0, -1}.
+
+    Their distances are the same for every candidate of a grid, and cost far more than a kernel of them.
+    """
+
+    def __init__(self, features: Floats, known: Known) -> None:
+        self.features, self.known = features, known
+        self._distances: Floats | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def squared_distances(self) -> Floats | None:
+        """All of them, (N, N), computed once; None for more than `MAX_RESIDENT` samples."""
+        with self._lock:
+            if self._distances is None and len(self) <= MAX_RESIDENT:
+                self._distances = squared_distances(self.features, self.features)
+            return self._distances
+
+
+def scale_gamma(features: Floats) -> float:
+    """1 / (D Var[x]) of features (N, D), scikit-learn's gamma `scale`; 1 where nothing varies."""
+    variance = float(features.var())
+    return 1 / (features.shape[1] * variance) if variance > 0 else 1.0
+
+
+@dataclass
+class KernelExpansion:
+    """f(x) = sum_i c_i k(v_i, x), and the offset below which a sample counts as anomalous.
+
+    Args:
+        vectors: v, (S, D).
+        coefficients: c, (S,).
+        offset: the machine's own threshold on f.
+        gamma: of k(v, x) = exp(-gamma ||v - x||^2); None for k(v, x) = <v, x>.
+    """
+
+    vectors: Floats
+    coefficients: Floats
+    offset: float
+    gamma: float | None
+
+    def __call__(self, x: Floats) -> Floats:
+        """f (N,) of samples (N, D); high for normal ones."""
+        if self.gamma is None:
+            return np.asarray(x @ (self.coefficients @ self.vectors))
+        values = np.empty(len(x))
+        for rows in row_blocks(len(x), len(self.vectors)):
+            kernel = np.exp(-self.gamma * squared_distances(x[rows], self.vectors))
+            values[rows] = kernel @ self.coefficients
+        return values
+
+    def anomaly_scores(self, x: Floats) -> Floats:
+        """Offset minus f, (N,): above 0 outside the machine's own boundary."""
+        return self.offset - self(x)

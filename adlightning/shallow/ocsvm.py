@@ -1,0 +1,83 @@
+"""OC-SVM, which is SVDD under a radial kernel (Schoelkopf et al. 2001, Tax and Duin 2004; Deep SAD, Appendix E)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.svm import OneClassSVM
+
+from adlightning.shallow.base import ShallowDetector, require
+from adlightning.shallow.kernel import Floats, KernelExpansion, TrainingSamples, scale_gamma
+from adlightning.shallow.oracle import Choice, Grid
+
+PAPER_GAMMAS = tuple(2.0**exponent for exponent in range(-7, 3))
+CACHE_MB = 1000
+
+
+class OCSVM(ShallowDetector):
+    """One-class SVM; the score is rho - sum_i a_i k(x_i, x), above 0 outside its boundary.
+
+    Args:
+        kernel: `rbf`, exp(-gamma ||x - y||^2), or `linear`, the released code's twin on autoencoder codes.
+        nu: bound on the share of training samples outside, in (0, 1].
+        gamma: of the radial kernel; `scale` is 1 / (D Var[x]).
+        gammas: with `selection: oracle`, values of gamma to choose from on 10 % of the test set.
+        nus: with `selection: oracle`, values of nu to choose from on the whole test set.
+        common: features, selection, preprocessing and threshold, as in :class:`ShallowDetector`.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    estimator_type = KernelExpansion
+    max_workers = 4
+
+    def __init__(
+        self,
+        kernel: Literal["rbf", "linear"] = "rbf",
+        nu: float = 0.1,
+        gamma: float | Literal["scale"] = "scale",
+        gammas: Sequence[float] = PAPER_GAMMAS,
+        nus: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        require("nu", 0 < nu <= 1, "lie in (0, 1]", nu)
+        require("gamma", gamma == "scale" or gamma > 0, "be positive or scale", gamma)
+        require("gammas", len(gammas) > 0 and min(gammas) > 0, "be positive numbers", list(gammas))
+        require("nus", len(nus) > 0 and 0 < min(nus) <= max(nus) <= 1, "be numbers in (0, 1]", list(nus))
+        self.kernel = kernel
+        self.nu = nu
+        self.gamma = gamma
+        self.gammas = list(gammas)
+        self.nus = list(nus)
+
+    def grids(self) -> tuple[Grid, Grid]:
+        """Nu on the whole test set, gamma on 10 % of it."""
+        return {"nu": self.nus}, {"gamma": self.gammas} if self.kernel == "rbf" else {}
+
+    def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelExpansion:
+        """libsvm's solution, as its support vectors: from the kernel matrix where that fits in memory."""
+        x, nu = samples.features, choice.get("nu", self.nu)
+        if self.kernel == "linear":
+            return _expansion(OneClassSVM(kernel="linear", nu=nu, cache_size=CACHE_MB).fit(x), x, None)
+        gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        distances = samples.squared_distances()
+        if distances is None:
+            return _expansion(OneClassSVM(gamma=gamma, nu=nu, cache_size=CACHE_MB).fit(x), x, gamma)
+        kernel = np.exp(-gamma * distances)
+        return _expansion(OneClassSVM(kernel="precomputed", nu=nu, cache_size=CACHE_MB).fit(kernel), x, gamma)
+
+    def score_features(self, estimator: KernelExpansion, features: Floats) -> Floats:
+        """Offset minus the kernel expansion, (N,)."""
+        return estimator.anomaly_scores(features)
+
+    def chosen(self, estimator: KernelExpansion) -> Choice:
+        """Gamma, which `scale` takes from the data."""
+        return {} if estimator.gamma is None else {"gamma": estimator.gamma}
+
+
+def _expansion(svm: OneClassSVM, x: Floats, gamma: float | None) -> KernelExpansion:
+    return KernelExpansion(x[svm.support_], svm.dual_coef_[0], -float(svm.intercept_[0]), gamma)

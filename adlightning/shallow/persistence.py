@@ -1,0 +1,61 @@
+"""Fitted estimators as bytes that run nothing when they are read: skops, with a list of what may be in them."""
+
+from __future__ import annotations
+
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from sklearn.ensemble import IsolationForest
+from skops import io as skops
+from torch import Tensor
+
+TRUSTED = [
+    "adlightning.shallow.kde.GaussianKDE",
+    "adlightning.shallow.kernel.KernelExpansion",
+    "sklearn.tree._tree.Tree",
+]
+"""Types beside scikit-learn's estimators and numpy's arrays that our own estimators consist of."""
+
+
+def to_bytes(estimator: Any) -> Tensor:
+    """An estimator as a uint8 tensor (N,), which a checkpoint holds without pickling anything."""
+    return torch.frombuffer(bytearray(skops.dumps(estimator)), dtype=torch.uint8)
+
+
+def from_bytes(data: object, expected: type) -> Any:
+    """The estimator in a uint8 tensor (N,), of exactly the expected type.
+
+    Raises:
+        ValueError: data that hold something else, damaged data, or types that no estimator of ours consists of.
+    """
+    if not isinstance(data, Tensor) or data.dtype != torch.uint8:
+        raise ValueError("the checkpoint's estimator must be a tensor of bytes")
+    content = data.cpu().numpy().tobytes()
+    try:
+        unknown = sorted(set(skops.get_untrusted_types(data=content)) - set(TRUSTED))
+        if unknown:
+            raise ValueError(f"the checkpoint's estimator holds types that are never loaded: {', '.join(unknown)}")
+        estimator = skops.loads(content, trusted=TRUSTED)
+    except (BadZipFile, KeyError, TypeError, AttributeError, ImportError, EOFError, NotImplementedError) as error:
+        raise ValueError(f"the checkpoint's estimator is damaged or refused: {error}") from error
+    if type(estimator) is not expected:
+        raise ValueError(f"the checkpoint's estimator must be a {expected.__name__}, got a {type(estimator).__name__}")
+    if isinstance(estimator, IsolationForest):
+        _check_trees(estimator)
+    return estimator
+
+
+def _check_trees(forest: IsolationForest) -> None:
+    """Refuse trees whose indices lead out of their arrays: scikit-learn follows them without looking."""
+    for member in forest.estimators_:
+        tree = member.tree_
+        node = np.arange(tree.node_count)
+        inner = tree.children_left != -1
+        children = np.stack([tree.children_left, tree.children_right])[:, inner]
+        below = (children > node[inner]) & (children < tree.node_count)
+        feature = tree.feature[inner]
+        known = (feature >= 0) & (feature < tree.n_features)
+        if not below.all() or not known.all() or tree.n_features != forest.n_features_in_:
+            raise ValueError("the checkpoint's estimator holds a tree that is none: its indices lead nowhere")

@@ -1,0 +1,79 @@
+"""SSAD: the OC-SVM with labelled samples (Goernitz et al. 2013; Deep SAD, Appendix E)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from adlightning.shallow.base import ShallowDetector, require
+from adlightning.shallow.kernel import Floats, KernelExpansion, Known, TrainingSamples, scale_gamma
+from adlightning.shallow.ocsvm import PAPER_GAMMAS
+from adlightning.shallow.oracle import Choice, Grid
+from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
+
+
+class SSAD(ShallowDetector):
+    """Semi-supervised anomaly detection: known normal samples inside the OC-SVM's boundary, known anomalies outside.
+
+    The convex problem with a radial kernel, solved exactly. Without labels it is the OC-SVM with
+    nu = 1 / (n eta_unlabelled). The released code never forwards kappa (docs/methods.md, S8); here it counts.
+
+    Args:
+        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]).
+        kappa: weight of the margin of labelled samples, not negative.
+        eta_unlabelled: cost of an unlabelled sample on the wrong side.
+        eta_labelled: cost of a labelled sample on the wrong side.
+        gammas: with `selection: oracle`, values of gamma to choose from on 10 % of the test set.
+        common: features, selection, preprocessing and threshold, as in :class:`ShallowDetector`.
+
+    Raises:
+        ValueError: an argument outside its range, or for which the training samples allow no solution.
+    """
+
+    uses_known_anomalies = True
+    estimator_type = KernelExpansion
+
+    def __init__(
+        self,
+        gamma: float | Literal["scale"] = "scale",
+        kappa: float = 1.0,
+        eta_unlabelled: float = 1.0,
+        eta_labelled: float = 1.0,
+        gammas: Sequence[float] = PAPER_GAMMAS,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        require("gamma", gamma == "scale" or gamma > 0, "be positive or scale", gamma)
+        require("kappa", kappa >= 0, "not be negative", kappa)
+        require("eta_unlabelled", eta_unlabelled > 0, "be positive", eta_unlabelled)
+        require("eta_labelled", eta_labelled > 0, "be positive", eta_labelled)
+        require("gammas", len(gammas) > 0 and min(gammas) > 0, "be positive numbers", list(gammas))
+        self.gamma = gamma
+        self.kappa = kappa
+        self.eta_unlabelled = eta_unlabelled
+        self.eta_labelled = eta_labelled
+        self.gammas = list(gammas)
+
+    def grids(self) -> tuple[Grid, Grid]:
+        """Gamma on 10 % of the test set."""
+        return {}, {"gamma": self.gammas}
+
+    def require_samples(self, known: Known) -> None:
+        """Refuse costs and kappa for which the dual has no solution."""
+        if reason := refusal(known, self.kappa, self.eta_unlabelled, self.eta_labelled):
+            raise ValueError(reason)
+
+    def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelExpansion:
+        """The solution of the dual."""
+        x = samples.features
+        gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        costs = (self.kappa, self.eta_unlabelled, self.eta_labelled)
+        return solve(SSADProblem(x, samples.known, gamma, *costs), seed=self.data.effective_seed())[0]
+
+    def score_features(self, estimator: KernelExpansion, features: Floats) -> Floats:
+        """Offset minus the kernel expansion, (N,)."""
+        return estimator.anomaly_scores(features)
+
+    def chosen(self, estimator: KernelExpansion) -> Choice:
+        """Gamma, which `scale` takes from the data."""
+        return {"gamma": estimator.gamma}

@@ -1,0 +1,66 @@
+"""Detectors, data and runs that the tests of shallow detectors share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from conftest import Blobs, MakeTrainer, Stripes
+from torch import Tensor
+
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.modules import AnomalyDataModule, OneVsAll
+from adlightning.shallow import GMM, KDE, LOF, OCSVM, SSAD, IsolationForest, NearestNeighbor, ShallowDetector
+
+DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
+    "ocsvm": (OCSVM, {}),
+    "linear_ocsvm": (OCSVM, {"kernel": "linear"}),
+    "isolation_forest": (IsolationForest, {"n_estimators": 20}),
+    "kde": (KDE, {}),
+    "gmm": (GMM, {"n_components": (2, 3)}),
+    "lof": (LOF, {}),
+    "nearest_neighbor": (NearestNeighbor, {}),
+    "ssad": (SSAD, {}),
+}
+FEATURES: dict[str, dict[str, Any]] = {
+    "raw": {},
+    "pca": {"features": "pca", "pca_components": 4},
+    "autoencoder": {"features": "autoencoder", "network": "mlp", "dense": (16,), "rep_dim": 4, "lr": 1e-2},
+}
+TORCHVISION = {"features": "torchvision", "backbone": "squeezenet1_1", "backbone_weights": None, "resize": 32}
+
+
+def table(**options: Any) -> AnomalyDataModule:
+    arguments = {"labelled_anomaly_ratio": 0.1, "batch_size": 32, "seed": 0, **options}
+    return AnomalyLabelled(Blobs(), **arguments)
+
+
+def images(**options: Any) -> AnomalyDataModule:
+    return OneVsAll(Stripes(), normal_class="left", batch_size=16, seed=0, **options)
+
+
+def make(name: str, **options: Any) -> ShallowDetector:
+    cls, arguments = DETECTORS[name]
+    torch.manual_seed(0)
+    return cls(**{"preprocessing": "standardize", **arguments, **options})
+
+
+def fit(
+    make_trainer: MakeTrainer, detector: ShallowDetector, data: AnomalyDataModule, epochs: int = 4, **options: Any
+) -> pl.Trainer:
+    trainer = make_trainer(max_epochs=epochs, **options)
+    trainer.fit(detector, datamodule=data)
+    detector.eval()
+    return trainer
+
+
+def raw_test_input(data: AnomalyDataModule) -> Tensor:
+    x = data.test_samples.x
+    assert isinstance(x, Tensor)
+    return x[torch.from_numpy(data.split.test)]
+
+
+def auroc_on_test(trainer: pl.Trainer, detector: ShallowDetector, data: AnomalyDataModule) -> float:
+    trainer.test(detector, datamodule=data, verbose=False)
+    return float(trainer.callback_metrics["test/auroc"])

@@ -1,0 +1,115 @@
+"""Each estimator against values worked by hand or its library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MakeTrainer
+from scipy.stats import norm
+from shallow_cases import fit, make, raw_test_input, table
+from sklearn.ensemble import IsolationForest as Forest
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.neighbors import KernelDensity, LocalOutlierFactor
+from sklearn.svm import OneClassSVM
+from torch import Tensor
+
+from adlightning.shallow import kernel
+from adlightning.shallow.kde import GaussianKDE, cross_validated_bandwidth
+from adlightning.shallow.kernel import KernelExpansion, row_blocks, scale_gamma
+
+Fitted = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Tensor]
+
+
+def fitted(make_trainer: MakeTrainer, name: str, **options: Any) -> Fitted:
+    """Preprocessed training and test samples, and the detector's scores of the latter."""
+    detector, data = make(name, **options), table(labelled_anomaly_ratio=0.0)
+    fit(make_trainer, detector, data)
+    x, raw = data.train_samples.x, raw_test_input(data)
+    assert isinstance(x, Tensor)
+    train, test = (detector.preprocess(part) for part in (x[torch.from_numpy(data.split.train)], raw))
+    return train.double().numpy(), test.double().numpy(), detector.anomaly_score(raw)
+
+
+@pytest.mark.parametrize("resident", [0, 10_000])
+@pytest.mark.parametrize("options", [{"gamma": 0.2, "nu": 0.3}, {"kernel": "linear"}, {}])
+def test_ocsvm_is_libsvms(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], resident: int
+) -> None:
+    monkeypatch.setattr(kernel, "MAX_RESIDENT", resident)
+    train, test, scores = fitted(make_trainer, "ocsvm", **options)
+    svm = OneClassSVM(**{"nu": 0.1, **options}).fit(train)
+    np.testing.assert_allclose(scores, -svm.decision_function(test), rtol=1e-4, atol=1e-4)
+
+
+def test_isolation_forest_is_scikit_learns(make_trainer: MakeTrainer) -> None:
+    train, test, scores = fitted(make_trainer, "isolation_forest", n_estimators=10, max_samples=50)
+    forest = Forest(n_estimators=10, max_samples=50, random_state=0).fit(train)
+    np.testing.assert_allclose(scores, -forest.score_samples(test), rtol=1e-6)
+
+
+def test_lof_is_scikit_learns(make_trainer: MakeTrainer) -> None:
+    train, test, scores = fitted(make_trainer, "lof", n_neighbors=7)
+    factor = LocalOutlierFactor(n_neighbors=7, novelty=True).fit(train)
+    np.testing.assert_allclose(scores, -factor.score_samples(test), rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_nearest_neighbour_is_the_kth_distance(make_trainer: MakeTrainer, k: int) -> None:
+    train, test, scores = fitted(make_trainer, "nearest_neighbor", n_neighbors=k)
+    distances = np.linalg.norm(test[:, None] - train[None], axis=2)
+    np.testing.assert_allclose(scores, np.sort(distances, axis=1)[:, k - 1], rtol=1e-5)
+
+
+def test_kde_is_the_mean_of_gaussians(make_trainer: MakeTrainer) -> None:
+    train, test, scores = fitted(make_trainer, "kde", bandwidth=0.7)
+    density = norm.pdf(test[:, None], loc=train[None], scale=0.7).prod(axis=2).mean(axis=1)
+    near = density > 1e-200
+    np.testing.assert_allclose(scores.numpy()[near], -np.log(density[near]), rtol=1e-5)
+
+
+def test_kde_is_exact_far_from_all_samples() -> None:
+    x = np.array([[0.0], [2.0]])
+    far = GaussianKDE(x, 1.0).log_density(np.array([[1000.0]]))[0]
+    assert far == pytest.approx(-(998**2) / 2 - math.log(2) - 0.5 * math.log(2 * math.pi), rel=1e-12)
+
+
+def test_kde_leaves_out_each_of_its_own_samples() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    left_out = [GaussianKDE(np.delete(x, i, axis=0), 0.5).log_density(x[i : i + 1])[0] for i in range(12)]
+    np.testing.assert_allclose(GaussianKDE(x, 0.5).left_out_log_density(), left_out)
+
+
+def test_the_bandwidth_has_the_largest_held_out_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, bandwidths = np.random.default_rng(0).normal(size=(80, 2)), [0.05, 0.4, 3.0]
+    search = GridSearchCV(KernelDensity(), {"bandwidth": bandwidths}, cv=KFold(5, shuffle=True, random_state=1)).fit(x)
+    monkeypatch.setattr(kernel, "BLOCK", 100)  # many blocks
+    assert cross_validated_bandwidth(x, bandwidths, 5, seed=1) == search.best_params_["bandwidth"] == 0.4
+
+
+def test_the_mixture_has_the_least_bic(make_trainer: MakeTrainer) -> None:
+    detector = make("gmm", n_components=[1, 2, 6])
+    fit(make_trainer, detector, table(labelled_anomaly_ratio=0.0))
+    assert detector.training_record["chosen"] == {"n_components": 1}  # the blob is one Gaussian
+
+
+def test_an_expansion_is_the_same_in_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    f = KernelExpansion(rng.normal(size=(5, 3)), rng.normal(size=5), 0.1, 0.7)
+    x = rng.normal(size=(40, 3))
+    whole = f(x)
+    pairs = list(zip(f.coefficients, f.vectors, strict=True))
+    direct = [sum(c * math.exp(-0.7 * ((v - p) ** 2).sum()) for c, v in pairs) for p in x]
+    np.testing.assert_allclose(whole, direct)
+    monkeypatch.setattr(kernel, "BLOCK", 12)
+    assert len(list(row_blocks(40, 5))) == 20
+    np.testing.assert_allclose(f(x), whole)
+
+
+def test_scale_is_scikit_learns_and_one_where_nothing_varies() -> None:
+    x = np.array([[0.0, 2.0], [2.0, 4.0]])
+    assert scale_gamma(x) == pytest.approx(1 / (2 * x.var()))
+    assert scale_gamma(np.ones((3, 2))) == 1

@@ -1,0 +1,111 @@
+"""Estimators in checkpoints: what is refused, and that reading runs nothing."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MakeTrainer
+from shallow_cases import DETECTORS, fit, make, table
+from sklearn.ensemble import IsolationForest
+from sklearn.mixture import GaussianMixture
+from skops import io as skops
+from torch import Tensor
+
+from adlightning.checkpoint import load_detector
+from adlightning.shallow.kde import GaussianKDE
+from adlightning.shallow.persistence import TRUSTED, from_bytes, to_bytes
+
+
+def as_tensor(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def hostile_checkpoint(make_trainer: MakeTrainer, path: Path, name: str, estimator: Any) -> None:
+    """A detector's checkpoint with another estimator in it."""
+    detector = make(name)
+    fit(make_trainer, detector, table()).save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["adlightning"]["estimator"] = estimator
+    torch.save(checkpoint, path)
+
+
+class Unknown:
+    def __init__(self) -> None:
+        self.x = 1
+
+
+@pytest.mark.parametrize(("content", "named"), [(Unknown(), "Unknown"), ({"call": Path.touch}, "touch")])
+def test_unknown_types_are_refused_by_name(
+    make_trainer: MakeTrainer, tmp_path: Path, content: object, named: str
+) -> None:
+    path = tmp_path / "hostile.ckpt"
+    hostile_checkpoint(make_trainer, path, "kde", as_tensor(skops.dumps(content)))
+    with pytest.raises(ValueError, match=f"types that are never loaded: .*{named}"):
+        load_detector(path)
+
+
+class Hostile:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def test_pickles_are_refused_and_run_nothing(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    path, target = tmp_path / "hostile.ckpt", tmp_path / "was_run"
+    hostile_checkpoint(make_trainer, path, "kde", as_tensor(pickle.dumps(Hostile(target))))
+    with pytest.raises(ValueError, match="damaged or refused"):
+        load_detector(path)
+    assert not target.exists()
+
+
+def test_an_estimator_of_another_kind_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    other = GaussianMixture(2, random_state=0).fit(np.random.default_rng(0).normal(size=(20, 6)))
+    hostile_checkpoint(make_trainer, path, "kde", to_bytes(other))
+    with pytest.raises(ValueError, match="must be a GaussianKDE, got a GaussianMixture"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize("data", ["text", torch.zeros(3)])
+def test_what_is_no_bytes_is_refused(data: object) -> None:
+    with pytest.raises(ValueError, match="must be a tensor of bytes"):
+        from_bytes(data, GaussianKDE)
+
+
+def test_truncated_bytes_are_refused() -> None:
+    data = to_bytes(GaussianKDE(np.zeros((2, 3)), 1.0))
+    assert from_bytes(data, GaussianKDE).bandwidth == 1.0
+    with pytest.raises(ValueError, match="damaged"):
+        from_bytes(data[: len(data) // 2], GaussianKDE)
+
+
+def test_trees_that_lead_nowhere_are_refused() -> None:
+    forest = IsolationForest(n_estimators=2, random_state=0).fit(np.random.default_rng(0).normal(size=(30, 3)))
+    assert isinstance(from_bytes(to_bytes(forest), IsolationForest), IsolationForest)
+    for name, value in (("left_child", 10**6), ("right_child", 0), ("feature", 99)):
+        tree = forest.estimators_[0].tree_
+        state = tree.__getstate__()
+        nodes = state["nodes"].copy()
+        nodes[name][0] = value
+        hostile = type(tree)(3, np.array([1], dtype=np.intp), 1)
+        hostile.__setstate__({**state, "nodes": nodes})
+        broken = IsolationForest(n_estimators=2, random_state=0).fit(np.random.default_rng(0).normal(size=(30, 3)))
+        broken.estimators_[0].tree_ = hostile
+        with pytest.raises(ValueError, match="its indices lead nowhere"):
+            from_bytes(to_bytes(broken), IsolationForest)
+
+
+def test_the_trusted_types_are_what_our_estimators_need_and_no_more(make_trainer: MakeTrainer) -> None:
+    needed: set[str] = set()
+    for name in DETECTORS:
+        detector = make(name)
+        fit(make_trainer, detector, table())
+        needed |= set(skops.get_untrusted_types(data=to_bytes(detector.estimator).numpy().tobytes()))
+    assert needed == set(TRUSTED)
