@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from adlightning.benchmark.grid import Cell, Grid, read_grid
+from adlightning.benchmark.grid import Cell, read_grid
 from adlightning.benchmark.store import Results
 from adlightning.published import layouts, published
 
@@ -32,20 +33,22 @@ def print_catalogue(configs: Path, runs: Path) -> None:
     table = Table(title="tables", title_justify="left")
     for heading, justify in (("table", "left"), ("cells done", "right"), ("can be run", "left"), ("missing", "left")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    files = {file.stem: file for file in sorted(configs.glob("*.yaml"))}
-    for name in [*layouts(), *(stem for stem in files if stem not in layouts())]:
-        if name not in files:
-            table.add_row(name, "", "no", f"methods: {', '.join(_published_methods(name))}")
+    grids = {file.stem: read_grid(file) for file in sorted(configs.glob("*.yaml"))}
+    there = {cell.labels["method"] for grid in grids.values() for cell in grid.cells}
+    for name in [*layouts(), *(stem for stem in grids if stem not in layouts())]:
+        cells = grids[name].cells if name in grids else ()
+        run = {cell.labels["method"] for cell in cells}
+        absent = [method for method in _published_methods(name) if method not in (run or there)]
+        lacking = [f"methods not there yet: {', '.join(absent)}"] if absent else []
+        if not cells:
+            table.add_row(name, "", "no", "; ".join(lacking) or "no benchmark file yet")
             continue
-        grid = read_grid(files[name])
-        done = len(Results(runs / name).done(grid.cells))
-        lacking = [f"methods: {', '.join(rest)}"] if (rest := _absent_methods(name, grid)) else []
-        lacking += absent_data(grid.cells)
-        runnable = "in part" if lacking else "yes"
-        table.add_row(name, f"{done} / {len(grid.cells)}", runnable, "; ".join(lacking))
+        lacking += absent_data(cells)
+        done = len(Results(runs / name).done(cells))
+        table.add_row(name, f"{done} / {len(cells)}", "in part" if lacking else "yes", "; ".join(lacking))
     console = Console()
     console.print(table)
-    console.print(f"a table is run by: adlightning benchmark --config {configs}/TABLE.yaml", highlight=False)
+    console.print(f"run one with: adlightning benchmark --config {configs}/TABLE.yaml", highlight=False, soft_wrap=True)
 
 
 def _published_methods(name: str) -> list[str]:
@@ -55,19 +58,23 @@ def _published_methods(name: str) -> list[str]:
     return list(dict.fromkeys(published(layout.paper, layout.table)["method"]))
 
 
-def _absent_methods(name: str, grid: Grid) -> list[str]:
-    there = {cell.labels["method"] for cell in grid.cells}
-    return [method for method in _published_methods(name) if method not in there]
-
-
 def absent_data(cells: tuple[Cell, ...]) -> list[str]:
-    """Data that the cells need and that are not where their configurations say, with what to do about it."""
-    absent = {}
+    """Data and weights that the cells need and that are not where their configurations say, and what to do about it."""
+    remedies: dict[str, dict[str, None]] = {}
     for cell in cells:
-        source = cell.config["data"]["init_args"].get("source")
-        if isinstance(source, dict) and (message := _absence(source["class_path"], source.get("init_args", {}))):
-            absent[cell.labels["dataset"]] = message
-    return [f"data: {dataset} ({message})" for dataset, message in absent.items()]
+        source, model = cell.config["data"]["init_args"].get("source"), cell.config["model"].get("init_args", {})
+        if isinstance(source, dict) and (remedy := _absence(source["class_path"], source.get("init_args", {}))):
+            remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
+        if model.get("features") == "torchvision" and _lacks_weights(model):
+            remedies.setdefault("torchvision downloads them", {})[f"weights of {model['backbone']}"] = None
+    return [f"not here: {', '.join(what)} ({remedy})" for remedy, what in remedies.items()]
+
+
+def _lacks_weights(model: dict[str, Any]) -> bool:
+    if model.get("backbone_weights", "DEFAULT") is None or Path(str(model.get("backbone_weights"))).is_file():
+        return False
+    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
+    return not any((home / "hub" / "checkpoints").glob(f"{model['backbone']}*"))
 
 
 def _absence(name: str, arguments: dict[str, Any]) -> str | None:
@@ -77,4 +84,4 @@ def _absence(name: str, arguments: dict[str, Any]) -> str | None:
         return None if found else f"put {arguments['dataset']}.mat of the ODDS library into {root}"
     if name not in _FILES or any((root / file).exists() for file in _FILES[name]):
         return None
-    return "download with --set data.source.init_args.download=true"
+    return "downloaded with --set data.source.download=true"

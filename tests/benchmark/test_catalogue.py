@@ -1,0 +1,50 @@
+"""`benchmark --list`: what can be run, what is done, what is missing and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from small_grid import write_grid
+
+from adlightning.__main__ import main
+from adlightning.benchmark.catalogue import absent_data
+from adlightning.benchmark.grid import read_grid
+from adlightning.benchmark.store import Results
+
+
+def test_the_list_names_every_table_with_what_is_done_and_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    file = write_grid(tmp_path)
+    cells = read_grid(file).cells
+    results = Results(tmp_path / "runs" / "small")
+    results.open(cells)
+    results.write(cells[0], {"status": "done", "code": results.code, "finished": "2026"})
+    results.write(cells[1], {"status": "failed", "code": results.code, "finished": "2026"})
+    assert main(["benchmark", "--list", "--configs", str(file.parent), "--runs", str(tmp_path / "runs")]) == 0
+    said = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("│")}
+    assert "1 / 4" in said["small"]
+    assert "yes" in said["small"]
+    assert "methods not there yet: drocc, drocc_rand" in said["drocc_table8"]
+    assert "deep_svdd" not in said["drocc_table8"].partition("methods")[2]  # the small grid has it
+    assert "density_ratio_table1" in said
+
+
+def test_absent_data_come_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_weights"))
+    file = write_grid(tmp_path, datasets={"mnist": None, "cardio": None, "own": None}, methods=[{"method": "deep_sad"}])
+    own = yaml.safe_load((tmp_path / "configs/deep_sad/own.yaml").read_text())
+    sources = {"mnist": ("MNIST", {"root": "nowhere"}), "cardio": ("Odds", {"root": "nowhere", "dataset": "cardio"})}
+    for name, (source, arguments) in sources.items():
+        data = {"class_path": "X", "init_args": {"source": {"class_path": source, "init_args": arguments}}}
+        model = {"class_path": "OCSVM", "init_args": {"features": "torchvision", "backbone": "alexnet"}}
+        (tmp_path / f"configs/deep_sad/{name}.yaml").write_text(yaml.safe_dump(own | {"data": data, "model": model}))
+    said = absent_data(read_grid(file).cells)
+    assert said == [
+        "not here: cardio (put cardio.mat of the ODDS library into nowhere)",
+        "not here: weights of alexnet (torchvision downloads them)",
+        "not here: mnist (downloaded with --set data.source.download=true)",
+    ]
