@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test lint types sweeps clean
+.PHONY: help setup quickstart test lint types results sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
 	@echo "make test         set up .venv, then lint, type check and test"
 	@echo "make lint types   one of them alone"
+	@echo "make results      write docs/results/*.md and pictures from the rows beside them"
 	@echo "make sweeps       check sweeps/ by W&B's own schema and search"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -31,6 +32,14 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# A report overwrites nothing: the old page and its pictures go first.
+results: setup
+	for rows in docs/results/*.csv; do \
+		page=$${rows%.csv}; \
+		rm -f $$page.md $${page}_*.png; \
+		$(BIN)/python -m adlightning report $$rows --format markdown --out $$page.md || exit 1; \
+	done
 
 # W&B's package for this pins numpy below 2: an environment of its own.
 .venv-sweeps/.installed:

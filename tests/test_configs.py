@@ -18,8 +18,10 @@ CONFIGS = sorted(
     for path in (ROOT / "configs").glob("*/*.yaml")
     if path.parent.name != "benchmarks"  # grids: tests/benchmark
 )
-DEEP = ("autoencoder", "deep_sad", "deep_svdd", "soft_boundary_deep_svdd")
-DEEP += ("binary_classifier", "ss_dgm", "stacked_ss_dgm")
+DEEP = (
+    *("autoencoder", "deep_sad", "deep_svdd", "soft_boundary_deep_svdd"),
+    *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
+)
 HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
 DATA = (

@@ -17,7 +17,7 @@ from rich.table import Table
 from adlightning.benchmark.cluster import cluster_options, run_on_cluster
 from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
 from adlightning.benchmark.pool import Pool, find_devices
-from adlightning.benchmark.store import Results
+from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.view import Expectation, Progress, duration
 
 
@@ -38,6 +38,10 @@ def run(arguments: Sequence[str]) -> int:
     grid = read_grid(Path(given.config), given.seeds, _options(given.set))
     cells = choose(grid.cells, given.only)
     results = Results(Path(given.results or Path(given.runs) / grid.file.stem), given.any_code)
+    if given.rows_from is not None and not given.dry_run:
+        kept = read_rows(Path(given.rows_from))
+        results.open(cells)
+        results.adopt(kept)
     done = results.done(cells)
     missing = list({cell.config_hash: cell for cell in cells if cell.config_hash not in done}.values())
     expectation = Expectation()
@@ -175,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--devices", default="auto", help="auto (every GPU, else the CPU), cpu, or cuda:0,cuda:1")
     add("--max-hours", type=_hours, help="begin no cell after so many hours")
     add("--dry-run", action="store_true", help="say what would be run, and how long it may take")
+    add("--rows-from", metavar="ROWS", help="go on from the finished cells of another results folder or file of rows")
     add("--any-code", action="store_true", help="count cells as done that another version of the code did")
     add("--keep-checkpoints", action="store_true", help="keep the checkpoint of every cell")
     add("--cluster", choices=["slurm", "local"], help="jobs through submitit instead of processes here")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import adlightning
-from adlightning.benchmark.grid import Cell
+from adlightning.benchmark.grid import LABELS, Cell
 from adlightning.files import write_atomically
 
 Row = dict[str, Any]
@@ -103,6 +103,14 @@ class Results:
                 shutil.rmtree(kept)  # of a failed try, or the same cell done at the same time by another process
             run.rename(kept)
         write_atomically(self.folder / "cells" / f"{self.key(cell)}.json", json.dumps(row, indent=1) + "\n")
+
+    def adopt(self, rows: Iterable[Row]) -> None:
+        """Take finished rows of another results folder, or of a file of rows, as this one's own where it lacks them."""
+        for row in rows:
+            file = self.folder / "cells" / f"{row['key']}-{row['code']}.json"
+            if row["status"] == "done" and not file.exists():
+                result = {name: value for name, value in row.items() if name not in ("key", *LABELS)}
+                write_atomically(file, json.dumps(result, indent=1) + "\n")
 
     def write_rows(self) -> Path:
         """All rows as `rows.csv`."""

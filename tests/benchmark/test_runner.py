@@ -95,6 +95,16 @@ def test_a_rerun_does_only_what_is_missing(whole: tuple[Path, Path], capsys: pyt
     Results(results).write_rows()
 
 
+def test_a_grid_goes_on_from_a_file_of_rows(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, results = whole
+    (tmp_path / "rows.csv").write_text((results / "rows.csv").read_text())
+    assert bench(file, tmp_path / "other", "--rows-from", str(tmp_path / "rows.csv")) == 0
+    assert "4 cells, 4 done before" in capsys.readouterr().out
+    assert read_rows(tmp_path / "other") == read_rows(results)
+
+
 def test_two_jobs_give_the_same_numbers(whole: tuple[Path, Path], tmp_path: Path) -> None:
     file, results = whole
     assert bench(file, tmp_path / "two", "--jobs=2") == 0
