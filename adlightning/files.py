@@ -49,7 +49,10 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a file whole or not at all: what was there before stays when writing fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves an empty file of the new name
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Text without control characters, which a terminal would obey, and on one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def plain_message(message: str) -> str:
     """The reasons in a jsonargparse error, without the list of types that were tried and the repeated value."""
     head, found, reasons = message.partition("Errors:\n")

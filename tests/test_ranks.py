@@ -8,20 +8,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from adlightning.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_two_ranks_score_each_sample_once_and_as_one_process_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "phases"),
+    [
+        ("deep_sad/digits", ["--trainer.max_epochs=4", "--model.pretrain_epochs=2"]),
+        ("ocsvm/digits_hybrid", ["--trainer.max_epochs=2"]),  # its estimator is fitted on codes, on every rank
+    ],
+)
+def test_two_ranks_score_each_sample_once_and_as_one_process_does(
+    tmp_path: Path, config: str, phases: list[str]
+) -> None:
     options = [
-        *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=4"),
-        *("--model.pretrain_epochs=2", "--data.eval_batch_size=100", f"--run_dir={tmp_path / 'two'}"),
+        *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", *phases),
+        *("--data.eval_batch_size=100", f"--run_dir={tmp_path / 'two'}"),
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     ]
-    config = str(ROOT / "configs/deep_sad/digits.yaml")
-    command = [sys.executable, "-m", "adlightning", "fit", "--config", config, *options]
+    file = str(ROOT / "configs" / f"{config}.yaml")
+    command = [sys.executable, "-m", "adlightning", "fit", "--config", file, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     alone = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adlightning.benchmark.grid import Cell, read_grid
@@ -44,8 +45,11 @@ def print_catalogue(configs: Path, runs: Path) -> None:
             table.add_row(name, "", "no", "; ".join(lacking) or "no benchmark file yet")
             continue
         lacking += absent_data(cells)
-        done = len(Results(runs / name).done(cells))
-        table.add_row(name, f"{done} / {len(cells)}", "in part" if lacking else "yes", "; ".join(lacking))
+        done = Results(runs / name).done(cells)
+        n_done = sum(cell.config_hash in done for cell in cells)
+        table.add_row(
+            escape(name), f"{n_done} / {len(cells)}", "in part" if lacking else "yes", escape("; ".join(lacking))
+        )
     console = Console()
     console.print(table)
     console.print(f"run one with: adlightning benchmark --config {configs}/TABLE.yaml", highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ import yaml
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.worker import now, run_cell
+from adlightning.messages import printable
 
 
 def cluster_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def run_on_cluster(
         results: a folder that the cluster's machines see as well.
         cluster: `slurm`, or `local` for processes on this machine.
         jobs: how many jobs may run at a time.
-        cells_per_job: cells of one job, one after the other; None divides them evenly among `jobs`.
+        cells_per_job: cells of one job, one after the other; None divides them evenly among `jobs`. For SLURM only: on
+            this machine all jobs run at the same time.
         options: submitit's parameters: `slurm_partition`, `timeout_min`, `gpus_per_node`, `mem_gb`, ...
         finished: told of every cell that is done or failed.
         watch: called about once a second.
@@ -56,6 +58,8 @@ def run_on_cluster(
     Raises:
         ValueError: submitit is not there, or does not know an option or the cluster.
     """
+    if cluster == "local" and cells_per_job is not None:
+        raise ValueError(f"cells_per_job is for slurm: local runs all its jobs at once, got {cells_per_job}")
     try:
         import submitit
     except ImportError:
@@ -69,13 +73,14 @@ def run_on_cluster(
     shares = [list(cells[i : i + size]) for i in range(0, len(cells), size)]
     common = results.folder.absolute(), results.code, keep_checkpoints, Path.cwd()
     submitted = executor.map_array(_run_share, shares, *([item] * len(shares) for item in common))
-    waiting = {cell.config_hash: cell for cell in cells}
+    waiting = list(cells)
     try:
         while waiting:
             over = all(job.done() for job in submitted)  # asked first: what they wrote is then to be seen
-            for config, rows in results.stored().items():
-                if config in waiting and rows[0]["code"] == results.code:
-                    finished(waiting.pop(config), rows[0])
+            for cell in list(waiting):
+                if (row := results.own_row(cell)) is not None:
+                    waiting.remove(cell)
+                    finished(cell, row)
             if over:
                 break
             watch()
@@ -84,9 +89,10 @@ def run_on_cluster(
         for job in submitted:
             job.cancel()
         raise
+    left = {cell.config_hash for cell in waiting}
     for share, job in zip(shares, submitted, strict=True):
-        for cell in (cell for cell in share if cell.config_hash in waiting):
-            row: Row = {"status": "failed", "error": f"job {job.job_id} ended early: {_why(job)}", "code": results.code}
+        for cell in (cell for cell in share if cell.config_hash in left):
+            row = {"status": "failed", "error": f"job {job.job_id} ended early: {_why(job)}", "code": results.code}
             row |= {"seconds": {}, "finished": now()}
             results.write(cell, row)
             finished(cell, row)
@@ -109,4 +115,4 @@ def _run_share(cells: list[Cell], folder: Path, code: str, keep_checkpoints: boo
 
 def _why(job: Any) -> str:
     error = job.exception()
-    return str(error).strip().splitlines()[-1] if error is not None else "no reason given"
+    return printable(str(error).strip().splitlines()[-1]) if error is not None else "no reason given"

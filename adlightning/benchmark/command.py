@@ -12,7 +12,9 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from adlightning.benchmark.cluster import cluster_options, run_on_cluster
 from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
@@ -35,12 +37,16 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if given.config is None:
         raise ValueError("config is needed: --config configs/benchmarks/TABLE.yaml (--list shows what there is)")
-    grid = read_grid(Path(given.config), given.seeds, _options(given.set))
+    _check_together(given)
+    options = _options(given.set)
+    grid = read_grid(Path(given.config), given.seeds, options)
+    if options and given.results is None:
+        _require_own_results(grid, read_grid(Path(given.config), given.seeds))
     cells = choose(grid.cells, given.only)
     results = Results(Path(given.results or Path(given.runs) / grid.file.stem), given.any_code)
-    if given.rows_from is not None and not given.dry_run:
+    if given.rows_from is not None:
         kept = read_rows(Path(given.rows_from))
-        results.open(cells)
+        results.open(cells, grid.cells)
         results.adopt(kept)
     done = results.done(cells)
     missing = list({cell.config_hash: cell for cell in cells if cell.config_hash not in done}.values())
@@ -52,17 +58,51 @@ def run(arguments: Sequence[str]) -> int:
         _print_plan(grid, cells, missing, results, expectation, given.jobs or 1)
         return 0
     devices = find_devices(given.devices)
-    jobs = given.jobs if given.jobs is not None else len(devices)
-    results.open(cells)
-    print(f"{len(cells)} cells, {len(cells) - len(missing)} done before; results in {results.folder}")
-    started = time.monotonic()
-    failed = _work(given, missing, results, expectation, devices, jobs, started) if missing else []
-    left = len(missing) - len(results.done(missing)) - len(failed)
+    jobs = min(given.jobs if given.jobs is not None else len(devices), max(1, len(missing)))
+    results.open(cells, grid.cells)
+    results.forget_failures(missing)
+    n_before = sum(cell.config_hash in done for cell in cells)
+    print(f"{len(cells)} cells, {n_before} done before; results in {results.folder}")
+    if missing:
+        try:
+            _work(given, missing, results, expectation, devices, jobs)
+        except KeyboardInterrupt:
+            print("broken off: the cells under way are given up, the same command goes on", file=sys.stderr)
+    return _sum_up(cells, results)
+
+
+def _check_together(given: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if given.dry_run and given.rows_from is not None:
+        raise ValueError("rows_from fills the results folder, which dry_run leaves alone: give one of them")
+    if given.cluster is None:
+        if given.cells_per_job is not None or given.cluster_option:
+            raise ValueError("cells_per_job and cluster_option are for jobs of a cluster: give --cluster")
+    elif given.max_hours is not None:
+        raise ValueError("max_hours is for processes here; a cluster has --cluster-option timeout_min=MINUTES")
+    elif given.jobs is None:
+        raise ValueError("jobs is needed with a cluster: how many jobs may run at a time")
+
+
+def _require_own_results(grid: Grid, as_it_is: Grid) -> None:
+    """Refuse to put cells with other options in the place of the benchmark file's own."""
+    pairs = zip(grid.cells, as_it_is.cells, strict=True)
+    if any(cell.config_hash != own.config_hash for cell, own in pairs):
+        raise ValueError(
+            "set: these options change the results: give them a results folder of their own, --results DIR"
+        )
+
+
+def _sum_up(cells: list[Cell], results: Results) -> int:
+    """Write all rows and say what there is: 0 when every cell is done."""
+    done = results.done(cells)
+    n_done = sum(cell.config_hash in done for cell in cells)
+    n_failed = sum(cell.config_hash not in done and results.own_row(cell) is not None for cell in cells)
     rows = results.write_rows()
-    n_done = len(cells) - len(failed) - left
-    print(f"{n_done} of {len(cells)} cells done, {len(failed)} failed, {left} left; rows in {rows}")
+    left = len(cells) - n_done - n_failed
+    print(f"{n_done} of {len(cells)} cells done, {n_failed} failed, {left} left; rows in {rows}")
     print(f"table: adlightning report {results.folder}")
-    return 1 if failed or left else 0
+    return 0 if n_done == len(cells) else 1
 
 
 def _work(
@@ -72,33 +112,24 @@ def _work(
     expectation: Expectation,
     devices: list[str],
     jobs: int,
-    started: float,
-) -> list[str]:
-    """Run what is missing, here or on a cluster; what failed, in words."""
+) -> None:
+    """Run what is missing, here or on a cluster."""
     if given.cluster is not None:
-        if given.max_hours is not None:
-            raise ValueError(
-                "max_hours is for processes here: a cluster's jobs have --cluster-option timeout_min=MINUTES"
-            )
         with Progress(missing, expectation, jobs, list) as progress:
             run_on_cluster(
                 *(missing, results, given.cluster, jobs, given.cells_per_job, cluster_options(given.cluster_option)),
                 *(progress.finished, progress.watch, given.keep_checkpoints),
             )
-        return progress.failures
+        return
     pool = Pool(results, devices, jobs, given.keep_checkpoints)
-    until = started + given.max_hours * 3600 if given.max_hours is not None else float("inf")
+    until = time.monotonic() + given.max_hours * 3600 if given.max_hours is not None else float("inf")
 
     def running() -> list[tuple[Cell, float]]:
         now = time.monotonic()
         return [(worker.cell, now - worker.since) for worker in pool.workers if worker.cell is not None]
 
     with Progress(missing, expectation, jobs, running) as progress:
-        try:
-            pool.run(missing, progress.finished, progress.watch, stop=lambda: time.monotonic() > until)
-        except KeyboardInterrupt:
-            print("broken off: the cells under way are given up, the same command goes on", file=sys.stderr)
-    return progress.failures
+        pool.run(missing, progress.finished, progress.watch, stop=lambda: time.monotonic() > until)
 
 
 def _print_plan(
@@ -107,14 +138,15 @@ def _print_plan(
     """What there is to do, by method and data set, and how a cell looks as a command."""
     console = Console()
     datasets = list(dict.fromkeys(cell.labels["dataset"] for cell in cells))
-    table = Table(title=f"{grid.paper}, table {grid.table}: cells missing / all", title_justify="left")
+    title = Text(f"{grid.paper}, table {grid.table}: cells missing / all")
+    table = Table(title=title, title_justify="left")
     for heading in ("method", *datasets):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+        table.add_column(escape(heading), justify="left" if heading == "method" else "right")
     hashes = {cell.config_hash for cell in missing}
     everything = Counter((_method(cell), cell.labels["dataset"]) for cell in cells)
     to_do = Counter((_method(cell), cell.labels["dataset"]) for cell in cells if cell.config_hash in hashes)
     for method in dict.fromkeys(_method(cell) for cell in cells):
-        table.add_row(method, *(f"{to_do[method, data]} / {everything[method, data]}" for data in datasets))
+        table.add_row(escape(method), *(f"{to_do[method, data]} / {everything[method, data]}" for data in datasets))
     console.print(table)
     seconds = expectation.seconds(missing)
     took = f", about {duration(seconds / jobs)} with {jobs} at a time" if seconds is not None else ""
@@ -139,16 +171,18 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)
 
 
 def _hours(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of hours, got {text}")
     return value
 
 

@@ -22,7 +22,8 @@ LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method"
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
 _METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "settings", "labels"}
 # Options without influence on the result: where things lie, what is shown, which device computes.
-_NO_RESULT = {"run_dir", "root", "download", "num_workers", "device_budget_mb", "plots"}
+_NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "plots"}
+_SAME_ANYWHERE = {"MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN", "Odds"}  # whatever their root
 _NO_RESULT_TRAINER = {"accelerator", "devices", "logger", "enable_progress_bar", "enable_model_summary"}
 _NO_RESULT_TRAINER |= {"enable_checkpointing", "default_root_dir"}
 _UNLABELLED = {"data.labelled_anomaly_ratio": 0.0}
@@ -76,6 +77,7 @@ def read_grid(file: Path, seeds: int | None = None, options: Mapping[str, Any] |
     """
     spec = _read_mapping(file)
     _check_keys(file, "", spec, _KEYS | {"methods"}, required={"paper", "table", "seeds", "datasets", "methods"})
+    _check_types(file, spec)
     n_seeds = seeds if seeds is not None else spec["seeds"]
     if not isinstance(n_seeds, int) or n_seeds < 1:
         raise ValueError(f"seeds must be a number of seeds, at least 1, got {n_seeds}")
@@ -120,7 +122,6 @@ def _round(file: Path, spec: dict[str, Any], seed: int, options: dict[str, Any])
     for setting, setting_options in settings.items():
         for dataset, dataset_options in spec["datasets"].items():
             for method in spec["methods"]:
-                _check_keys(file, f"methods, {method}: ", method, _METHOD_KEYS, required={"method"})
                 if unknown := set(method.get("settings", [])) - settings.keys():
                     raise ValueError(f"{file}: settings of {method['method']} must be among settings, got {unknown}")
                 if setting not in method.get("settings", settings):
@@ -175,7 +176,11 @@ def _labelled(normals: list[Any], normal: Any, which: Any) -> list[Any]:
 
 
 def _base_config(file: Path, method: dict[str, Any], dataset: str) -> dict[str, Any]:
-    name = str(method.get("config", "{method}/{dataset}")).format(method=method["method"], dataset=dataset)
+    template = str(method.get("config", "{method}/{dataset}"))
+    try:
+        name = template.format(method=method["method"], dataset=dataset)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{file}: config may hold {{method}} and {{dataset}}, got {template!r}") from error
     return copy.deepcopy(_read_mapping(file.absolute().parents[1] / f"{name}.yaml"))
 
 
@@ -208,15 +213,22 @@ def _arguments(node: dict[str, Any], part: str) -> dict[str, Any]:
 
 def config_hash(config: dict[str, Any]) -> str:
     """Digest of what in a configuration decides the result, the same for any order of its keys."""
-    text = json.dumps(_deciding(config, _NO_RESULT), sort_keys=True)
+    try:
+        text = json.dumps(_deciding(config, _NO_RESULT), sort_keys=True)
+    except TypeError as error:  # YAML makes a date of 2026-11-22
+        raise ValueError(f"a configuration holds plain values only: {error}; put it into quotes") from error
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _deciding(value: Any, without: set[str]) -> Any:
-    if isinstance(value, dict):
-        inner = {k: _NO_RESULT | (_NO_RESULT_TRAINER if k == "trainer" else set()) for k in value}
-        return {k: _deciding(v, inner[k]) for k, v in value.items() if k not in without}
-    return [_deciding(item, without) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_deciding(item, without) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _NO_RESULT | (_NO_RESULT_TRAINER if key == "trainer" else set()) for key in value}
+    if str(value.get("class_path")).rpartition(".")[2] in _SAME_ANYWHERE:
+        inner["init_args"] = _NO_RESULT | {"root"}
+    return {key: _deciding(item, inner[key]) for key, item in value.items() if key not in without}
 
 
 _files: dict[Path, dict[str, Any]] = {}
@@ -235,6 +247,31 @@ def _read_mapping(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"config: {file} must be a mapping, got {type(content).__name__}")
     return _files.setdefault(file, content)
+
+
+def _check_types(file: Path, spec: dict[str, Any]) -> None:
+    """Refuse what is not the mapping or list that it should be, before it is read as one."""
+    if not isinstance(spec["methods"], list) or not spec["methods"]:
+        raise ValueError(f"{file}: methods must be a list of at least one, got {spec['methods']!r}")
+    if not isinstance(spec.get("normal_classes", []), list):
+        raise ValueError(f"{file}: normal_classes must be a list, got {spec['normal_classes']!r}")
+    for method in spec["methods"]:
+        _check_keys(file, f"methods, {method}: ", method, _METHOD_KEYS, required={"method"})
+    nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}
+    nested |= {f"per_dataset of {m['method']}": m["per_dataset"] for m in spec["methods"] if "per_dataset" in m}
+    for key, mapping in nested.items():
+        _check_mapping(file, key, mapping)
+        for name, options in mapping.items():
+            _check_mapping(file, f"{key}, {name}", options or {})
+        if unknown := mapping.keys() - spec["datasets"].keys() if key.startswith("per_dataset") else ():
+            raise ValueError(f"{file}: {key} must name data sets of the file, got {', '.join(map(str, unknown))}")
+    for where in (spec, *spec["methods"]):
+        _check_mapping(file, "options", where.get("options") or {})
+
+
+def _check_mapping(file: Path, where: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{file}: {where} must be a mapping, got {value!r}")
 
 
 def _check_keys(file: Path, where: str, mapping: Any, known: set[str], required: set[str]) -> None:

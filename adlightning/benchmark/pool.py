@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from adlightning.benchmark.grid import Cell
-from adlightning.benchmark.store import Results, Row
+from adlightning.benchmark.store import Results, Row, code_version
 from adlightning.benchmark.worker import now, run_cell
 
 _context = mp.get_context("spawn")
@@ -45,7 +45,8 @@ def _visible_gpus() -> list[str]:
     """GPUs without importing torch; `cuda:i` is the i-th that this process may see."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return [f"cuda:{i}" for i, name in enumerate(allowed.split(",")) if name.strip()]
+        names = [name.strip() for name in allowed.split(",")]
+        return [f"cuda:{i}" for i, name in enumerate(names) if name and not name.startswith("-")]
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -73,18 +74,16 @@ class Worker:
 
 
 class Pool:
-    """`jobs` processes over the devices in turn; several share a device when there are more jobs than devices.
+    """Processes over the devices in turn; several share a device when there are more processes than devices.
 
     Args:
         results: where each worker keeps its rows.
         devices: names of devices, from :func:`find_devices`.
-        jobs: number of processes.
+        jobs: number of processes, at least 1.
         keep_checkpoints: keep each run's checkpoint.
     """
 
     def __init__(self, results: Results, devices: Sequence[str], jobs: int, keep_checkpoints: bool = False) -> None:
-        if jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {jobs}")
         self.results, self.keep_checkpoints = results, keep_checkpoints
         self.threads = max(1, _cores() // jobs)
         self.devices = [devices[i % len(devices)] for i in range(jobs)]
@@ -107,13 +106,16 @@ class Pool:
         """
         waiting = list(cells)[::-1]
         try:
-            for device in self.devices[: len(cells)]:
+            for device in self.devices:
                 self.workers.append(self._start(device))
             while True:
-                for worker in self.workers:
+                for position, worker in enumerate(self.workers):
                     if worker.cell is None and waiting and not stop():
+                        if not worker.process.is_alive():  # killed while it had nothing to do
+                            worker = self.workers[position] = self._start(worker.device)
                         worker.cell, worker.since = waiting.pop(), time.monotonic()
-                        worker.pipe.send(worker.cell)
+                        with contextlib.suppress(OSError):  # it is dead, which is seen below
+                            worker.pipe.send(worker.cell)
                 if all(worker.cell is None for worker in self.workers):
                     return
                 wait([worker.pipe for worker in self.workers], timeout=0.25)
@@ -129,24 +131,24 @@ class Pool:
             if not worker.pipe.poll():
                 continue
             cell = worker.cell
-            assert cell is not None
             try:
-                row: Row = worker.pipe.recv()
-            except EOFError:
+                row: Row | None = worker.pipe.recv()
+            except (EOFError, OSError):
                 worker.process.join()
-                row = self._lost(cell, worker)
+                row = self._lost(cell, worker) if cell is not None else None
                 self.workers[position] = self._start(worker.device)
             worker.cell = None
-            finished(cell, row)
+            if cell is not None and row is not None:
+                finished(cell, row)
 
     def _lost(self, cell: Cell, worker: Worker) -> Row:
         """A row for a cell whose process died under it."""
         code = worker.process.exitcode
         name = signal.Signals(-code).name if code < 0 else f"code {code}"
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        error = f"the worker process ended with {name}{hint}"
-        row: Row = {"status": "failed", "error": error, "code": self.results.code}
-        row |= {"seconds": {"total": round(time.monotonic() - worker.since, 3)}, "finished": now()}
+        hint = " (out of memory?)" if name == "SIGKILL" else "" if code < 0 else ", its message is on the terminal"
+        row: Row = {"status": "failed", "error": f"the worker process ended with {name}{hint}"}
+        row |= {"code": self.results.code, "finished": now()}
+        row |= {"seconds": {"total": round(time.monotonic() - worker.since, 3)}}
         self.results.write(cell, row)
         return row
 
@@ -168,12 +170,17 @@ def _serve(pipe: Connection, results: Results, keep_checkpoints: bool, visible: 
     """A worker's life: environment before torch is imported, then cells until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if code_version() != results.code:
+        raise RuntimeError("the package's code changed after the benchmark began: start it again")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
+        os.environ.setdefault(name, str(threads))
     with contextlib.suppress(EOFError):
         while True:
-            pipe.send(run_cell(pipe.recv(), results, keep_checkpoints))
+            row = run_cell(pipe.recv(), results, keep_checkpoints)
+            pipe.send(row)
+            if visible and row["status"] == "failed":
+                return  # a fault may have left CUDA unusable in this process: the next cell gets a new one
 
 
 def _end_with_parent() -> None:

@@ -14,9 +14,12 @@ import fcntl
 import functools
 import hashlib
 import json
+import re
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,46 +71,86 @@ class Results:
         """What a cell's result is filed under: hash of its configuration and version of the code."""
         return f"{cell.config_hash}-{self.code}"
 
+    def path(self, cell: Cell) -> Path:
+        """The file of a cell's result by this code."""
+        return self.folder / "cells" / f"{self.key(cell)}.json"
+
     # ---- writing --------------------------------------------------------------------------------------------------
 
-    def open(self, cells: Iterable[Cell]) -> None:
-        """Make the folder, add these cells to the manifest, and clear away what broken-off runs left."""
+    def open(self, cells: Sequence[Cell], grid: Sequence[Cell]) -> None:
+        """Make the folder, bring the manifest up to date, and clear away what broken-off runs left on this machine.
+
+        Args:
+            cells: what is to be run; added to the manifest.
+            grid: every cell of the benchmark file as it is now: what it holds no longer leaves the manifest, what it
+                holds with other options gets its new hash.
+
+        Raises:
+            ValueError: the folder cannot be written.
+        """
         try:
             for name in ("cells", "runs", "partial"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"results: {self.folder} cannot be written: {error.strerror}") from error
-        entries = {json.dumps(entry["labels"]): entry for entry in self.manifest()}
-        for cell in cells:
-            entries[json.dumps(cell.labels)] = {"labels": cell.labels, "config_hash": cell.config_hash}
-        write_atomically(self.folder / "manifest.json", json.dumps(list(entries.values()), indent=0) + "\n")
-        for lock in (self.folder / "partial").glob("*/lock"):
-            with lock.open("w") as file, contextlib.suppress(BlockingIOError):  # somebody is at it
+        now = {_text(cell.labels): cell.config_hash for cell in grid}
+        places = {_text(cell.labels | {"seed": None}) for cell in grid}
+        with _locked(self.folder / "manifest.lock"):
+            entries = {
+                _text(entry["labels"]): entry | {"config_hash": now.get(_text(entry["labels"]), entry["config_hash"])}
+                for entry in self.manifest()
+                if _text(entry["labels"] | {"seed": None}) in places
+            }
+            for cell in cells:
+                entries[_text(cell.labels)] = {"labels": cell.labels, "config_hash": cell.config_hash}
+            write_atomically(self.folder / "manifest.json", json.dumps(list(entries.values()), indent=0) + "\n")
+        for lock in (self.folder / "partial").glob(f"{socket.gethostname()}-*/lock"):
+            with lock.open("w") as file, contextlib.suppress(OSError):  # somebody is at it
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(lock.parent)
 
     @contextlib.contextmanager
     def partial(self, cell: Cell) -> Iterator[Path]:
         """A folder for a run to grow in; locked, so that what a killed process left can be told and cleared away."""
-        folder = Path(tempfile.mkdtemp(prefix=f"{self.key(cell)}-", dir=self.folder / "partial"))
-        with (folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        prefix = f"{socket.gethostname()}-{self.key(cell)}-"
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder / "partial"))
+        with _locked(folder / "lock"):
             yield folder
         shutil.rmtree(folder)
 
     def write(self, cell: Cell, row: Row, run: Path | None = None) -> None:
-        """Keep a cell's result and its run folder; the result comes last, and is there whole or not at all."""
+        """Keep a cell's result and its run folder; the result comes last, and is there whole or not at all.
+
+        A failure never takes the place of a finished result, which another runner may have written meanwhile.
+        """
+        path = self.path(cell)
+        if path.exists() and self._read(path).get("status") == "done":
+            return
         kept = self.folder / "runs" / self.key(cell)
         if run is not None and run.exists():
             if kept.exists():
-                shutil.rmtree(kept)  # of a failed try, or the same cell done at the same time by another process
+                shutil.rmtree(kept)  # of a failed try
             run.rename(kept)
-        write_atomically(self.folder / "cells" / f"{self.key(cell)}.json", json.dumps(row, indent=1) + "\n")
+        write_atomically(path, json.dumps(row, indent=1) + "\n")
+
+    def forget_failures(self, cells: Iterable[Cell]) -> None:
+        """Remove the failed rows of cells that are tried again, so that what is there was written by the new try."""
+        for cell in cells:
+            path = self.path(cell)
+            if path.exists() and self._read(path).get("status") != "done":
+                path.unlink()
 
     def adopt(self, rows: Iterable[Row]) -> None:
-        """Take finished rows of another results folder, or of a file of rows, as this one's own where it lacks them."""
+        """Take finished rows of another results folder, or of a file of rows, as this one's own where it lacks them.
+
+        Raises:
+            ValueError: a row without the hash of its configuration and the version of its code.
+        """
         for row in rows:
-            file = self.folder / "cells" / f"{row['key']}-{row['code']}.json"
+            name = f"{row.get('key')}-{row.get('code')}"
+            if not re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{8}", name):
+                raise ValueError(f"rows_from: rows must hold key and code as rows.csv has them, got {name}")
+            file = self.folder / "cells" / f"{name}.json"
             if row["status"] == "done" and not file.exists():
                 result = {name: value for name, value in row.items() if name not in ("key", *LABELS)}
                 write_atomically(file, json.dumps(result, indent=1) + "\n")
@@ -123,23 +166,47 @@ class Results:
     # ---- reading --------------------------------------------------------------------------------------------------
 
     def manifest(self) -> list[dict[str, Any]]:
-        """Labels and configuration hash of every cell that this folder is about."""
+        """Labels and configuration hash of every cell that this folder is about.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         path = self.folder / "manifest.json"
-        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        return entries
+        try:
+            entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+            return [{"labels": dict(entry["labels"]), "config_hash": str(entry["config_hash"])} for entry in entries]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"results: {path} is damaged ({error}); without it the cells are still there") from error
+
+    def _read(self, path: Path) -> Row:
+        """A cell's row; an empty one, with a warning, where the file is damaged."""
+        try:
+            row: Row = json.loads(path.read_text(encoding="utf-8"))
+            if {"status", "code", "finished"} <= row.keys():
+                return row
+            problem = "it is no row"
+        except (ValueError, AttributeError) as error:
+            problem = str(error)
+        warnings.warn(f"{path} is damaged and left out: {problem}", stacklevel=2)
+        return {}
 
     def stored(self) -> dict[str, list[Row]]:
         """Results by configuration hash: finished ones first, of these this code's, then the newest."""
         found: dict[str, list[Row]] = {}
-        for file in (self.folder / "cells").glob("*.json"):
-            row = json.loads(file.read_text(encoding="utf-8"))
-            found.setdefault(file.stem.partition("-")[0], []).append(row)
+        for path in (self.folder / "cells").glob("*.json"):
+            if row := self._read(path):
+                found.setdefault(path.stem.partition("-")[0], []).append(row)
         for rows in found.values():
             rows.sort(key=self._rank, reverse=True)
         return found
 
     def _rank(self, row: Row) -> tuple[bool, bool, str]:
         return row["status"] == "done", row["code"] == self.code, row["finished"]
+
+    def own_row(self, cell: Cell) -> Row | None:
+        """A cell's row by this code, None where there is none."""
+        path = self.path(cell)
+        return (self._read(path) or None) if path.exists() else None
 
     def done(self, cells: Iterable[Cell]) -> dict[str, Row]:
         """Rows of finished cells by configuration hash; failed ones count as missing."""
@@ -158,6 +225,19 @@ class Results:
             for entry in self.manifest()
             if entry["config_hash"] in stored
         ]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """A lock file, held; where the file system has no locks, nothing is held and nothing is cleared away."""
+    with path.open("w") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _text(labels: dict[str, Any]) -> str:
+    return json.dumps(labels, sort_keys=True)
 
 
 def read_rows(path: Path) -> list[Row]:

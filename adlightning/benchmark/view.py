@@ -98,12 +98,14 @@ class Progress:
             self.live.update(self._render(), refresh=True)
 
     def _left(self) -> str:
-        under_way = {cell.config_hash: spent for cell, spent in self.running()}
-        expected = self.expectation.seconds(self.left.values())
-        if expected is None:
-            return "unknown time"
-        spent = sum(under_way.values())
-        return duration(max(0.0, expected - spent) / self.jobs)
+        spent = {cell.config_hash: seconds for cell, seconds in self.running()}
+        total = 0.0
+        for cell in self.left.values():
+            expected = self.expectation.seconds([cell])
+            if expected is None:
+                return "unknown time"
+            total += max(0.0, expected - spent.get(cell.config_hash, 0.0))
+        return duration(total / max(1, min(self.jobs, len(self.left))))
 
     def _render(self) -> Group:
         running = self.running()
@@ -115,7 +117,7 @@ class Progress:
         )
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for cell, spent in running:
-            table.add_row("running", cell.name, duration(spent))
+            table.add_row("running", Text(cell.name), duration(spent))
         for failure in self.failures[-3:]:
             table.add_row("failed", Text(failure, style="red"), "")
         return Group(head, table)

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import yaml
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
-from adlightning.messages import plain_message
+from adlightning.messages import plain_message, printable
 
 
 def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Row:
@@ -30,14 +31,14 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
     row: Row = {"status": "failed", "error": "", "code": results.code}
     with results.partial(cell) as folder:
         try:
-            with _output_to(folder / "output.log"):
+            with _output_to(folder / "output.log"), _traceback_printed():
                 run_verb("fit", _arguments(cell, folder, keep_checkpoints))
             row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
             row["status"] = "done"
         except SystemExit:  # the parser refuses an option, and has printed why
             row["error"] = _last_line(folder / "output.log")
         except Exception as error:
-            row["error"] = f"{type(error).__name__}: {plain_message(str(error))}"
+            row["error"] = f"{type(error).__name__}: {printable(plain_message(str(error)))}"
         row.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
         row["finished"] = now()
         (folder / "run").mkdir(exist_ok=True)  # a fit that was refused has none
@@ -86,12 +87,25 @@ def now() -> str:
 
 
 def reset_peak_memory() -> None:
-    """Let the peak of this cell not be that of an earlier one in the same process; on Linux and with CUDA."""
+    """Let the peak of this cell not be that of an earlier one in the same process; on Linux and with CUDA.
+
+    What CUDA keeps for later is given back, for others on the device.
+    """
     with contextlib.suppress(OSError):  # elsewhere the peak is that of the process
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+@contextlib.contextmanager
+def _traceback_printed() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()  # the row has the message, the log says where
+        raise
 
 
 @contextlib.contextmanager
@@ -115,4 +129,4 @@ def _output_to(file: Path) -> Iterator[None]:
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "ended without a message"
+    return printable(lines[-1]) if lines else "ended without a message"

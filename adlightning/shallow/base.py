@@ -42,7 +42,8 @@ class ShallowDetector(AnomalyDetector):
         pca_components: number of principal components: with `pca`, and if given with `torchvision`. A list is a grid to
             choose from on test data, with `selection: oracle`.
         backbone: name of a torchvision network.
-        backbone_layer: its layer: `features` is the last convolution of AlexNet and VGG, a ResNet has `layer4`.
+        backbone_layer: its layer: `features` is the last convolution of AlexNet and VGG with its ReLU and pooling
+            (`features.10` AlexNet's without them), a ResNet has `layer4`.
         backbone_weights: name of torchvision weights, downloaded where they are not yet (`DEFAULT` for the best), a
             file with a state_dict, or null for random weights.
         network: the autoencoder's `lenet` for images, `mlp` for tables.
@@ -213,6 +214,9 @@ class ShallowDetector(AnomalyDetector):
         """Fit features and estimator on all training samples; the same on every rank."""
         was_training = self.training
         self.eval()
+        if self.trainer.world_size > 1:  # each rank has its own BatchNorm statistics until the next step
+            for buffer in self.feature_map.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         with torch.autocast(self.device.type, enabled=False):
             normal: Callable[[], Iterator[Tensor]] = lambda: (  # noqa: E731
                 self.preprocess(b.x[b.known != KNOWN_ANOMALY]) for b in self.training_data()

@@ -47,10 +47,9 @@ class GaussianKDE:
         parts, n = [], len(self.samples)
         for rows in row_blocks(n, n):
             distances = squared_distances(self.samples[rows], self.samples)
-            others = ~np.eye(n, dtype=bool)[rows]
-            distances = distances[others].reshape(len(distances), n - 1)
+            np.fill_diagonal(distances[:, rows], np.inf)  # itself: no part of the sum, but counted in its mean
             parts.append(log_density(distances, self.bandwidth, self.samples.shape[1]))
-        return np.concatenate(parts)
+        return np.concatenate(parts) + math.log(n / (n - 1))
 
 
 def cross_validated_bandwidth(x: Floats, bandwidths: Sequence[float], folds: int, seed: int) -> float:

@@ -1,4 +1,4 @@
-"""Local outlier factor (Breunig et al. 2000; a baseline of DROCC, Table 3)."""
+"""Local outlier factor (Breunig et al. 2000; a baseline of DROCC, Table 2)."""
 
 from __future__ import annotations
 

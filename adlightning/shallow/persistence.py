@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 from zipfile import BadZipFile
 
@@ -17,6 +18,8 @@ TRUSTED = [
     "sklearn.tree._tree.Tree",
 ]
 """Types beside scikit-learn's estimators and numpy's arrays that our own estimators consist of."""
+
+_DAMAGE = (BadZipFile, KeyError, TypeError, AttributeError, ImportError, EOFError, NotImplementedError, RecursionError)
 
 
 def to_bytes(estimator: Any) -> Tensor:
@@ -38,13 +41,26 @@ def from_bytes(data: object, expected: type) -> Any:
         if unknown:
             raise ValueError(f"the checkpoint's estimator holds types that are never loaded: {', '.join(unknown)}")
         estimator = skops.loads(content, trusted=TRUSTED)
-    except (BadZipFile, KeyError, TypeError, AttributeError, ImportError, EOFError, NotImplementedError) as error:
+        if type(estimator) is not expected:
+            name = type(estimator).__name__
+            raise ValueError(f"the checkpoint's estimator must be a {expected.__name__}, got a {name}")
+        if isinstance(estimator, IsolationForest):
+            _check_trees(estimator)
+        if is_dataclass(estimator):
+            _check_values(estimator)
+    except _DAMAGE as error:
         raise ValueError(f"the checkpoint's estimator is damaged or refused: {error}") from error
-    if type(estimator) is not expected:
-        raise ValueError(f"the checkpoint's estimator must be a {expected.__name__}, got a {type(estimator).__name__}")
-    if isinstance(estimator, IsolationForest):
-        _check_trees(estimator)
     return estimator
+
+
+def _check_values(estimator: Any) -> None:
+    """Refuse one of our own estimators whose values are not numbers and arrays of numbers that fit together."""
+    values = {field.name: getattr(estimator, field.name) for field in fields(estimator)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    numbers = all(isinstance(v, (float, np.floating)) or v is None for n, v in values.items() if n not in arrays)
+    kinds = all(array.dtype == np.float64 and array.ndim in (1, 2) for array in arrays.values())
+    if not (arrays and numbers and kinds) or len({len(array) for array in arrays.values()}) > 1:
+        raise ValueError("the checkpoint's estimator holds values that do not fit together")
 
 
 def _check_trees(forest: IsolationForest) -> None:

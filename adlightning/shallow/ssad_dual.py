@@ -67,7 +67,7 @@ def refusal(known: Known, kappa: float, cost_unlabelled: float, cost_labelled: f
             f"got {positive:g}"
         )
     balance = min(cost_labelled * np.sum(known < 0), positive - 1)  # most that known anomalies can have
-    most = cost_labelled * np.sum(known > 0) + balance
+    most = balance + min(cost_labelled * np.sum(known > 0), 1 + balance)  # sum_i y_i a_i = 1 bounds known normals too
     if np.any(known != 0) and most < kappa:
         return f"kappa must be at most {most:g} for {np.sum(known != 0)} labelled samples, got {kappa:g}"
     return None

@@ -21,7 +21,7 @@ def test_the_list_names_every_table_with_what_is_done_and_missing(
     file = write_grid(tmp_path)
     cells = read_grid(file).cells
     results = Results(tmp_path / "runs" / "small")
-    results.open(cells)
+    results.open(cells, cells)
     results.write(cells[0], {"status": "done", "code": results.code, "finished": "2026"})
     results.write(cells[1], {"status": "failed", "code": results.code, "finished": "2026"})
     assert main(["benchmark", "--list", "--configs", str(file.parent), "--runs", str(tmp_path / "runs")]) == 0

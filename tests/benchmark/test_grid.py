@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,25 +88,23 @@ def test_options_are_set_as_the_command_line_sets_them() -> None:
 
 
 def test_the_hash_sees_what_decides_the_result_and_nothing_else() -> None:
-    base: dict[str, Any] = {
-        "model": {"eta": 1, "devices": 1},
-        "trainer": {"max_epochs": 3, "devices": 1},
-        "data": {"root": "a"},
-    }
-    same = {
-        "data": {"root": "b"},
-        "run_dir": "x",
-        "trainer": {"devices": 2, "max_epochs": 3},
-        "model": {"devices": 1, "eta": 1},
-    }
-    assert config_hash(base) == config_hash(same)
-    for other in (
+    def config(root: str = "a", source: str = "MNIST", **trainer: Any) -> dict[str, Any]:
+        data = {"source": {"class_path": source, "init_args": {"root": root, "download": root == "b"}}}
+        return {"model": {"eta": 1, "devices": 1}, "trainer": {"max_epochs": 3, **trainer}, "data": data}
+
+    base = config()
+    assert config_hash(base) == config_hash(dict(reversed(list(config("b", devices=2).items()))) | {"run_dir": "x"})
+    others = [
         base | {"model": {"eta": 2, "devices": 1}},
-        base | {"model": {"eta": 1, "devices": 2}},  # a trainer's option only in the trainer
-        base | {"trainer": {"max_epochs": 4, "devices": 1}},
+        base | {"model": {"eta": 1, "devices": 2}},  # an option that is the trainer's only there
+        config(max_epochs=4),
         base | {"seed_everything": 1},
-    ):
-        assert config_hash(other) != config_hash(base)
+        config(source="adlightning.data.sources.Npz"),
+        config("b", source="adlightning.data.sources.Npz"),  # another folder may hold other data
+        {"data": {"class_path": "FolderData", "init_args": {"root": "a"}}},
+        {"data": {"class_path": "FolderData", "init_args": {"root": "b"}}},
+    ]
+    assert len({config_hash(other) for other in [base, *others]}) == 1 + len(others)
 
 
 def test_only_chooses_cells(grid_file: Path) -> None:
@@ -137,6 +136,15 @@ def test_only_refuses_what_no_cell_has(grid_file: Path, only: str, message: str)
         ({"methods": [{"variant": "x"}]}, "method must be given"),
         ({"methods": [{"method": "deep_sad", "settings": ["x"]}]}, "settings of deep_sad must be among settings"),
         ({"methods": [{"method": "drocc"}]}, "drocc/own.yaml cannot be read"),
+        ({"methods": []}, "methods must be a list of at least one"),
+        ({"methods": [{"method": "deep_sad", "config": "{metod}/x"}]}, "config may hold {method} and {dataset}"),
+        ({"methods": [{"method": "deep_sad", "per_dataset": {"onw": {}}}]}, "must name data sets of the file, got onw"),
+        ({"datasets": ["own"]}, "datasets must be a mapping"),
+        ({"datasets": {"own": "fast"}}, "datasets, own must be a mapping, got 'fast'"),
+        ({"settings": ["a"]}, "settings must be a mapping"),
+        ({"options": 3}, "options must be a mapping, got 3"),
+        ({"normal_classes": 3}, "normal_classes must be a list, got 3"),
+        ({"options": {"data.x": datetime.date(2026, 11, 22)}}, "plain values only"),
         (
             {"normal_classes": [0, 1], "labelled_classes": "all"},
             "labelled_classes must be `others` or a number of 1 to 1, got all",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from small_grid import write_grid
 
 from adlightning.__main__ import main
 from adlightning.benchmark.grid import read_grid
+from adlightning.benchmark.pool import Pool
 from adlightning.benchmark.store import Results, read_rows
 
 
@@ -91,7 +93,8 @@ def test_a_rerun_does_only_what_is_missing(whole: tuple[Path, Path], capsys: pyt
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(read_rows(results)) == 5
     (results / "manifest.json").unlink()  # back to the grid of the fixture
-    Results(results).open(read_grid(file).cells)
+    cells = read_grid(file).cells
+    Results(results).open(cells, cells)
     Results(results).write_rows()
 
 
@@ -178,6 +181,75 @@ def test_failed_cells_are_rows_and_do_not_stop_the_rest(
     }
 
 
+def test_other_options_need_a_results_folder_of_their_own(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, _ = whole
+    arguments = ["benchmark", "--config", str(file), "--runs", str(tmp_path), "--set", "trainer.max_epochs=1"]
+    assert main(arguments) == 2
+    assert "give them a results folder of their own" in capsys.readouterr().err
+    assert main([*arguments[:-1], "data.num_workers=0", "--dry-run"]) == 0  # changes no result
+
+
+def test_a_changed_file_leaves_no_rows_of_what_it_was(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    _, results = whole
+    shutil.copytree(results, tmp_path / "results")
+    file = write_grid(tmp_path, methods=[{"method": "deep_sad", "options": {"model.eta": 5}}])
+    assert bench(file, tmp_path / "results", "--only=seed=0", "--max-hours=1e-12") == 1
+    assert read_rows(tmp_path / "results") == []  # Deep SVDD is gone, Deep SAD has other options
+    assert len(list((tmp_path / "results/cells").iterdir())) == len(list((results / "cells").iterdir()))  # none lost
+
+
+def test_damaged_files_are_named_and_left_out(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, results = whole
+    shutil.copytree(results, tmp_path / "results")
+    for row, text in zip(read_rows(results)[:2], ('{"status": "do', "[]"), strict=True):
+        (tmp_path / "results/cells" / f"{row['key']}-{row['code']}.json").write_text(text)
+    with pytest.warns(UserWarning, match="is damaged and left out"):
+        assert len(read_rows(tmp_path / "results")) == 2
+    with pytest.warns(UserWarning, match="is damaged and left out"):
+        assert bench(file, tmp_path / "results") == 0
+    assert numbers(tmp_path / "results") == numbers(results)
+    (tmp_path / "results/manifest.json").write_text("[{")
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
+        read_rows(tmp_path / "results")
+
+
+def test_a_failure_never_takes_the_place_of_a_finished_cell(grid_file: Path, tmp_path: Path) -> None:
+    results, cell = Results(tmp_path / "results"), read_grid(grid_file).cells[0]
+    results.open([cell], [cell])
+    row = {"code": results.code, "finished": "2026"}
+    results.write(cell, row | {"status": "done"})
+    results.write(cell, row | {"status": "failed"})
+    assert results.rows()[0]["status"] == "done"
+
+
+@pytest.mark.parametrize("key", ["../../escape", "", "0123"])
+def test_rows_of_unknown_origin_are_refused(grid_file: Path, tmp_path: Path, key: str) -> None:
+    (tmp_path / "rows.csv").write_text(
+        f"key,code,status,paper,table,dataset,method,seed\n{key},01234567,done,deep_sad,6,own,deep_sad,0\n"
+    )
+    assert bench(grid_file, tmp_path / "results", "--rows-from", str(tmp_path / "rows.csv")) == 2
+    assert not list(tmp_path.rglob("*01234567*"))
+
+
+def test_a_worker_that_dies_between_cells_is_replaced(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, _ = whole
+    cells, done = list(read_grid(file).cells), []
+    results = Results(tmp_path / "results")
+    results.open(cells, cells)
+    pool = Pool(results, ["cpu"], jobs=2)
+
+    def kill_the_idle() -> None:
+        for worker in pool.workers:
+            if worker.cell is None:
+                worker.process.kill()
+                worker.process.join()
+
+    pool.run(cells[:3], lambda cell, row: done.append(row["status"]), kill_the_idle, stop=lambda: False)
+    assert done == ["done"] * 3
+
+
 def test_no_cell_begins_after_max_hours(grid_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(grid_file, tmp_path / "results", "--max-hours=1e-12") == 1
     assert "0 of 4 cells done, 0 failed, 4 left" in capsys.readouterr().out
@@ -203,8 +275,12 @@ def test_cluster_jobs_give_the_same_numbers(whole: tuple[Path, Path], tmp_path: 
     [
         (["--devices=cuda:7"], "devices: there is no cuda:7"),
         (["--set", "eta=1"], "set: 'eta=1' must be KEY=VALUE"),
-        (["--cluster=local", "--cluster-option", "x"], "cluster_option: 'x' must be NAME=VALUE"),
-        (["--cluster=local", "--cluster-option", "no_such=1"], "cluster: .*no_such"),
+        (["--cluster=local"], "jobs is needed with a cluster"),
+        (["--cells-per-job=2"], "cells_per_job and cluster_option are for jobs of a cluster"),
+        (["--cluster=local", "--jobs=1", "--cells-per-job=2"], "cells_per_job is for slurm"),
+        (["--dry-run", "--rows-from=x.csv"], "give one of them"),
+        (["--cluster=local", "--jobs=1", "--cluster-option", "x"], "cluster_option: 'x' must be NAME=VALUE"),
+        (["--cluster=local", "--jobs=1", "--cluster-option", "no_such=1"], "cluster: .*no_such"),
         (["--cluster=local", "--max-hours=1"], "max_hours is for processes here"),
     ],
 )

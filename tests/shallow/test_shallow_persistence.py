@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adlightning.checkpoint import load_detector
 from adlightning.shallow.kde import GaussianKDE
+from adlightning.shallow.kernel import KernelExpansion
 from adlightning.shallow.persistence import TRUSTED, from_bytes, to_bytes
 
 
@@ -84,6 +85,27 @@ def test_truncated_bytes_are_refused() -> None:
     assert from_bytes(data, GaussianKDE).bandwidth == 1.0
     with pytest.raises(ValueError, match="damaged"):
         from_bytes(data[: len(data) // 2], GaussianKDE)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        KernelExpansion("x", np.zeros(2), 0.0, 1.0),  # type: ignore[arg-type]
+        KernelExpansion(np.zeros((2, 3)), np.zeros(3), 0.0, 1.0),
+        KernelExpansion(np.zeros((2, 3)), np.zeros(2), [1], None),  # type: ignore[arg-type]
+        KernelExpansion(np.zeros((2, 3), dtype=int), np.zeros(2), 0.0, None),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(estimator: KernelExpansion) -> None:
+    fine = KernelExpansion(np.zeros((2, 3)), np.zeros(2), 0.0, None)
+    assert from_bytes(to_bytes(fine), KernelExpansion).gamma is None
+    with pytest.raises(ValueError, match="values that do not fit together"):
+        from_bytes(to_bytes(estimator), KernelExpansion)
+
+
+def test_an_unfitted_estimator_is_refused() -> None:
+    with pytest.raises(ValueError, match="damaged or refused"):
+        from_bytes(to_bytes(IsolationForest()), IsolationForest)
 
 
 def test_trees_that_lead_nowhere_are_refused() -> None:

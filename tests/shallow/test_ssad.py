@@ -138,7 +138,8 @@ def test_kappa_counts() -> None:
         ([0] * 5, (1.0, 0.1, 1.0), "add up to at least 1 .* got 0.5"),
         ([0, 0, -1], (1.5, 1.0, 5.0), "kappa must be at most 1 for 1 labelled samples, got 1.5"),
         ([0, 0, 0, -1], (1.5, 1.0, 1.0), "kappa must be at most 1 for 1 labelled samples"),
-        ([1, 0], (2.5, 1.0, 2.0), "kappa must be at most 2 for 1 labelled"),
+        ([1, 0], (2.5, 1.0, 2.0), "kappa must be at most 1 for 1 labelled"),
+        ([1] * 5 + [0] * 25, (2.0, 1.0, 1.0), "kappa must be at most 1 for 5 labelled"),
     ],
 )
 def test_problems_without_a_solution_are_told_apart(
