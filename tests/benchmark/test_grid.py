@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 import yaml
 from small_grid import write_grid
 
+from adlightning import objectives, shallow
 from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
 from adlightning.benchmark.store import code_version
+from adlightning.contracts import InputSpec
+from adlightning.data.sources.odds import ODDS_SIZES
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,3 +181,23 @@ def test_every_benchmark_file_is_a_grid_of_its_published_table(file: Path) -> No
     assert grid.cells
     spec = yaml.safe_load(file.read_text())
     assert all(len(method.get("variant", "")) < 30 for method in spec["methods"])
+
+
+INPUTS = {
+    "digits": InputSpec("image", (1, 8, 8)),
+    "mnist": InputSpec("image", (1, 28, 28)),
+    "fashion_mnist": InputSpec("image", (1, 28, 28)),
+    "cifar10": InputSpec("image", (3, 32, 32)),
+} | {name: InputSpec("table", (features,)) for name, (_, features, _) in ODDS_SIZES.items()}
+
+
+def test_the_detector_of_every_cell_can_be_built_for_its_data() -> None:
+    known = vars(objectives) | vars(shallow)
+    built = set()
+    for file in sorted((ROOT / "configs/benchmarks").glob("*.yaml")):
+        for cell in read_grid(file, seeds=1).cells:
+            model, dataset = cell.config["model"], cell.labels["dataset"]
+            if (what := json.dumps([model, dataset])) not in built:
+                built.add(what)
+                known[model["class_path"]](**model.get("init_args", {})).configure_for(INPUTS[dataset])
+    assert len(built) > 100
