@@ -141,7 +141,7 @@ def _print_plan(
     title = Text(f"{grid.paper}, table {grid.table}: cells missing / all")
     table = Table(title=title, title_justify="left")
     for heading in ("method", *datasets):
-        table.add_column(escape(heading), justify="left" if heading == "method" else "right")
+        table.add_column(escape(heading), justify="left" if heading == "method" else "right", overflow="fold")
     hashes = {cell.config_hash for cell in missing}
     everything = Counter((_method(cell), cell.labels["dataset"]) for cell in cells)
     to_do = Counter((_method(cell), cell.labels["dataset"]) for cell in cells if cell.config_hash in hashes)

@@ -6,12 +6,10 @@ import math
 from typing import Any
 
 import pytest
-from scipy.stats import wilcoxon
 from test_report_rows import CLASSIC, Row, row, rows_like
 
 from adlightning.benchmark.report.compare import Comparison, compare, standard_error
 from adlightning.benchmark.report.runs import runs_frame
-from adlightning.benchmark.report.significance import signed_rank_test
 from adlightning.published import AVERAGE, layouts, published
 
 
@@ -155,7 +153,25 @@ def test_a_single_variant_is_no_choice() -> None:
     found = cell(compared(runs([0.8, 0.9], method="deep_svdd", variant="one_class")), **SVDD)
     assert found["selection"] == "none"
     assert found["ours_n"] == 2
-    assert any("only one_class was run" in note for note in found["notes"])
+    assert any("only one_class has results" in note for note in found["notes"])
+
+
+def test_failures_of_variants_not_shown_are_not_the_cells() -> None:
+    one_class = runs([0.80, 0.82], method="deep_svdd", variant="one_class")
+    soft = runs([0.84, 0.86], method="deep_svdd", variant="soft nu=0.1")
+    failed = row(status="failed", error="boom", seed=7, metrics={}, method="deep_svdd")
+    failures = [failed | {"variant": "one_class"}, failed | {"variant": "one_class", "seed": 8}]
+    found = cell(compared([*one_class, *soft, *failures, failed | {"variant": "soft nu=0.1"}]), **SVDD)
+    assert (found["chosen"], found["ours_n"], found["n_failed"]) == ("soft nu=0.1", 2, 1)
+    assert found["notes"][-2:] == ["failed: boom", "not shown: 2 failed of variant one_class: boom"]
+
+
+def test_failures_beside_the_only_variant_with_results_are_told() -> None:
+    failed = row(status="failed", error="boom", metrics={}, method="deep_svdd", variant="soft nu=0.1")
+    found = cell(compared([*runs([0.8, 0.9], method="deep_svdd", variant="one_class"), failed]), **SVDD)
+    assert (found["ours_n"], found["n_failed"]) == (2, 0)
+    assert found["notes"][-1] == "not shown: 1 failed of variant soft nu=0.1: boom"
+    assert cell(compared([failed]), **SVDD)["n_failed"] == 1  # nothing to show but the failure
 
 
 # ---- what the paper does not print ----------------------------------------------------------------------------------
@@ -170,6 +186,20 @@ def test_another_variant_is_a_column_of_its_own() -> None:
     assert found["protocol"] == "leaky"
     assert any(note.startswith("protocol leaky") for note in found["notes"])
     assert cell(comparison, **CARDIO)["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "heading"),
+    [
+        ("ocsvm", "raw default", "OC-SVM (raw default)"),  # printed as OC-SVM Raw and OC-SVM Hybrid
+        ("deep_sad", "released", "Deep SAD (released)"),
+        ("lof", "raw", "LOF (raw)"),  # as another paper prints it
+        ("new_method", "", "new method"),
+    ],
+)
+def test_columns_of_ours_are_headed_as_the_paper_prints_the_method(method: str, variant: str, heading: str) -> None:
+    comparison = compared(runs([0.9, 0.91], method=method, variant=variant))
+    assert comparison.layout.columns[-1].heading == heading
 
 
 def test_another_setting_and_data_set_are_rows_in_order() -> None:
@@ -201,7 +231,7 @@ def test_a_table_of_your_own_has_the_papers_columns() -> None:
     places = [("deep_svdd", "one_class"), ("deep_svdd", "soft nu=0.1"), ("deep_sad", ""), ("gmm", "raw")]
     rows = [row(table="digits", dataset="digits", method=m, variant=v, value=0.9 - len(v) / 100) for m, v in places]
     (comparison,) = compare(runs_frame(rows), [])
-    assert {column.heading for column in comparison.layout.columns} == {"Deep SVDD", "Deep SAD", "gmm (raw)"}
+    assert {column.heading for column in comparison.layout.columns} == {"Deep SVDD", "Deep SAD", "GMM (raw)"}
     assert cell(comparison, method="deep_svdd")["chosen"] == "one_class"
 
 
@@ -235,47 +265,6 @@ def test_repeated_runs_are_told() -> None:
     assert any(note.startswith("1 older results") for note in comparison.notes)
 
 
-# ---- significance ---------------------------------------------------------------------------------------------------
-
-
-def test_signed_rank_test_is_scipys() -> None:
-    first = [0.91, 0.93, 0.97, 0.92, 0.95, 0.99, 0.90, 0.94]
-    second = [0.90, 0.91, 0.92, 0.93, 0.90, 0.92, 0.82, 0.90]
-    test = signed_rank_test(first, second)
-    assert test.n_pairs == 8
-    assert test.p == pytest.approx(float(wilcoxon(first, second).pvalue))
-    assert test.significant
-
-
-def test_signed_rank_test_without_difference_or_pairs() -> None:
-    assert signed_rank_test([0.5, 0.6], [0.5, 0.6]).p == 1.0
-    assert math.isnan(signed_rank_test([], []).p)
-    assert not signed_rank_test([], []).significant
-
-
-def test_best_against_second_best_over_the_same_runs() -> None:
-    best = [0.95, 0.96, 0.97, 0.98, 0.99, 0.96, 0.97]
-    second = [0.94, 0.94, 0.94, 0.94, 0.94, 0.90, 0.90]
-    rows = runs(best) + runs(second, method="cae") + runs([0.3] * 7, method="supervised")
-    rows += runs([0.999] * 7, variant="released")  # not the paper's: takes no part
-    (test,) = compared(rows).tests.to_dict("records")
-    assert (test["dataset"], test["n_pairs"]) == ("cardio", 7)
-    assert test["first_mean"] == pytest.approx(sum(best) / 7)
-    assert test["p"] == pytest.approx(2 / 2**7)  # seven differences of one sign
-    assert test["significant"]
-
-
-def test_a_run_without_labelled_class_pairs_with_each() -> None:
-    labelled = [
-        row(**MNIST_3, normal=str(n), labelled=str((n + k) % 10), value=0.9 + 0.001 * (n + k))
-        for n in range(3)
-        for k in (1, 2)
-    ]
-    plain = [row(**MNIST_3, normal=str(n), method="cae", value=0.8) for n in range(3)]
-    (test,) = compared(labelled + plain, "deep_sad_table3").tests.to_dict("records")
-    assert test["n_pairs"] == 6
-
-
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +285,22 @@ def test_runs_find_their_published_cell(name: str) -> None:
     averages = comparison.cells["normal"] == AVERAGE
     assert len(both) >= len(comparison.cells) - averages.sum()
     assert both["difference"].abs().max() < 0.05
+
+
+def test_rows_without_runs_are_left_out_of_a_table_that_was_not_asked_for() -> None:
+    frame = runs_frame([row(), row(dataset="thyroid", status="failed", metrics={})])
+    (found,) = compare(frame, [])
+    assert found.cells["dataset"].unique().tolist() == ["cardio", "thyroid"]
+    assert len(found.cells) == 2 * 9  # all columns of the paper
+    assert "rows without a run of ours are left out (report RESULTS --table deep_sad_table6 shows all)" in found.notes
+    (whole,) = compare(frame, ["deep_sad_table6"])
+    assert len(whole.cells) == 6 * 9
+    assert not any("left out" in note for note in whole.notes)
+
+
+def test_an_average_stays_with_any_of_its_classes() -> None:
+    found = compare(runs_frame([row(**DENSITY, normal="3")]), [])[0].cells
+    assert found["normal"].unique().tolist() == ["3", AVERAGE]
 
 
 def test_all_tables_with_runs_are_compared_or_those_asked_for() -> None:

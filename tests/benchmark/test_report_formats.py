@@ -73,6 +73,32 @@ def test_ours_the_papers_and_the_difference() -> None:
     assert [x.kind for x in found.lines if x.stub[0].text == "thyroid"] == ["paper"]
 
 
+def test_a_difference_that_rounds_to_zero_has_no_sign() -> None:
+    for change in (-0.0004, 0.0, 0.0004):
+        found = grid_of([row(value=0.95 + change + 0.01 * (seed % 2 * 2 - 1), seed=seed) for seed in range(10)])
+        assert entry_of(found, "cardio", "diff", "Deep SAD") == "0.0"
+
+
+def test_what_is_left_of_a_table_says_which_rows() -> None:
+    one = row(table="4", dataset="mnist", setting="gamma_l=0.05;gamma_p=0;k_l=1", normal="1", labelled="2")
+    found = comparison_grid(compare(runs_frame([one]), [])[0])
+    assert found.stub_headings == ("data", "gamma_p", "")
+    stubs = [tuple(entry.text for entry in line.stub) for line in found.lines]
+    assert stubs == [("MNIST", "0", kind) for kind in ("ours", "paper", "diff")]
+    assert "KDE Raw" in {entry.text for entry in found.headings}
+
+
+def test_what_is_left_of_a_table_with_methods_down_are_columns() -> None:
+    found = comparison_grid(
+        compare(runs_frame([row(paper="drocc", table="2", method="drocc", dataset="abalone", setting="")]), [])[0]
+    )
+    assert [entry.text for entry in found.headings] == ["abalone"]
+    lines = {(line.stub[0].text, line.kind): line.entries[0].text for line in found.lines}
+    assert lines["DROCC", "paper"] == "0.68±0.02"
+    assert lines["OC-SVM", "paper"] == "0.48±0.00"
+    assert any(remark.startswith("columns without a run") for remark in found.remarks)
+
+
 def test_complete_cells_do_not_say_n() -> None:
     rows = [row(value=0.89 + 0.02 * (seed % 2), seed=seed) for seed in range(10)]
     assert entry_of(grid_of(rows), "cardio", "ours", "Deep SAD") == "90.0±1.1"
@@ -155,12 +181,23 @@ def test_rich_holds_every_entry_and_keeps_to_its_width(grid: Grid) -> None:
     assert NASTY.split("土")[0] in " ".join(shown.split())
 
 
+def test_rich_keeps_every_entry_at_any_width() -> None:
+    values = [row(value=0.9, seed=s, method="deep_svdd", variant="one_class") for s in range(3)]
+    found = comparison_grid(comparison_of(values, "deep_sad_table6"))
+    for width in (60, 81, 102, 123):
+        assert all(text in rich_text([found], width) for text in texts(found)), width
+
+
 def test_markdown_holds_every_entry_in_even_rows(grid: Grid) -> None:
     text = markdown_report("A & B", [("runs", "1")], [grid], {"a.png": "see <this>"})
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in rows]
-    assert {len(row) for row in cells} == {len(grid.stub_headings) + len(grid.headings)}
-    plain = re.sub(r"\\(.)", r"\1", text)
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    cells = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in table] for table in tables]
+    widths = [{len(row) for row in table} for table in cells]
+    assert all(len(width) == 1 for width in widths)
+    assert sum(max(width) - len(grid.stub_headings) for width in widths) == len(grid.headings)
+    assert {len(table) for table in tables} == {2 + 6}  # a row a data set
+    assert "| cardio | ours<br>paper<br>diff |" in text
+    plain = re.sub(r"\\(.)", r"\1", text).replace("\u00a0", " ")
     assert all(entry in plain for entry in texts(grid))
     assert "\\<b\\>50 %\\</b\\>" in text
     assert "![see \\<this\\>](a.png)" in text
@@ -225,6 +262,18 @@ def test_html_holds_every_entry_and_nothing_from_elsewhere(grid: Grid) -> None:
     assert page.text.count("3 & 4") == 1
 
 
+def test_html_keeps_what_names_a_line_in_sight_and_marks_what_differs() -> None:
+    found = grid_of([row(value=value, seed=seed) for seed, value in enumerate((0.90, 0.92, 0.94))])
+    text = html_page("Report", [], [Section(found, [], [])])
+    assert '<td class="outside">-3.0*</td>' in text
+    assert text.count('class="outside"') == 1
+    assert '<th class="stub s1 kind" scope="row">paper</th>' in text
+    assert re.search(r"th\.stub \{ position: sticky;", text)
+    # satimage-2 and arrhythmia are the longest of the first column, paper of the second
+    assert "--w0: calc(min(11, var(--cap)) * 1ch" in text
+    assert "--w1: calc(min(6, var(--cap)) * 1ch" in text
+
+
 def test_csv_round_trips() -> None:
     rows = [*rows_like("deep_sad_table6"), failed()]
     comparison = comparison_of(rows)
@@ -248,6 +297,14 @@ def test_costs_are_means_of_finished_runs() -> None:
     lines = {line.kind: [entry.text for entry in line.entries] for line in found.lines}
     assert lines == {"fit s": ["6"], "score s": ["0.75"], "peak MB": ["2,000"]}
     assert costs_grid(comparison_of([failed()])) is None
+
+
+def test_seconds_are_shown_to_the_millisecond() -> None:
+    tests = {0.0004: "<0.001", 0.0: "<0.001", 0.00213: "0.002", 0.0374: "0.037", 0.633: "0.633", 123.4: "123"}
+    for seconds, text in tests.items():
+        found = costs_grid(comparison_of([row(seconds={"fit": 12.34, "test": seconds})]))
+        assert found is not None
+        assert {line.kind: line.entries[0].text for line in found.lines}["score s"] == text
 
 
 def test_tests_are_a_table_of_their_own() -> None:

@@ -78,6 +78,13 @@ def test_runs_chosen_in_another_way_are_other_runs() -> None:
     assert len(runs_frame([row(), row(selection="val")])) == 2
 
 
+def test_control_characters_of_messages_and_labels_are_spaces() -> None:
+    label = "a\x1b[1;31mred\x1b]\x00b\x9bc\u202ed\ud800"
+    frame = runs_frame([row(status="failed", error="one\r\n\ttwo\x07", variant=label, metrics={})])
+    assert frame.loc[0, "error"] == "one \n\ttwo "
+    assert frame.loc[0, "variant"] == "a red ] b c d "
+
+
 def test_no_rows_are_an_empty_table() -> None:
     assert runs_frame([]).empty
 

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("results", metavar="RESULTS", nargs="*", help="results folder, or .csv file of rows")
     parser.add_argument("--format", choices=FORMATS, default="rich", help="default: rich, for the terminal")
     parser.add_argument("--out", metavar="FILE", help="file to write, which must not exist yet; default: the terminal")
-    table_help = "only this table, deep_sad_table6 or drocc_text; may be given several times"
+    table_help = "only this table, with all its rows: deep_sad_table6, drocc_text; may be given several times"
     parser.add_argument("--table", action="append", default=[], help=table_help)
     return parser
 

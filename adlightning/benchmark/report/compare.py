@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adlightning.benchmark.report.notes import cell_notes, table_notes
+from adlightning.benchmark.report.notes import cell_notes, other_variants_notes, table_notes
 from adlightning.benchmark.report.places import empty_layout, placed
-from adlightning.benchmark.report.significance import RUN, paired_values, signed_rank_test
+from adlightning.benchmark.report.significance import RUN, best_two_tests
 from adlightning.published import AVERAGE, Column, Layout, Row, class_names, layouts, metrics, published
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Comparison:
 
 
 def compare(runs: pd.DataFrame, tables: list[str]) -> list[Comparison]:
-    """A comparison for each table: those named, or all that have runs, in the order of the papers.
+    """A comparison for each table, in the order of the papers: those named, whole, or all that have runs.
+
+    Of the latter, rows without a run are left out, and a note says so.
 
     Args:
         runs: of :func:`adlightning.benchmark.report.runs.runs_frame`.
@@ -56,10 +58,10 @@ def compare(runs: pd.DataFrame, tables: list[str]) -> list[Comparison]:
     if unknown := [name for name in tables if name not in available]:
         raise ValueError(f"table must be one of {', '.join(available)}, got {', '.join(unknown)}")
     chosen = tables or [name for name, layout in available.items() if name in own or layout.runs_of in own]
-    return [_compare(available[name], runs) for name in dict.fromkeys(chosen)]
+    return [_compare(available[name], runs, whole=bool(tables)) for name in dict.fromkeys(chosen)]
 
 
-def _compare(layout: Layout, runs: pd.DataFrame) -> Comparison:
+def _compare(layout: Layout, runs: pd.DataFrame, whole: bool) -> Comparison:
     source = layouts().get(layout.runs_of, layout)
     mine = runs[(runs["paper"] == source.paper) & (runs["table"] == source.table)].copy()
     layout, mine = placed(layout, mine)
@@ -71,7 +73,12 @@ def _compare(layout: Layout, runs: pd.DataFrame) -> Comparison:
     mine.loc[unmeasured, "error"] = [f"no {name} in the row" for name, u in zip(measured, unmeasured, strict=True) if u]
     mine.loc[mine["status"] == "failed", "value"] = math.nan
     cells, kept = _cells(layout, mine)
-    return Comparison(layout, cells, _tests(layout, cells, kept), kept, table_notes(layout, cells, kept))
+    shown = cells if whole else _rows_with_runs(cells)
+    notes = table_notes(layout, shown, kept)
+    if len(shown) < len(cells):
+        rows = "columns" if layout.transposed else "rows"
+        notes.append(f"{rows} without a run of ours are left out (report RESULTS --table {layout.id} shows all)")
+    return Comparison(layout, shown, best_two_tests(layout, shown, kept), kept, notes)
 
 
 # ---- cells -----------------------------------------------------------------------------------------------------------
@@ -93,9 +100,10 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
                 continue
             group = runs.iloc[:0] if group is None else group
             variant = best_variant(group, column, metrics()[row.metric].lower_is_better)
-            group = group if variant is None else group[(group["variant"] == variant) | group["value"].isna()]
-            kept.append(group)
-            records[i, j] = _record(layout, i, j, group, variant, value)
+            own = _of_shown_variant(group, column, variant)
+            kept.append(own)
+            records[i, j] = _record(layout, i, j, own, variant, value)
+            records[i, j]["notes"] += other_variants_notes(group.drop(own.index))
     for (i, j), record in records.items():
         row = layout.rows[i]
         if row.normal == AVERAGE and len(layout.normals(row)) > 1:
@@ -164,6 +172,14 @@ def best_variant(group: pd.DataFrame, column: Column, lower_is_better: bool) -> 
     return str(means.idxmin() if lower_is_better else means.idxmax())
 
 
+def _of_shown_variant(group: pd.DataFrame, column: Column, chosen: str | None) -> pd.DataFrame:
+    """The runs of the variant that a cell shows: the chosen one, or the only one that has finished runs."""
+    done = group[group["value"].notna()]
+    if not column.best_of or done.empty:
+        return group
+    return group[group["variant"] == (done["variant"].iloc[0] if chosen is None else chosen)]
+
+
 def _average(classes: list[Record | None]) -> Record:
     """The average over classes: mean of their means, n of the class with the fewest runs.
 
@@ -211,6 +227,12 @@ def standard_error(std: float, n: int, published_std: float, published_n: float,
     return math.sqrt(std**2 / n + theirs**2 / n_theirs + unit**2 / 12)
 
 
+def _rows_with_runs(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of rows where a run of ours finished or failed, or where there is something to say of them."""
+    ours = (cells["ours_n"] > 0) | (cells["n_failed"] > 0) | cells["notes"].map(bool)
+    return cells[cells["row"].isin(cells.loc[ours, "row"])].reset_index(drop=True)
+
+
 def _published_values(layout: Layout) -> dict[tuple[str, ...], Record]:
     if not layout.printed:
         return {}
@@ -224,38 +246,3 @@ def _same_but_class(one: Row, other: Row) -> bool:
 
 def _union(values: Iterable[str]) -> str:
     return ", ".join(sorted({value for value in values if value}))
-
-
-# ---- tests -----------------------------------------------------------------------------------------------------------
-
-
-def _tests(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Best against second best of each row; columns that only we have take no part beside a paper's."""
-    import pandas as pd
-
-    names = ["row", "dataset", "setting", "normal", "first", "second", "first_mean", "second_mean"]
-    names += ["n_pairs", "p", "significant"]
-    records = []
-    takes_part = [j for j, column in enumerate(layout.columns) if column.printed or not layout.printed]
-    entered = cells[cells["column"].isin(takes_part) & cells["ours_mean"].notna()] if layout.test else cells.iloc[:0]
-    done = runs[runs["value"].notna()]
-    for i, group in entered.groupby("row"):
-        down = metrics()[layout.rows[int(str(i))].metric].lower_is_better
-        best = group.sort_values("ours_mean", ascending=down, kind="stable").head(2)
-        if len(best) < 2:
-            continue
-        one, two = best.to_dict("records")
-        first, second = (done[(done["row"] == i) & (done["column"] == record["column"])] for record in (one, two))
-        if first.empty or second.empty:  # an average over classes has no runs of its own
-            continue
-        pairs = paired_values(first, second)
-        test = signed_rank_test(pairs["value_1"].tolist(), pairs["value_2"].tolist())
-        records.append(
-            {
-                **{name: one[name] for name in ("row", "dataset", "setting", "normal")},
-                **{"first": one["column"], "second": two["column"]},
-                **{"first_mean": one["ours_mean"], "second_mean": two["ours_mean"]},
-                **{"n_pairs": test.n_pairs, "p": test.p, "significant": test.significant},
-            }
-        )
-    return pd.DataFrame(records, columns=names)

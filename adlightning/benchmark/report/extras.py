@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adlightning.benchmark.report.compare import Comparison
 from adlightning.benchmark.report.grid import STAR, Entry, Grid, Line, grouped, row_stubs
+from adlightning.benchmark.report.significance import ALPHA, passed_over_remarks
 from adlightning.published import dataset_heading
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def significance_grid(comparison: Comparison) -> Grid | None:
         stub_headings=headings,
         headings=tuple(Entry(text) for text in ("best", "second best", "pairs", "p")),
         lines=tuple(lines),
-        remarks=(f"{STAR}: p < 0.05, without correction for the number of tests",),
+        remarks=(
+            f"{STAR}: p < {ALPHA}, without correction for the number of tests",
+            *passed_over_remarks(layout, comparison.tests),
+        ),
     )
 
 
@@ -58,7 +62,8 @@ def costs_grid(comparison: Comparison) -> Grid | None:
             values = [float(means[name].get((j, dataset), float("nan"))) for dataset in datasets]
             if any(value == value for value in values):
                 stub = (Entry(column.heading), Entry(text))
-                lines.append(Line(text, stub, tuple(Entry(_short(value)) for value in values)))
+                shown = _short if name == "peak_memory_mb" else _seconds
+                lines.append(Line(text, stub, tuple(Entry(shown(value)) for value in values)))
     devices = ", ".join(sorted(set(done["device"]) - {""}))
     return Grid(
         id=f"{layout.id}_costs",
@@ -96,6 +101,13 @@ def _short(value: float) -> str:
     if value != value:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _seconds(value: float) -> str:
+    """Seconds of rows, which have milliseconds."""
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.3f}" if value < 0.1 else _short(value)
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from adlightning.benchmark.report.drawing import (
     table_title,
 )
 from adlightning.benchmark.report.grid import setting_label
-from adlightning.benchmark.report.significance import paired_values
+from adlightning.benchmark.report.significance import ALPHA, paired_values, passed_over_remarks
 from adlightning.published import dataset_heading
 
 if TYPE_CHECKING:
@@ -64,21 +64,24 @@ def best_two(comparison: Comparison) -> Picture | None:
     n_rows = -(-len(tests) // n_columns)
     size = (max(2.6 * n_columns, 6.0), 2.65 * n_rows + 0.5)
     caption = f"{metric_label(layout)} of the best against the second best method, a point a pair of runs; above the "
-    caption += "line the best is better. *: Wilcoxon signed-rank test, p < 0.05."
+    caption += f"line the best is better. *: Wilcoxon signed-rank test, p < {ALPHA}."
+    caption += "".join(f" {remark[0].upper()}{remark[1:]}." for remark in passed_over_remarks(layout, comparison.tests))
     png = draw(size, (n_rows, n_columns), f"{table_title(layout)}: best against second best", paint)
     return Picture(f"{layout.id}_best_two", caption, png)
 
 
 def boxes(comparison: Comparison) -> Picture | None:
-    """The metric of all runs by method, a panel a data set and value of the varying setting."""
+    """The metric of all runs by method, a panel a data set and value of the varying setting that has repeated runs."""
     layout = comparison.layout
     done = comparison.runs[comparison.runs["value"].notna()]
-    if done.empty or done.groupby(["row", "column"]).size().max() < 2:
+    counts = done.groupby(["row", "column"]).size()
+    rows = {row for row, _ in counts[counts > 1].index}
+    if not rows:
         return None
+    done = done[done["row"].isin(rows)]
     columns = [j for j in range(len(layout.columns)) if (done["column"] == j).any()]
     settings = [setting_label(layout, row) if layout.varies else "" for row in layout.rows]
     done = done.assign(label=[settings[row] for row in done["row"]])
-    rows = set(done["row"])
     shown = list(dict.fromkeys((layout.rows[i].dataset, settings[i]) for i in range(len(settings)) if i in rows))
     styles, scale = looks(layout), factor(layout)
 

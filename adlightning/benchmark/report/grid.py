@@ -10,6 +10,7 @@ from typing import Any
 
 from adlightning.benchmark.report.compare import Comparison
 from adlightning.benchmark.report.footnotes import assign_marks
+from adlightning.benchmark.report.significance import ALPHA, passed_over_remarks
 from adlightning.published import Layout, Row, class_names, dataset_heading, metrics, printed_number
 
 _PADDING = 2
@@ -26,11 +27,13 @@ class Entry:
         text: plain text, to be escaped by the format.
         marks: of footnotes.
         bold: for the best of its row.
+        outside: for a difference of more than two standard errors.
     """
 
     text: str
     marks: tuple[str, ...] = ()
     bold: bool = False
+    outside: bool = False
 
     @property
     def width(self) -> int:
@@ -152,18 +155,20 @@ def comparison_grid(comparison: Comparison) -> Grid:
     said = {kind: {mark for mark, text in marks.texts.items() if text in said[kind]} for kind in said}
     texts = _texts(layout, records, stars)
     row_labels, row_headings = row_stubs(layout)
-    rows = [tuple(Entry(text) for text in label) for label in row_labels]
+    shown = sorted({row for row, _ in records})
     columns = [Entry(c.heading, tuple(marks.columns.get(j, ()))) for j, c in enumerate(layout.columns)]
-    across, down = columns, [_marked(label, marks.rows.get(i, ())) for i, label in enumerate(rows)]
+    down: list[tuple[Entry, ...]]
     if layout.transposed:
-        across = [_heading(label, marks.rows.get(i, ())) for i, label in enumerate(row_labels)]
+        across = [_heading(row_labels[i], marks.rows.get(i, ())) for i in shown]
         down, row_headings = [(entry,) for entry in columns], ("method",)
+    else:
+        across, down = columns, [_stub(row_labels[i], marks.rows.get(i, ())) for i in shown]
     apart = not layout.transposed and (both or len(layout.rows) > len(layout.datasets))
-    blocks = [row.dataset for row in layout.rows] if apart else [""] * len(down)
+    blocks = [layout.rows[i].dataset for i in shown] if apart else [""] * len(down)
     lines: list[Line] = []
     for d, stub in enumerate(down):
         for kind in (OURS, PAPER, DIFFERENCE):
-            places = [(a, d) if layout.transposed else (d, a) for a in range(len(across))]
+            places = [(shown[a], d) if layout.transposed else (shown[d], a) for a in range(len(across))]
             entries = tuple(
                 _entry(texts.get((*place, kind)), marks.cells.get(place, []), said[kind]) for place in places
             )
@@ -179,7 +184,9 @@ def comparison_grid(comparison: Comparison) -> Grid:
     return Grid(
         id=layout.id,
         title=f"{layout.title}: {number}" if layout.title else f"{layout.paper}: {number}",
-        caption=" ".join(part for part in (f"{metric}{unit}.", layout.caption, _source(layout)) if part),
+        caption=" ".join(
+            part for part in (f"{metric}{unit}.", layout.caption, layout.venue and f"{layout.venue}.") if part
+        ),
         stub_headings=row_headings + (("",) if both else ()),
         headings=tuple(across),
         lines=grouped(lines),
@@ -218,8 +225,8 @@ def setting_label(layout: Layout, row: Row) -> str:
 
 def _texts(
     layout: Layout, records: dict[tuple[int, int], dict[str, Any]], stars: set[tuple[int, int]]
-) -> dict[tuple[int, int, str], tuple[str, bool]]:
-    """Text of each line of each cell, and whether it is the best of its row."""
+) -> dict[tuple[int, int, str], tuple[str, bool, bool]]:
+    """Text of each line of each cell, whether it is the best of its row, and whether a difference stands out."""
     factor = 100.0 if layout.scale == "percent" else 1.0
     counts = [r["ours_n"] for r in records.values() if r["ours_n"]]
     usual = max(counts, key=lambda n: (counts.count(n), n)) if counts else 0
@@ -237,10 +244,11 @@ def _texts(
         theirs = printed_number(r["published_mean_printed"], layout.scale)
         if r["published_std_printed"]:
             theirs += f"±{printed_number(r['published_std_printed'], layout.scale)}"
-        difference = "" if math.isnan(r["difference"]) else f"{r['difference'] * factor:+.{layout.decimals}f}"
-        texts[*place, OURS] = (ours, best["ours"])
-        texts[*place, PAPER] = (theirs + ("?" if r["doubtful"] else ""), best["published"])
-        texts[*place, DIFFERENCE] = (difference + ("*" if r["outside_2se"] is True else ""), False)
+        difference = _signed(r["difference"] * factor, layout.decimals)
+        texts[*place, OURS] = (ours, best["ours"], False)
+        texts[*place, PAPER] = (theirs + ("?" if r["doubtful"] else ""), best["published"], False)
+        outside = r["outside_2se"] is True
+        texts[*place, DIFFERENCE] = (difference + ("*" if outside else ""), False, outside)
     return texts
 
 
@@ -248,6 +256,14 @@ def _number(mean: float, std: float, decimals: int) -> str:
     if math.isnan(mean):
         return ""
     return f"{mean:.{decimals}f}" + ("" if math.isnan(std) else f"±{std:.{decimals}f}")
+
+
+def _signed(difference: float, decimals: int) -> str:
+    """With its sign, which a zero has not."""
+    if math.isnan(difference):
+        return ""
+    text = f"{difference:+.{decimals}f}"
+    return text if float(text) else text[1:]
 
 
 def _is_best(row: list[dict[str, Any]], record: dict[str, Any], name: str, layout: Layout) -> bool:
@@ -258,28 +274,25 @@ def _is_best(row: list[dict[str, Any]], record: dict[str, Any], name: str, layou
     return bool(record[name] == (min(values) if lower else max(values)))
 
 
-def _entry(found: tuple[str, bool] | None, marks: Sequence[str], said: set[str]) -> Entry:
-    text, bold = found or ("", False)
-    return Entry(text or "-", tuple(mark for mark in marks if mark in said) if text else (), bold)
+def _entry(found: tuple[str, bool, bool] | None, marks: Sequence[str], said: set[str]) -> Entry:
+    text, bold, outside = found or ("", False, False)
+    return Entry(text or "-", tuple(mark for mark in marks if mark in said) if text else (), bold, outside)
 
 
 def _all(notes: Iterable[Sequence[str]]) -> set[str]:
     return {text for texts in notes for text in texts}
 
 
-def _marked(label: tuple[Entry, ...], marks: Sequence[str]) -> tuple[Entry, ...]:
-    return (*label[:-1], dataclasses.replace(label[-1], marks=tuple(marks)))
-
-
 def _heading(label: Sequence[str], marks: Sequence[str]) -> Entry:
     return Entry(" ".join(part for part in label if part), tuple(marks))
 
 
-def _source(layout: Layout) -> str:
-    return f"{layout.venue}." if layout.venue else ""
+def _stub(label: Sequence[str], marks: Sequence[str]) -> tuple[Entry, ...]:
+    return (*map(Entry, label[:-1]), Entry(label[-1], tuple(marks)))
 
 
-def _star_note(comparison: Comparison) -> list[str]:
+def _star_note(comparison: Comparison) -> tuple[str, ...]:
     if comparison.tests.empty:
-        return []
-    return [f"{STAR}: best differs from second best (Wilcoxon signed-rank test, two-sided, alpha = 0.05, uncorrected)"]
+        return ()
+    note = f"{STAR}: best differs from second best (Wilcoxon signed-rank test, two-sided, alpha = {ALPHA}, uncorrected)"
+    return (note, *passed_over_remarks(comparison.layout, comparison.tests))

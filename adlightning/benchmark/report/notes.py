@@ -39,7 +39,9 @@ def cell_notes(column: Column, group: pd.DataFrame, variant: str | None, n_class
         notes.append(f"{variant or column.method}: the best mean of several variants, chosen on test data (oracle)")
     elif column.best_of and len(done):
         ran = done["variant"].iloc[0]
-        notes.append(f"only {ran or column.method} was run; the paper prints the best of {', '.join(column.best_of)}")
+        notes.append(
+            f"only {ran or column.method} has results; the paper prints the best of {', '.join(column.best_of)}"
+        )
     for name, texts in ("selection", _SELECTION), ("protocol", _PROTOCOL):
         values = sorted(set(done[name]))
         notes += [text for value in values if (text := texts.get(value, f"{name} {value}"))]
@@ -50,6 +52,15 @@ def cell_notes(column: Column, group: pd.DataFrame, variant: str | None, n_class
     if len(failed):
         notes.append(f"failed: {_first_line(failed['error'].iloc[0])}")
     return notes
+
+
+def other_variants_notes(others: pd.DataFrame) -> list[str]:
+    """What must be said of the runs of variants that a cell does not show: those that failed."""
+    failed = others[others["value"].isna()]
+    return [
+        f"not shown: {len(runs)} failed of variant {variant}: {_first_line(runs['error'].iloc[0])}"
+        for variant, runs in failed.groupby("variant")
+    ]
 
 
 def table_notes(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
@@ -66,7 +77,8 @@ def table_notes(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame) -> list
             "*: further from the published value than two standard errors; a published value without number of runs "
             "counts as one run, one without standard deviation has ours"
         )
-    if any(len(layout.normals(row)) > 1 and row.normal == AVERAGE for row in layout.rows):
+    shown = [layout.rows[row] for row in sorted(set(cells["row"]))]
+    if any(len(layout.normals(row)) > 1 and row.normal == AVERAGE for row in shown):
         notes.append("avg: mean of the class means, its ± that of an average over one run of each class")
     if cells["doubtful"].any():
         notes.append("?: published value is doubtful")

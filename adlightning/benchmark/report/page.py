@@ -10,7 +10,7 @@ from pathlib import Path
 from adlightning.benchmark.report.drawing import Picture
 from adlightning.benchmark.report.grid import DIFFERENCE, OURS, PAPER, Grid
 
-_WIDTH = 150  # characters of a table on a wide screen, or on paper
+_WIDTH = 175  # characters of a table on a screen of 1400 pixels, or across a sheet of A4
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ def html_page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[S
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["base64"] = lambda png: base64.b64encode(png).decode("ascii")
+    environment.filters["stub_widths"] = _stub_widths
     template = environment.get_template("page.html.jinja")
     kinds = (OURS, PAPER, DIFFERENCE)
     return template.render(title=title, facts=facts, sections=sections, kinds=kinds, width=_WIDTH)
+
+
+def _stub_widths(grid: Grid) -> list[int]:
+    """Characters of each column of the stub, where the next begins when the table is scrolled below them."""
+    return [
+        max([len(heading), *(line.stub[i].width for line in grid.lines)])
+        for i, heading in enumerate(grid.stub_headings)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,14 +107,22 @@ def _extra_column(layout: Layout, method: str, variant: str, setting: str) -> Co
         for column in of_paper:
             if column.takes(method, variant) and column.setting is None:
                 return dataclasses.replace(column, printed=False)
-    of_method = [
-        column.heading for column in (*layout.columns, *of_paper) if (column.method, column.variant) == (method, "")
-    ]
     in_columns = any(column.setting is not None for column in layout.columns)
     details = [variant, setting if in_columns else ""]
-    heading = of_method[0] if of_method else method.replace("_", " ")
+    heading = _method_heading([*layout.columns, *of_paper], method)
     heading += "".join(f" ({detail})" for detail in details if detail)
     return Column(method, variant, heading, setting=setting if in_columns else None, printed=False)
+
+
+def _method_heading(of_paper: Sequence[Column], method: str) -> str:
+    """A method as its paper prints it, without a variant: `OC-SVM` of `OC-SVM Raw`; else as another paper does."""
+    for columns in of_paper, [column for found in layouts().values() for column in found.columns]:
+        of_method = [column for column in columns if column.method == method]
+        plain = [column.heading for column in of_method if not column.variant]
+        stems = [re.sub(rf"\s*{re.escape(c.variant)}$", "", c.heading, flags=re.IGNORECASE) for c in of_method]
+        if plain or stems:
+            return min(plain or stems, key=len)
+    return method.replace("_", " ")
 
 
 def _normal_of_row(layout: Layout, dataset: str, setting: str | None, normal: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,15 @@ _REQUIRED = ("status", "paper", "table", "dataset", "method", "seed")
 # Two rows that agree in all of these are the same run, done twice; so one run is never counted as two.
 _IDENTITY = [*PLACE, "labelled", "seed"]
 _DONE_IDENTITY = [*_IDENTITY, "selection", "protocol"]  # a failed row does not say these
+# What would command a terminal, turn the direction of text around, or not be encodable; an error message may hold it.
+_UNPRINTABLE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def runs_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table: texts as text, numbers as float with NaN where there is none, nested ones as `metrics.auroc`.
+    """Rows as a table: texts as text, with a space for control characters other than newline and tab, numbers as float
+    with NaN where there is none, nested ones as `metrics.auroc`.
 
     Of a run that is there several times (a repeated failure, another version of the code) the finished one is kept, and
     of several the latest; `older` counts the other finished (or failed) ones.
@@ -61,7 +67,7 @@ def _flat(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"row {number} of the results must have {', '.join(_REQUIRED)}, it lacks {', '.join(missing)}")
     if row["status"] not in ("done", "failed"):
         raise ValueError(f"row {number} of the results must have status done or failed, got {row['status']!r}")
-    flat: dict[str, Any] = {name: str(row[name]) for name in _TEXT if row.get(name) is not None}
+    flat: dict[str, Any] = {name: _UNPRINTABLE.sub(" ", str(row[name])) for name in _TEXT if row.get(name) is not None}
     numbers = {"seed": row["seed"], "peak_memory_mb": row.get("peak_memory_mb")}
     for group in ("metrics", "seconds"):
         numbers |= {f"{group}.{name}": value for name, value in (row.get(group) or {}).items()}

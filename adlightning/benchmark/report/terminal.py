@@ -39,7 +39,7 @@ def _print_part(console: Console, grid: Grid) -> None:
     for heading in grid.stub_headings:
         table.add_column(heading, no_wrap=True)
     for number, entry in enumerate(grid.headings):
-        table.add_column(_text(entry, ""), justify="right", min_width=grid.column_width(number))
+        table.add_column(_text(entry, ""), justify="right", width=grid.column_width(number))
     for line in grid.lines:
         if line.new_block:
             table.add_section()
@@ -53,7 +53,7 @@ def _print_part(console: Console, grid: Grid) -> None:
 def _text(entry: Entry, style: str) -> Text:
     from rich.text import Text
 
-    text = Text(entry.text, style="bold" if entry.bold else style, no_wrap=False)
+    text = Text(entry.text, style="bold" if entry.bold or entry.outside else style)
     if entry.marks:
         text.append(f" [{','.join(entry.marks)}]", style="cyan")
     return text
