@@ -70,7 +70,7 @@ def absent_data(cells: tuple[Cell, ...]) -> list[str]:
         if isinstance(source, dict) and (remedy := _absence(source["class_path"], source.get("init_args", {}))):
             remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
         if model.get("features") == "torchvision" and _lacks_weights(model):
-            remedies.setdefault("torchvision downloads them", {})[f"weights of {model['backbone']}"] = None
+            remedies.setdefault("torchvision downloads them", {})[f"weights of {_backbone(model)}"] = None
     return [f"not here: {', '.join(what)} ({remedy})" for remedy, what in remedies.items()]
 
 
@@ -78,7 +78,11 @@ def _lacks_weights(model: dict[str, Any]) -> bool:
     if model.get("backbone_weights", "DEFAULT") is None or Path(str(model.get("backbone_weights"))).is_file():
         return False
     home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    return not any((home / "hub" / "checkpoints").glob(f"{model['backbone']}*"))
+    return not any((home / "hub" / "checkpoints").glob(f"{_backbone(model)}*"))
+
+
+def _backbone(model: dict[str, Any]) -> str:
+    return str(model.get("backbone", "alexnet"))  # as ShallowDetector has it
 
 
 def _absence(name: str, arguments: dict[str, Any]) -> str | None:

@@ -33,6 +33,15 @@ def test_the_list_names_every_table_with_what_is_done_and_missing(
     assert "density_ratio_table1" in said
 
 
+def test_the_list_of_this_repository(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert main(["benchmark", "--list", "--runs", "nowhere"]) == 0
+    said = capsys.readouterr().out
+    for name in ("deep_sad_table3", "deep_sad_table6", "adgan_table1", "deep_sad_digits", "drocc_table1"):
+        assert f"│ {name} " in said
+
+
 def test_absent_data_come_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_weights"))
     file = write_grid(tmp_path, datasets={"mnist": None, "cardio": None, "own": None}, methods=[{"method": "deep_sad"}])
