@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     results = Results(Path(given.results or Path(given.runs) / grid.file.stem), given.any_code)
     if given.rows_from is not None:
         kept = read_rows(Path(given.rows_from))
-        results.open(cells, grid.cells)
+        results.open(cells, grid)
         results.adopt(kept)
     done = results.done(cells)
     missing = list({cell.config_hash: cell for cell in cells if cell.config_hash not in done}.values())
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     devices = find_devices(given.devices)
     jobs = min(given.jobs if given.jobs is not None else len(devices), max(1, len(missing)))
-    results.open(cells, grid.cells)
+    results.open(cells, grid)
     results.forget_failures(missing)
     n_before = sum(cell.config_hash in done for cell in cells)
     print(f"{len(cells)} cells, {n_before} done before; results in {results.folder}")

@@ -19,12 +19,12 @@ import shutil
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import adlightning
-from adlightning.benchmark.grid import LABELS, Cell
+from adlightning.benchmark.grid import LABELS, Cell, Grid
 from adlightning.files import write_atomically
 
 Row = dict[str, Any]
@@ -77,13 +77,13 @@ class Results:
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
-    def open(self, cells: Sequence[Cell], grid: Sequence[Cell]) -> None:
+    def open(self, cells: Iterable[Cell], grid: Grid) -> None:
         """Make the folder, bring the manifest up to date, and clear away what broken-off runs left on this machine.
 
         Args:
             cells: what is to be run; added to the manifest.
-            grid: every cell of the benchmark file as it is now: what it holds no longer leaves the manifest, what it
-                holds with other options gets its new hash.
+            grid: the whole benchmark file as it is now: what it holds no longer leaves the manifest, what it holds
+                with other options gets its new hash.
 
         Raises:
             ValueError: the folder cannot be written.
@@ -93,8 +93,8 @@ class Results:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"results: {self.folder} cannot be written: {error.strerror}") from error
-        now = {_text(cell.labels): cell.config_hash for cell in grid}
-        places = {_text(cell.labels | {"seed": None}) for cell in grid}
+        now = {_text(cell.labels): cell.config_hash for cell in grid.cells}
+        places = {_text(cell.labels | {"seed": None}) for cell in grid.cells}
         with _locked(self.folder / "manifest.lock"):
             entries = {
                 _text(entry["labels"]): entry | {"config_hash": now.get(_text(entry["labels"]), entry["config_hash"])}
@@ -103,7 +103,8 @@ class Results:
             }
             for cell in cells:
                 entries[_text(cell.labels)] = {"labels": cell.labels, "config_hash": cell.config_hash}
-            write_atomically(self.folder / "manifest.json", json.dumps(list(entries.values()), indent=0) + "\n")
+            content = [entry | {"title": grid.title} for entry in entries.values()]
+            write_atomically(self.folder / "manifest.json", json.dumps(content, indent=0) + "\n")
         for lock in (self.folder / "partial").glob(f"{socket.gethostname()}-*/lock"):
             with lock.open("w") as file, contextlib.suppress(OSError):  # somebody is at it
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +153,7 @@ class Results:
                 raise ValueError(f"rows_from: rows must hold key and code as rows.csv has them, got {name}")
             file = self.folder / "cells" / f"{name}.json"
             if row["status"] == "done" and not file.exists():
-                result = {name: value for name, value in row.items() if name not in ("key", *LABELS)}
+                result = {name: value for name, value in row.items() if name not in ("key", "title", *LABELS)}
                 write_atomically(file, json.dumps(result, indent=1) + "\n")
 
     def write_rows(self) -> Path:
@@ -166,7 +167,7 @@ class Results:
     # ---- reading --------------------------------------------------------------------------------------------------
 
     def manifest(self) -> list[dict[str, Any]]:
-        """Labels and configuration hash of every cell that this folder is about.
+        """Labels, configuration hash and the grid's title of every cell that this folder is about.
 
         Raises:
             ValueError: the file is damaged.
@@ -174,7 +175,10 @@ class Results:
         path = self.folder / "manifest.json"
         try:
             entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-            return [{"labels": dict(entry["labels"]), "config_hash": str(entry["config_hash"])} for entry in entries]
+            return [
+                {"labels": dict(e["labels"]), "config_hash": str(e["config_hash"]), "title": str(e["title"])}
+                for e in entries
+            ]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"results: {path} is damaged ({error}); without it the cells are still there") from error
 
@@ -221,7 +225,7 @@ class Results:
         """One row for each cell of the manifest that has a result, finished or failed, with its place in the table."""
         stored = self.stored()
         return [
-            {"key": entry["config_hash"], **entry["labels"], **stored[entry["config_hash"]][0]}
+            {"key": entry["config_hash"], "title": entry["title"], **entry["labels"], **stored[entry["config_hash"]][0]}
             for entry in self.manifest()
             if entry["config_hash"] in stored
         ]
@@ -253,7 +257,7 @@ def read_rows(path: Path) -> list[Row]:
     import pandas as pd
 
     text = ["key", "status", "error", "paper", "table", "dataset", "setting", "normal", "labelled", "method", "variant"]
-    text += ["selection", "protocol", "code", "device", "finished"]
+    text += ["title", "selection", "protocol", "code", "device", "finished"]
     frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values={})
     if missing := {"status", "paper", "table", "dataset", "method", "seed"} - set(frame.columns):
         raise ValueError(f"results: {path} is no file of rows, it lacks {', '.join(sorted(missing))}")

@@ -19,9 +19,10 @@ def test_the_list_names_every_table_with_what_is_done_and_missing(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     file = write_grid(tmp_path)
-    cells = read_grid(file).cells
+    grid = read_grid(file)
+    cells = grid.cells
     results = Results(tmp_path / "runs" / "small")
-    results.open(cells, cells)
+    results.open(cells, grid)
     results.write(cells[0], {"status": "done", "code": results.code, "finished": "2026"})
     results.write(cells[1], {"status": "failed", "code": results.code, "finished": "2026"})
     assert main(["benchmark", "--list", "--configs", str(file.parent), "--runs", str(tmp_path / "runs")]) == 0

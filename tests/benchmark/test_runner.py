@@ -93,8 +93,8 @@ def test_a_rerun_does_only_what_is_missing(whole: tuple[Path, Path], capsys: pyt
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(read_rows(results)) == 5
     (results / "manifest.json").unlink()  # back to the grid of the fixture
-    cells = read_grid(file).cells
-    Results(results).open(cells, cells)
+    grid = read_grid(file)
+    Results(results).open(grid.cells, grid)
     Results(results).write_rows()
 
 
@@ -216,8 +216,9 @@ def test_damaged_files_are_named_and_left_out(whole: tuple[Path, Path], tmp_path
 
 
 def test_a_failure_never_takes_the_place_of_a_finished_cell(grid_file: Path, tmp_path: Path) -> None:
-    results, cell = Results(tmp_path / "results"), read_grid(grid_file).cells[0]
-    results.open([cell], [cell])
+    results, grid = Results(tmp_path / "results"), read_grid(grid_file)
+    cell = grid.cells[0]
+    results.open([cell], grid)
     row = {"code": results.code, "finished": "2026"}
     results.write(cell, row | {"status": "done"})
     results.write(cell, row | {"status": "failed"})
@@ -235,9 +236,9 @@ def test_rows_of_unknown_origin_are_refused(grid_file: Path, tmp_path: Path, key
 
 def test_a_worker_that_dies_between_cells_is_replaced(whole: tuple[Path, Path], tmp_path: Path) -> None:
     file, _ = whole
-    cells, done = list(read_grid(file).cells), []
+    grid, done = read_grid(file), []
     results = Results(tmp_path / "results")
-    results.open(cells, cells)
+    results.open(grid.cells, grid)
     pool = Pool(results, ["cpu"], jobs=2)
 
     def kill_the_idle() -> None:
@@ -246,7 +247,7 @@ def test_a_worker_that_dies_between_cells_is_replaced(whole: tuple[Path, Path], 
                 worker.process.kill()
                 worker.process.join()
 
-    pool.run(cells[:3], lambda cell, row: done.append(row["status"]), kill_the_idle, stop=lambda: False)
+    pool.run(grid.cells[:3], lambda cell, row: done.append(row["status"]), kill_the_idle, stop=lambda: False)
     assert done == ["done"] * 3
 
 

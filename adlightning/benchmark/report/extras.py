@@ -81,7 +81,8 @@ def overview(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[tupl
     if runs.empty:
         return [*tables, ("runs", "none; published numbers alone")]
     failed = int((runs["status"] == "failed").sum())
-    facts = [("runs", f"{len(runs) - failed} done, {failed} failed")]
+    grids = [("grid", title) for title in dict.fromkeys(runs["title"]) if title]
+    facts = [*grids, ("runs", f"{len(runs) - failed} done, {failed} failed")]
     cells = sum(int((comparison.cells["ours_n"] > 0).sum()) for comparison in comparisons)
     compared = sum(int(comparison.cells["difference"].notna().sum()) for comparison in comparisons)
     outside = sum(int((comparison.cells["outside_2se"] == True).sum()) for comparison in comparisons)  # noqa: E712

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PLACE = ("paper", "table", "dataset", "setting", "normal", "method", "variant")
 """What a run shares with its published value."""
 
-_TEXT = (*PLACE, "labelled", "status", "error", "selection", "protocol", "code", "device", "finished")
+_TEXT = (*PLACE, "title", "labelled", "status", "error", "selection", "protocol", "code", "device", "finished")
 _REQUIRED = ("status", "paper", "table", "dataset", "method", "seed")
 # Two rows that agree in all of these are the same run, done twice; so one run is never counted as two.
 _IDENTITY = [*PLACE, "labelled", "seed"]
