@@ -71,7 +71,7 @@ def run_on_cluster(
         raise ValueError(f"cluster: {error}") from error
     size = cells_per_job or math.ceil(len(cells) / jobs)
     shares = [list(cells[i : i + size]) for i in range(0, len(cells), size)]
-    common = results.folder.absolute(), results.code, keep_checkpoints, Path.cwd()
+    common = results.folder.absolute(), keep_checkpoints, Path.cwd()
     submitted = executor.map_array(_run_share, shares, *([item] * len(shares) for item in common))
     waiting = list(cells)
     try:
@@ -92,7 +92,7 @@ def run_on_cluster(
     left = {cell.config_hash for cell in waiting}
     for share, job in zip(shares, submitted, strict=True):
         for cell in (cell for cell in share if cell.config_hash in left):
-            row = {"status": "failed", "error": f"job {job.job_id} ended early: {_why(job)}", "code": results.code}
+            row = {"status": "failed", "error": f"job {job.job_id} ended early: {_why(job)}", "code": cell.code}
             row |= {"seconds": {}, "finished": now()}
             results.write(cell, row)
             finished(cell, row)
@@ -102,12 +102,10 @@ def _limits(cluster: str, jobs: int) -> dict[str, Any]:
     return {"slurm_array_parallelism": jobs} if cluster == "slurm" else {}
 
 
-def _run_share(cells: list[Cell], folder: Path, code: str, keep_checkpoints: bool, directory: Path) -> int:
+def _run_share(cells: list[Cell], folder: Path, keep_checkpoints: bool, directory: Path) -> int:
     """Run in a job: cells one after the other, from the directory where the command was given."""
     os.chdir(directory)
     results = Results(folder)
-    if results.code != code:
-        raise RuntimeError("the package's code changed after the jobs were submitted")
     for cell in cells:
         run_cell(cell, results, keep_checkpoints)
     return len(cells)

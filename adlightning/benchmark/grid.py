@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from adlightning.benchmark.code import code_version
+
 LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method", "variant", "seed")
 """What names a cell; all but `labelled` and `seed` as in the published tables."""
 
@@ -37,11 +39,13 @@ class Cell:
         labels: its place in the table: :data:`LABELS`, as text but for `seed`.
         config: the whole configuration that `fit` gets.
         config_hash: digest of what in the configuration decides the result.
+        code: version of the code behind it.
     """
 
     labels: dict[str, Any]
     config: dict[str, Any]
     config_hash: str
+    code: str
 
     @property
     def name(self) -> str:
@@ -136,7 +140,7 @@ def _round(file: Path, spec: dict[str, Any], seed: int, options: dict[str, Any])
                     config = copy.deepcopy(base)
                     _override(config, {**class_options, **options, "seed_everything": seed})
                     own = labels | {"normal": normal, "labelled": labelled, "seed": seed}
-                    yield Cell({key: own[key] for key in LABELS}, config, config_hash(config))
+                    yield Cell({key: own[key] for key in LABELS}, config, config_hash(config), code_version(config))
 
 
 def _classes(spec: dict[str, Any], labels: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:

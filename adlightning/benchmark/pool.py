@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from adlightning.benchmark.grid import Cell
-from adlightning.benchmark.store import Results, Row, code_version
+from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.worker import now, run_cell
 
 _context = mp.get_context("spawn")
@@ -147,7 +147,7 @@ class Pool:
         name = signal.Signals(-code).name if code < 0 else f"code {code}"
         hint = " (out of memory?)" if name == "SIGKILL" else "" if code < 0 else ", its message is on the terminal"
         row: Row = {"status": "failed", "error": f"the worker process ended with {name}{hint}"}
-        row |= {"code": self.results.code, "finished": now()}
+        row |= {"code": cell.code, "finished": now()}
         row |= {"seconds": {"total": round(time.monotonic() - worker.since, 3)}}
         self.results.write(cell, row)
         return row
@@ -170,8 +170,6 @@ def _serve(pipe: Connection, results: Results, keep_checkpoints: bool, visible: 
     """A worker's life: environment before torch is imported, then cells until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if code_version() != results.code:
-        raise RuntimeError("the package's code changed after the benchmark began: start it again")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))

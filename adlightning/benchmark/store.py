@@ -8,11 +8,8 @@ rows.csv              all rows, to keep or to commit
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
-import functools
-import hashlib
 import json
 import re
 import shutil
@@ -23,35 +20,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import adlightning
 from adlightning.benchmark.grid import LABELS, Cell, Grid
 from adlightning.files import write_atomically
 
 Row = dict[str, Any]
-
-_WITHOUT_INFLUENCE = ("benchmark", "published", "files.py", "messages.py", "score.py", "summary.py")
-
-
-@functools.cache
-def code_version() -> str:
-    """Digest of the package's code, apart from comments, docstrings and what only runs or reports a benchmark."""
-    root = Path(adlightning.__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        name = file.relative_to(root)
-        if name.parts[0] not in _WITHOUT_INFLUENCE:
-            digest.update(f"{name.as_posix()}\n{_without_docstrings(file.read_text(encoding='utf-8'))}\n".encode())
-    return digest.hexdigest()[:8]
-
-
-def _without_docstrings(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            first.value = ast.Constant(None)
-    return ast.unparse(tree)
 
 
 class Results:
@@ -65,11 +37,10 @@ class Results:
     def __init__(self, folder: Path, any_code: bool = False) -> None:
         self.folder = folder
         self.any_code = any_code
-        self.code = code_version()
 
     def key(self, cell: Cell) -> str:
-        """What a cell's result is filed under: hash of its configuration and version of the code."""
-        return f"{cell.config_hash}-{self.code}"
+        """What a cell's result is filed under: hash of its configuration and version of the code behind it."""
+        return f"{cell.config_hash}-{cell.code}"
 
     def path(self, cell: Cell) -> Path:
         """The file of a cell's result by this code."""
@@ -195,17 +166,14 @@ class Results:
         return {}
 
     def stored(self) -> dict[str, list[Row]]:
-        """Results by configuration hash: finished ones first, of these this code's, then the newest."""
+        """Results by configuration hash: finished ones first, the newest first of these."""
         found: dict[str, list[Row]] = {}
         for path in (self.folder / "cells").glob("*.json"):
             if row := self._read(path):
                 found.setdefault(path.stem.partition("-")[0], []).append(row)
         for rows in found.values():
-            rows.sort(key=self._rank, reverse=True)
+            rows.sort(key=lambda row: (row["status"] == "done", row["finished"]), reverse=True)
         return found
-
-    def _rank(self, row: Row) -> tuple[bool, bool, str]:
-        return row["status"] == "done", row["code"] == self.code, row["finished"]
 
     def own_row(self, cell: Cell) -> Row | None:
         """A cell's row by this code, None where there is none."""
@@ -214,12 +182,12 @@ class Results:
 
     def done(self, cells: Iterable[Cell]) -> dict[str, Row]:
         """Rows of finished cells by configuration hash; failed ones count as missing."""
-        stored, wanted = self.stored(), {cell.config_hash for cell in cells}
-        return {
-            config: rows[0]
-            for config, rows in stored.items()
-            if config in wanted and rows[0]["status"] == "done" and (self.any_code or rows[0]["code"] == self.code)
-        }
+        stored, done = self.stored(), {}
+        for cell in cells:
+            rows = [row for row in stored.get(cell.config_hash, []) if self.any_code or row["code"] == cell.code]
+            if rows and rows[0]["status"] == "done":
+                done[cell.config_hash] = rows[0]
+        return done
 
     def rows(self) -> list[Row]:
         """One row for each cell of the manifest that has a result, finished or failed, with its place in the table."""

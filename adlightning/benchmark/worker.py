@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from adlightning.benchmark.code import code_version
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.messages import plain_message, printable
@@ -27,8 +28,10 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
     """
     from adlightning.cli import run as run_verb  # once a process: torch takes seconds
 
+    if code_version(cell.config) != cell.code:
+        raise RuntimeError("the package's code changed after the benchmark began: start it again")
     started = time.perf_counter()
-    row: Row = {"status": "failed", "error": "", "code": results.code}
+    row: Row = {"status": "failed", "error": "", "code": cell.code}
     with results.partial(cell) as folder:
         try:
             with _output_to(folder / "output.log"), _traceback_printed():

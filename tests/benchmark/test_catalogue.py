@@ -23,8 +23,8 @@ def test_the_list_names_every_table_with_what_is_done_and_missing(
     cells = grid.cells
     results = Results(tmp_path / "runs" / "small")
     results.open(cells, grid)
-    results.write(cells[0], {"status": "done", "code": results.code, "finished": "2026"})
-    results.write(cells[1], {"status": "failed", "code": results.code, "finished": "2026"})
+    for cell, status in zip(cells[:2], ("done", "failed"), strict=True):
+        results.write(cell, {"status": status, "code": cell.code, "finished": "2026"})
     assert main(["benchmark", "--list", "--configs", str(file.parent), "--runs", str(tmp_path / "runs")]) == 0
     said = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("│")}
     assert "1 / 4" in said["small"]

@@ -13,7 +13,6 @@ from small_grid import write_grid
 
 from adlightning import objectives, shallow
 from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
-from adlightning.benchmark.store import code_version
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.odds import ODDS_SIZES
 
@@ -167,11 +166,6 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
             read_grid(tmp_path / f"{len(text)}.yaml")
     with pytest.raises(ValueError, match="cannot be read"):
         read_grid(tmp_path / "none.yaml")
-
-
-def test_the_code_version_is_stable() -> None:
-    assert code_version() == code_version()
-    assert len(code_version()) == 8
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/benchmarks").glob("*.yaml")), ids=lambda file: file.stem)

@@ -254,7 +254,9 @@ def test_a_run_without_the_metric_has_failed() -> None:
 def test_versions_and_selections_are_told() -> None:
     rows = [row(code="aaaa"), row(code="bbbb", seed=1, selection="oracle"), row(code="bbbb", seed=2, selection="val")]
     comparison = compared(rows)
-    assert any("bbbb (2 runs), aaaa (1 runs)" in note for note in comparison.notes)
+    assert any(note.startswith("runs of several versions of the code behind them: ") for note in comparison.notes)
+    other = [row(code="aaaa"), row(code="bbbb", method="cae", variant="")]  # each method has its own
+    assert not any("versions of the code" in note for note in compared(other).notes)
     notes = cell(comparison, **CARDIO)["notes"]
     assert any(note.startswith("selection oracle") for note in notes)
     assert any(note.startswith("runs of different selection: none, oracle, val") for note in notes)

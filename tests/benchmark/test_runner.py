@@ -219,7 +219,7 @@ def test_a_failure_never_takes_the_place_of_a_finished_cell(grid_file: Path, tmp
     results, grid = Results(tmp_path / "results"), read_grid(grid_file)
     cell = grid.cells[0]
     results.open([cell], grid)
-    row = {"code": results.code, "finished": "2026"}
+    row = {"code": cell.code, "finished": "2026"}
     results.write(cell, row | {"status": "done"})
     results.write(cell, row | {"status": "failed"})
     assert results.rows()[0]["status"] == "done"

@@ -89,7 +89,9 @@ def overview(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[tupl
     facts.append(
         ("cells", f"{cells} with runs, {compared} beside a published value, {outside} outside two standard errors")
     )
-    facts.append(("code", ", ".join(sorted(set(runs["code"]) - {""})) or "not stated"))
+    codes = sorted(set(runs["code"]) - {""})
+    told = ", ".join(codes) or "not stated"
+    facts.append(("code", told if len(codes) < 9 else f"{len(codes)} digests of the code behind each method"))
     facts.append(("device", ", ".join(sorted(set(runs["device"]) - {""})) or "not stated"))
     if "seconds.total" in runs and runs["seconds.total"].notna().any():
         facts.append(("computing time", _duration(float(runs["seconds.total"].sum()))))

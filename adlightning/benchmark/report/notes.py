@@ -84,9 +84,9 @@ def table_notes(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame) -> list
         notes.append("?: published value is doubtful")
     lower = [metric.heading for name, metric in metrics().items() if metric.lower_is_better and name == layout.metric]
     notes += [f"lower is better: {heading}" for heading in lower]
-    codes = runs["code"][runs["code"] != ""].value_counts()
-    if len(codes) > 1:
-        notes.append("several versions of the code: " + ", ".join(f"{code} ({n} runs)" for code, n in codes.items()))
+    versions = runs[runs["code"] != ""].groupby(["method", "variant", "dataset"])["code"].nunique()
+    if several := sorted({method for method, _, _ in versions.index[versions > 1]}):
+        notes.append(f"runs of several versions of the code behind them: {', '.join(several)}")
     if older := int(runs["older"].sum()):
         notes.append(f"{older} older results of runs that were repeated are left out")
     return notes
