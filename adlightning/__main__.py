@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP.format(verbs="\n".join(f"  {name:10}{text}" for name, text in VERBS.items())))
