@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources import NormalAnomalyFolder, Table
 from adlightning.data.sources.base import AnomalySource, Samples, Source
-from adlightning.data.splits import Split, given_parts, legacy_leaky_holdout, stratified_holdout
+from adlightning.data.splits import Split, balanced_holdout, given_parts, legacy_leaky_holdout, stratified_holdout
+
+TestSplit = Literal["stratified", "balanced", "legacy_leaky"]
 
 
 class AnomalyLabelled(AnomalyDataModule):
     """A source whose samples come as normal, anomaly or not labelled; its own test part, or one held out of it.
 
     Args:
-        source: an anomaly-labelled source: `Odds`, `Table`, `NormalAnomalyFolder`.
+        source: an anomaly-labelled source: `Odds`, `Abalone`, `Epilepsy`, `Sine`, `NoisySine`, `Sphere`, `Table`,
+            `NormalAnomalyFolder`.
         test_split: how the test set is held out of a source that has none: `stratified` keeps the share of anomalies;
-            `legacy_leaky` repeats the fault of the released Deep SAD code, whose test set holds about 60 % training
-            samples (docs/methods.md, S2): for comparison with published numbers only.
-        test_fraction: share that is held out, in (0, 1).
+            `balanced` is DROCC's: all anomalies and equally many normals are tested, the other normals train,
+            unlabelled; `legacy_leaky` repeats the fault of the released Deep SAD code, whose test set holds about
+            60 % training samples (docs/methods.md, S2): for comparison with published numbers only.
+        test_fraction: share that is held out, in (0, 1); of no effect with `balanced`.
         labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'
             protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
         validation_anomalies: number of training anomalies held out with the normals, for model selection.
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
+
+    Raises:
+        ValueError: an argument outside its range; `balanced` with an option that takes anomalies for training or
+            validation, since it leaves them none.
     """
 
     def __init__(
         self,
         source: AnomalySource,
-        test_split: Literal["stratified", "legacy_leaky"] = "stratified",
+        test_split: TestSplit = "stratified",
         test_fraction: float = 0.4,
         labelled_anomaly_ratio: float | None = None,
         pollution_ratio: float = 0.0,
@@ -37,9 +45,22 @@ class AnomalyLabelled(AnomalyDataModule):
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
+        if test_split not in get_args(TestSplit):
+            raise ValueError(f"test_split must be one of {', '.join(get_args(TestSplit))}, got {test_split!r}")
+        taken = {
+            "labelled_anomaly_ratio": labelled_anomaly_ratio,
+            "pollution_ratio": pollution_ratio,
+            "validation_anomalies": validation_anomalies,
+        }
+        for name, value in taken.items():
+            if test_split == "balanced" and value:
+                raise ValueError(
+                    f"{name} must be 0 with test_split=balanced, which tests every anomaly and leaves none to training "
+                    f"and validation, got {value}"
+                )
         self.source = source
         self.test_split = test_split
-        self.protocol = "clean" if test_split == "stratified" else "leaky"
+        self.protocol = "leaky" if test_split == "legacy_leaky" else "clean"
         self.test_fraction = test_fraction
         self.labelled_anomaly_ratio = labelled_anomaly_ratio
         self.pollution_ratio = pollution_ratio
@@ -64,6 +85,9 @@ class AnomalyLabelled(AnomalyDataModule):
         }
         if test is not None or not self.holds_out(train):
             split = given_parts(train.y, None if test is None else test.y, **common)
+        elif self.test_split == "balanced":
+            held_out = {name: common[name] for name in ("validation_fraction", "seed")}
+            split = balanced_holdout(train.y, **held_out)
         else:
             hold_out = stratified_holdout if self.test_split == "stratified" else legacy_leaky_holdout
             split = hold_out(train.y, test_fraction=self.test_fraction, **common)
@@ -77,7 +101,9 @@ class AnomalyLabelled(AnomalyDataModule):
 class FolderData(AnomalyLabelled):
     """Own images: `root/train/normal`, optional `train/anomaly`, `train/unlabelled`, `test/normal`, `test/anomaly`.
 
-    Without a test folder nothing is tested; without test anomalies there are no ranking metrics.
+    `root/test/close` may hold anomalies that look much like normal images, of a kind that `train/anomaly` has not: they
+    are scored with the other anomalies, and their names in score tables begin with `test/close/`. Without a test folder
+    nothing is tested; without test anomalies there are no ranking metrics.
 
     Args:
         root: the folder.

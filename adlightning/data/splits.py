@@ -127,6 +127,24 @@ def stratified_holdout(
     return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
 
 
+def balanced_holdout(y: ArrayLike, *, validation_fraction: float = 0.0, seed: int = 0) -> Split:
+    """One anomaly-labelled part (0, 1, -1), of which all anomalies and equally many normals at random are tested.
+
+    The composition of DROCC's tables and series (Goyal et al., ICML 2020, and its released code). Training takes the
+    other normals, and samples without label, all as unlabelled; no anomaly is left to it. Raises ValueError for what
+    cannot be satisfied.
+    """
+    protocol, streams = _Protocol(0.0, 0.0, validation_fraction, 0), _Streams(seed)
+    y = _labels("y", y, -1, 2)
+    normals, anomalies = np.flatnonzero(y == _NORMAL), np.flatnonzero(y == _ANOMALY)
+    if not 0 < len(anomalies) < len(normals):
+        counts = f"{len(normals)} normal samples and {len(anomalies)} anomalies"
+        raise ValueError(f"y must hold anomalies, and more normal samples than anomalies, got {counts}")
+    test = np.sort(np.concatenate([streams.parts.permutation(normals)[: len(anomalies)], anomalies]))
+    train = np.setdiff1d(np.arange(len(y)), test)
+    return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
+
+
 def legacy_leaky_holdout(
     y: ArrayLike,
     *,
@@ -180,9 +198,72 @@ def given_parts(
     return Split(*drawn, np.arange(len(test_y)), test_y)
 
 
+def limited_negatives(
+    train_y: ArrayLike,
+    test_y: ArrayLike,
+    normal_class: Sequence[int],
+    far_classes: Sequence[int],
+    n_close: int,
+    *,
+    n_train_normal: int | None = None,
+    n_train_far: int | None = None,
+    n_test_normal: int | None = None,
+    n_test_far: int | None = None,
+    n_test_close: int | None = None,
+    validation_fraction: float = 0.0,
+    validation_anomalies: int = 0,
+    n_classes: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Known normals and known far negatives are trained on; close negatives, of no training sample's kind, are tested.
+
+    Goyal et al., DROCC, ICML 2020, section 4.1. Training samples are the normal classes (+1) and the far classes (-1),
+    as many as `n_train_normal` and `n_train_far` draw (None takes all), less a `validation_fraction` of these normals
+    and `validation_anomalies` of these far negatives. The test part is taken to be followed by `n_close` close
+    negatives: their indices are len(test_y) on, their label 1. Other classes are not used. The draws are independent of
+    one another. Raises ValueError for what cannot be satisfied.
+    """
+    protocol = _Protocol(None, 0.0, validation_fraction, validation_anomalies)
+    upper = n_classes or math.inf
+    train_y, test_y = _labels("train_y", train_y, 0, upper), _labels("test_y", test_y, 0, upper)
+    n_classes = n_classes or int(max(train_y.max(initial=-1), test_y.max(initial=-1))) + 1
+    normal = _check_classes("normal_class", normal_class, n_classes)
+    far = _check_classes("far_classes", far_classes, n_classes)
+    if not normal or not far:
+        raise ValueError(f"normal_class and far_classes must name a class each, got {normal} and {far}")
+    if both := sorted(set(normal) & set(far)):
+        raise ValueError(f"far_classes must not hold a normal class, got {both[0]}")
+
+    streams = _Streams(seed)
+    more = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(11)[6:])  # the first 6 are in streams
+    wanted = (
+        ("n_train_normal", n_train_normal, np.flatnonzero(np.isin(train_y, normal))),
+        ("n_train_far", n_train_far, np.flatnonzero(np.isin(train_y, far))),
+        ("n_test_normal", n_test_normal, np.flatnonzero(np.isin(test_y, normal))),
+        ("n_test_far", n_test_far, np.flatnonzero(np.isin(test_y, far))),
+        ("n_test_close", n_test_close, len(test_y) + np.arange(n_close)),
+    )
+    drawn = [_some(name, n, rows, rng) for (name, n, rows), rng in zip(wanted, more, strict=True)]
+    labels = np.isin(train_y, far).astype(np.int64)
+    training = _compose(labels, np.concatenate(drawn[:2]), labels == _ANOMALY, protocol, streams)
+    if not np.any(training[1] == _KNOWN_ANOMALY):
+        raise ValueError(f"validation_anomalies must leave a far negative to training, got {validation_anomalies}")
+    test = np.sort(np.concatenate(drawn[2:]))
+    return Split(*training, test, np.where(np.isin(test, drawn[2]), _NORMAL, _ANOMALY))
+
+
+def _some(name: str, n: int | None, rows: Indices, rng: Generator) -> Indices:
+    """`n` of these samples at random in ascending order, or all of them."""
+    if n is not None and n < 1:
+        raise ValueError(f"{name} must be at least 1, got {n}")
+    if len(rows) < (n or 1):
+        raise ValueError(f"{name}={n} needs at least {n or 1} samples to draw from, there are {len(rows)}")
+    return rows if n is None else np.sort(rng.permutation(rows)[:n])
+
+
 @dataclass(frozen=True)
 class _Protocol:
-    """What the four kinds of split have in common, checked."""
+    """What the kinds of split have in common, checked."""
 
     labelled_anomaly_ratio: float | None
     pollution_ratio: float

@@ -1,18 +1,29 @@
 """Plain networks: no Lightning, no knowledge of methods."""
 
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
+from adlightning.networks.encoders import EncoderName, build_decoder, build_encoder
 from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
 from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
+from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
 from adlightning.networks.mlp import MLPDecoder, MLPEncoder
+from adlightning.networks.mobilenet import MobileNetV2Encoder
+from adlightning.networks.pretrained import read_weights
 
 __all__ = [
     "VAE",
+    "EncoderName",
+    "LSTMDecoder",
+    "LSTMEncoder",
     "LeNetDecoder",
     "LeNetEncoder",
     "MLPDecoder",
     "MLPEncoder",
+    "MobileNetV2Encoder",
+    "build_decoder",
+    "build_encoder",
     "fully_connected",
     "glorot_uniform_",
+    "read_weights",
     "require_collapse_free",
     "reset_parameters_",
     "sample_gaussian",

@@ -16,7 +16,9 @@ BOUNDED = (nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Softsign, nn.ELU
 def glorot_uniform_(module: nn.Module) -> None:
     """Draw the weights of all linear, convolutional and transposed convolutional layers anew, in place; biases are 0.
 
-    Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010, equation 16). Other layers stay as they are.
+    Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010, equation 16). Other layers stay as they are:
+    normalisation, and LSTMs, whose gates share one matrix and whose framework start no paper here departs from.
+    Pretrained weights are lost: load them afterwards.
     """
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, _ConvNd)):
@@ -27,6 +29,8 @@ def glorot_uniform_(module: nn.Module) -> None:
 
 def reset_parameters_(module: nn.Module) -> None:
     """Set every layer back to the framework's own random start, in place, BatchNorm's running statistics included.
+
+    That is PyTorch's start of each layer, also where torchvision chose another for a network (MobileNetV2).
 
     Raises:
         ValueError: a layer that owns parameters or buffers and does not know how to reset them, before any is reset.
@@ -47,7 +51,8 @@ def require_collapse_free(module: nn.Module) -> None:
 
     Deep SVDD and Deep SAD pull representations towards a fixed centre; with a bias (Ruff et al., 2018, Proposition 2),
     the shift of an affine normalisation, or a bounded activation (Proposition 3), a network reaches it without looking
-    at its input. Sees layers, not activations that a `forward` calls as functions.
+    at its input. Sees layers, not activations that a `forward` calls as functions, nor the bounded gates of an LSTM
+    without biases, which the DROCC paper runs Deep SVDD and Deep SAD on.
 
     Raises:
         ValueError: a layer with a bias, an affine BatchNorm, or a bounded activation; the message names it.

@@ -1,10 +1,10 @@
 """LeNet-type encoders and decoders for images of any size: Deep SAD, Appendix D, and its released code.
 
-| data          | conv_channels | dense  | rep_dim |                          |
-|---------------|---------------|--------|---------|--------------------------|
-| MNIST         | 8, 4          |        | 32      |                          |
-| Fashion-MNIST | 16, 32        | 64     | 32      | 128 and 64 in the code   |
-| CIFAR-10      | 32, 64, 128   |        | 128     |                          |
+| data          | conv_channels | dense  | rep_dim |                                   |
+|---------------|---------------|--------|---------|-----------------------------------|
+| MNIST         | 8, 4          |        | 32      | 64 in the released code of DROCC  |
+| Fashion-MNIST | 16, 32        | 64     | 32      | 128 and 64 in the code            |
+| CIFAR-10      | 32, 64, 128   |        | 128     | DROCC takes the same              |
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class LeNetEncoder(nn.Module):
     """Images (B, C, H, W) to codes (B, rep_dim), unbounded.
 
     Each conv module is a 5x5 convolution, BatchNorm, leaky ReLU and 2x2 max-pooling (which drops an odd last row or
-    column); then dense layers, then a bare Linear. No bias and no affine BatchNorm anywhere, so that the encoder can
-    serve Deep SVDD and Deep SAD.
+    column); then dense layers, then a bare Linear. Without `bias` there is no bias and no affine BatchNorm anywhere, so
+    that the encoder can serve Deep SVDD and Deep SAD.
 
     Args:
         shape: (C, H, W) of an image.
@@ -39,6 +39,7 @@ class LeNetEncoder(nn.Module):
         dense: units of each dense layer before the code; may be empty.
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
+        bias: convolutions and linear layers have biases and BatchNorms are affine.
 
     Raises:
         ValueError: images too small for the number of conv modules, a size below 1, or a leakiness outside [0, 1).
@@ -51,20 +52,21 @@ class LeNetEncoder(nn.Module):
         dense: Sequence[int],
         rep_dim: int,
         leakiness: float = 0.1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         height, width = _map_sizes(shape, conv_channels, dense, rep_dim, leakiness)[-1]
         conv: list[nn.Module] = []
         for n_in, n_out in pairwise((shape[0], *conv_channels)):
             conv += [
-                nn.Conv2d(n_in, n_out, 5, padding=2, bias=False),
-                nn.BatchNorm2d(n_out, eps=BATCH_NORM_EPS, affine=False),
+                nn.Conv2d(n_in, n_out, 5, padding=2, bias=bias),
+                nn.BatchNorm2d(n_out, eps=BATCH_NORM_EPS, affine=bias),
                 nn.LeakyReLU(leakiness),
                 nn.MaxPool2d(2),
             ]
         widths = (conv_channels[-1] * height * width, *dense)
         self.conv = nn.Sequential(*conv)
-        self.dense = nn.Sequential(*dense_layers(widths, leakiness), nn.Linear(widths[-1], rep_dim, bias=False))
+        self.dense = nn.Sequential(*dense_layers(widths, leakiness, bias), nn.Linear(widths[-1], rep_dim, bias=bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, rep_dim) of images (B, C, H, W)."""
@@ -86,6 +88,7 @@ class LeNetDecoder(nn.Module):
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero.
         output: `sigmoid` for images in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
+        bias: transposed convolutions and linear layers have biases and BatchNorms are affine.
 
     Raises:
         ValueError: a code (or first dense layer) that the grid's cells do not divide, images too small for the number
@@ -100,6 +103,7 @@ class LeNetDecoder(nn.Module):
         rep_dim: int,
         leakiness: float = 0.1,
         output: Output = "sigmoid",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         targets = _map_sizes(shape, conv_channels, dense, rep_dim, leakiness)[::-1]
@@ -115,18 +119,18 @@ class LeNetDecoder(nn.Module):
         channels = (widths[-1] // cells, *reversed(conv_channels), shape[0])
         size = (_grown(grid[0], targets[0][0]), _grown(grid[1], targets[0][1]))
         # The activation of the last dense layer and that of the grid are one and the same.
-        layers = dense_layers(widths, leakiness)[:-1] if dense else []
+        layers = dense_layers(widths, leakiness, bias)[:-1] if dense else []
         layers += [nn.Unflatten(1, (channels[0], *grid)), nn.LeakyReLU(leakiness)]
         if size != grid:
             layers += [nn.Upsample(size=size, mode="nearest")]
-        layers += [nn.ConvTranspose2d(channels[0], channels[1], 5, padding=2, bias=False)]
+        layers += [nn.ConvTranspose2d(channels[0], channels[1], 5, padding=2, bias=bias)]
         for (n_in, n_out), target in zip(pairwise(channels[1:]), targets[1:], strict=True):
             size, padding = _upsampling(size, target)
             layers += [
-                nn.BatchNorm2d(n_in, eps=BATCH_NORM_EPS, affine=False),
+                nn.BatchNorm2d(n_in, eps=BATCH_NORM_EPS, affine=bias),
                 nn.LeakyReLU(leakiness),
                 nn.Upsample(size=size, mode="nearest"),
-                nn.ConvTranspose2d(n_in, n_out, 5, padding=padding, bias=False),
+                nn.ConvTranspose2d(n_in, n_out, 5, padding=padding, bias=bias),
             ]
             size = target
         self.net = nn.Sequential(*layers, output_activation(output))

@@ -10,31 +10,35 @@ from torch import Tensor, nn
 
 Output = Literal["sigmoid", "tanh", "linear"]
 
-BATCH_NORM_EPS = 1e-4  # of the released Deep SAD code, in every network
+BATCH_NORM_EPS = 1e-4  # of the released Deep SAD and DROCC code, in every network there
 
 
 class MLPEncoder(nn.Module):
     """Features (B, n_features) to codes (B, rep_dim), unbounded.
 
-    Layers of Linear, BatchNorm, leaky ReLU, then a bare Linear; no bias and no affine BatchNorm anywhere, so that the
-    encoder can serve Deep SVDD and Deep SAD. Deep SAD, Appendix D: arrhythmia is `hidden=(128, 64)`, `rep_dim=32`.
+    Layers of Linear, BatchNorm, leaky ReLU, then a bare Linear. Without `bias` there is no bias and no affine BatchNorm
+    anywhere, so that the encoder can serve Deep SVDD and Deep SAD. Deep SAD, Appendix D: arrhythmia is
+    `hidden=(128, 64)`, `rep_dim=32`. DROCC, Appendix E.1: one layer, `hidden=()`, `rep_dim=128`, with biases.
 
     Args:
         n_features: features of a sample.
         hidden: units of each layer before the code; may be empty.
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
+        bias: linear layers have biases and BatchNorms are affine.
 
     Raises:
         ValueError: a size below 1, or a leakiness outside [0, 1).
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float = 0.1) -> None:
+    def __init__(
+        self, n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float = 0.1, bias: bool = False
+    ) -> None:
         super().__init__()
         _check(n_features, hidden, rep_dim, leakiness)
         self.net = nn.Sequential(
-            *dense_layers((n_features, *hidden), leakiness),
-            nn.Linear((n_features, *hidden)[-1], rep_dim, bias=False),
+            *dense_layers((n_features, *hidden), leakiness, bias),
+            nn.Linear((n_features, *hidden)[-1], rep_dim, bias=bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,20 +56,27 @@ class MLPDecoder(nn.Module):
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero.
         output: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
+        bias: linear layers have biases and BatchNorms are affine.
 
     Raises:
         ValueError: a size below 1, a leakiness outside [0, 1), or an unknown output.
     """
 
     def __init__(
-        self, n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float = 0.1, output: Output = "linear"
+        self,
+        n_features: int,
+        hidden: Sequence[int],
+        rep_dim: int,
+        leakiness: float = 0.1,
+        output: Output = "linear",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         _check(n_features, hidden, rep_dim, leakiness)
         widths = (rep_dim, *reversed(hidden))
         self.net = nn.Sequential(
-            *dense_layers(widths, leakiness),
-            nn.Linear(widths[-1], n_features, bias=False),
+            *dense_layers(widths, leakiness, bias),
+            nn.Linear(widths[-1], n_features, bias=bias),
             output_activation(output),
         )
 
@@ -75,13 +86,13 @@ class MLPDecoder(nn.Module):
         return x
 
 
-def dense_layers(widths: Sequence[int], leakiness: float) -> list[nn.Module]:
-    """Linear without bias, BatchNorm without affine part, leaky ReLU, from each width to the next."""
+def dense_layers(widths: Sequence[int], leakiness: float, bias: bool) -> list[nn.Module]:
+    """Linear, BatchNorm, leaky ReLU, from each width to the next; with biases and an affine part, or without both."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
         layers += [
-            nn.Linear(n_in, n_out, bias=False),
-            nn.BatchNorm1d(n_out, eps=BATCH_NORM_EPS, affine=False),
+            nn.Linear(n_in, n_out, bias=bias),
+            nn.BatchNorm1d(n_out, eps=BATCH_NORM_EPS, affine=bias),
             nn.LeakyReLU(leakiness),
         ]
     return layers

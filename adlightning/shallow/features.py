@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from adlightning.networks.encoders import EncoderName, Output, build_decoder, build_encoder
 from adlightning.networks.initialisation import glorot_uniform_
+from adlightning.networks.pretrained import read_weights
 from adlightning.objectives.autoencoder import reconstruction_error
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -165,7 +165,7 @@ class BackboneFeatures(FeatureMap):
         if self.weights is None:
             rank_zero_warn(f"backbone_weights is null: features of a random {self.backbone} are a random projection")
         else:
-            self._load(_read_weights(self.backbone, self.weights))
+            self._load(read_weights("backbone_weights", self.backbone, self.weights))
         self.ready.fill_(True)
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -177,26 +177,6 @@ class BackboneFeatures(FeatureMap):
             self.extractor.load_state_dict({key: state[key] for key in wanted})
         except RuntimeError as error:
             raise ValueError(f"backbone_weights: {self.weights} does not fit {self.backbone}: {error}") from None
-
-
-def _read_weights(backbone: str, weights: str) -> dict[str, Any]:
-    """A `state_dict` by the name of torchvision weights, or from a file; nothing in it is run."""
-    names = models.get_model_weights(backbone).__members__
-    if weights in names:
-        try:
-            named: dict[str, Any] = names[weights].get_state_dict(progress=False, check_hash=True, weights_only=True)
-        except OSError as error:
-            raise ValueError(f"backbone_weights: {weights} of {backbone} cannot be downloaded: {error}") from error
-        return named
-    if not Path(weights).is_file():
-        raise ValueError(f"backbone_weights must be a file, null or one of {', '.join(names)}, got {weights}")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
-        raise ValueError(f"backbone_weights: {weights} is truncated, corrupt or holds pickled objects") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"backbone_weights: {weights} must hold a state_dict, got {type(state).__name__}")
-    return state
 
 
 class PCAFeatures(FeatureMap):

@@ -16,6 +16,7 @@ from PIL import Image
 from adlightning.contracts import EvalBatch, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
 from adlightning.data.modules import AnomalyDataModule, OneVsAll, class_index
+from adlightning.data.sources import NoisySine
 
 
 def ready(data: AnomalyDataModule) -> AnomalyDataModule:
@@ -74,6 +75,38 @@ def test_the_leaky_split_says_so() -> None:
     assert set(data.split.train) & set(data.split.test)
 
 
+def test_the_balanced_split_tests_all_anomalies_and_trains_on_unlabelled_normals() -> None:
+    data = ready(AnomalyLabelled(Blobs(), test_split="balanced", validation_fraction=0.1, seed=0))
+    assert data.counts() == {
+        **{"train": 144, "train_known_anomalies": 0, "train_known_normals": 0},
+        **{"validation": 16, "test": 80, "test_anomalies": 40},
+    }
+    assert not set(data.split.test) & (set(data.split.train) | set(data.split.validation))
+    assert data.protocol == "clean"
+    assert data.tests_on_training_part
+
+
+@pytest.mark.parametrize(
+    "options", [{"labelled_anomaly_ratio": 0.1}, {"pollution_ratio": 0.1}, {"validation_anomalies": 3}]
+)
+def test_the_balanced_split_leaves_no_anomalies_for_training(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be 0 with test_split=balanced, .*, got {options[name]}"):
+        AnomalyLabelled(Blobs(), test_split="balanced", **options)
+    AnomalyLabelled(Blobs(), test_split="balanced", labelled_anomaly_ratio=0.0)
+
+
+def test_an_unknown_test_split_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="test_split must be one of stratified, balanced, legacy_leaky, got 'half'"):
+        AnomalyLabelled(Blobs(), test_split="half")  # type: ignore[arg-type]
+
+
+def test_a_source_with_known_anomalies_and_its_own_test_part_keeps_both() -> None:
+    data = ready(AnomalyLabelled(NoisySine(n_train=20, n_train_anomalies=10, n_test=5), validation_fraction=0.1))
+    assert data.counts() | {"train_known_anomalies": 10, "train_known_normals": 18, "test": 10} == data.counts()
+    assert data.test_samples.names[0] == "test/0"
+
+
 def test_names_or_indices_of_classes() -> None:
     classes = ("cat", "dog", "7")
     assert class_index("dog", classes, "normal_class") == 1
@@ -130,6 +163,14 @@ def test_folder_with_every_part(tmp_path: Path) -> None:
     assert data.counts()["test_anomalies"] == 3
     names = [data.sample_names("test")[i] for i in data.split.test]
     assert all(name.startswith("test/") for name in names)
+
+
+def test_a_folder_of_close_negatives_is_tested_as_anomalies(tmp_path: Path) -> None:
+    parts = {"train/normal": 10, "test/normal": 3, "test/anomaly": 2, "test/close": 4}
+    data = ready(FolderData(str(make_folder(tmp_path, parts))))
+    of = [data.sample_names("test")[i] for i in data.split.test[data.split.test_labels == 1]]
+    assert sum(name.startswith("test/close/") for name in of) == 4
+    assert data.counts()["test_anomalies"] == 6
 
 
 def test_a_folder_over_the_memory_budget_is_decoded_by_workers_alike(tmp_path: Path) -> None:

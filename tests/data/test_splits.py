@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from adlightning.data.splits import (
     Split,
+    balanced_holdout,
     given_parts,
     labelled_and_polluting_counts,
     legacy_leaky_holdout,
+    limited_negatives,
     one_vs_all,
     stratified_holdout,
 )
@@ -309,6 +311,97 @@ def test_about_60_percent_of_the_leaky_test_set_is_training_data() -> None:
     split = legacy_leaky_holdout(np.repeat([0, 1], [3000, 600]))
     assert np.mean(np.isin(split.test, split.train)) == pytest.approx(0.6, abs=0.03)
     assert len(split.train) == 2160
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_balanced_holdout_tests_all_anomalies_and_equally_many_normals(seed: int) -> None:
+    split = balanced_holdout(ANOMALY_Y, validation_fraction=0.25, seed=seed)
+    assert Counter(split.test_labels.tolist()) == {0: 20, 1: 20}
+    assert np.array_equal(split.test_labels, ANOMALY_Y[split.test])
+    # 30 other normals and 10 without label, of which a quarter is held out
+    assert split.known.tolist() == [0] * 30
+    assert members(split.validation_labels) <= {0, -1}
+    train, validation, test = members(split.train), members(split.validation), members(split.test)
+    assert (len(validation), len(test)) == (10, 40)
+    assert train | validation | test == set(range(80))  # and their sizes add up to 80: disjoint
+    assert test >= set(range(50, 70))
+
+
+def test_balanced_holdout_draws_normals_by_the_seed() -> None:
+    assert same(balanced_holdout(ANOMALY_Y, seed=1), balanced_holdout(ANOMALY_Y, seed=1))
+    assert members(balanced_holdout(ANOMALY_Y, seed=1).test) != members(balanced_holdout(ANOMALY_Y, seed=2).test)
+    assert balanced_holdout([0, 0, 0, 0, 1, 1], seed=7).test.tolist() == [1, 3, 4, 5]  # on every machine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": [0, 0, 0]}, "more normal samples than anomalies, got 3 normal samples and 0 anomalies"),
+        ({"y": [0, 0, 1, 1]}, "more normal samples than anomalies, got 2 normal samples and 2 anomalies"),
+        ({"y": [0, 2]}, r"y must lie in \[-1, 2\), got 2"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must lie in \[0, 1\), got 1.0"),
+        ({"validation_fraction": 0.01}, "validation_fraction must leave .* got 0.01 of 40 samples"),
+        ({"seed": -1}, r"seed must lie in \[0, 2\*\*32\), got -1"),
+    ],
+)
+def test_balanced_holdout_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        balanced_holdout(**{"y": ANOMALY_Y, **arguments})
+
+
+def limited(**options: Any) -> Split:
+    """Class 1 normal, classes 0 and 2 far, class 3 unused; a test part of 5 samples and 6 close negatives."""
+    given: dict[str, Any] = {"normal_class": [1], "far_classes": [0, 2], "n_close": 6, "seed": 3}
+    return limited_negatives(TRAIN_Y, TEST_Y, **{**given, **options})
+
+
+def test_limited_negatives_trains_on_known_samples_of_the_named_classes() -> None:
+    split = limited()
+    assert members(split.train) == set(range(90))
+    assert np.array_equal(split.known == 1, TRAIN_Y[split.train] == 1)
+    assert np.array_equal(split.known == -1, TRAIN_Y[split.train] != 1)
+    assert split.test.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+    assert split.test_labels.tolist() == [1, 0] + [1] * 8
+    assert len(split.validation) == 0
+
+
+def test_limited_negatives_draws_as_many_as_wanted_and_holds_some_of_them_out() -> None:
+    numbers = {"n_train_normal": 20, "n_train_far": 15, "n_test_far": 2, "n_test_close": 4}
+    split = limited(**numbers, validation_fraction=0.25, validation_anomalies=3)
+    assert Counter(split.known.tolist()) == {1: 15, -1: 12}
+    assert split.validation_labels.tolist() == [0] * 5 + [1] * 3
+    assert np.array_equal(split.validation_labels == 1, TRAIN_Y[split.validation] != 1)
+    assert not members(split.train) & members(split.validation)
+    assert len(members(split.train)) == len(split.train)
+    assert sorted(split.test_labels.tolist()) == [0] + [1] * 6
+    assert (split.test >= 5).sum() == 4
+    # the draws are independent: what is held out does not change what is drawn, nor one number another's draw
+    all_of_them, fewer = limited(**numbers), limited(**{**numbers, "n_train_far": 10})
+    assert members(all_of_them.train) == members(split.train) | members(split.validation)
+    assert members(fewer.train[fewer.known == 1]) == members(all_of_them.train[all_of_them.known == 1])
+    assert members(fewer.train) < members(all_of_them.train)
+    assert np.array_equal(fewer.test, split.test)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normal_class": [0]}, "far_classes must not hold a normal class, got 0"),
+        ({"normal_class": [4]}, r"normal_class must be class indices in \[0, 4\), got 4"),
+        ({"far_classes": []}, r"must name a class each, got \[1\] and \[\]"),
+        ({"n_train_normal": 31}, "n_train_normal=31 needs at least 31 samples to draw from, there are 30"),
+        ({"n_train_far": 0}, "n_train_far must be at least 1, got 0"),
+        ({"n_test_normal": 2}, "n_test_normal=2 needs at least 2 samples to draw from, there are 1"),
+        ({"n_close": 0}, "n_test_close=None needs at least 1 samples to draw from, there are 0"),
+        ({"validation_anomalies": 60}, "validation_anomalies must leave a far negative to training, got 60"),
+        ({"validation_anomalies": 61}, "validation_anomalies=61 needs 61 training anomalies .* there are 60"),
+        ({"n_train_normal": 3, "validation_fraction": 0.1}, "validation_fraction must leave .* got 0.1 of 3 samples"),
+        ({"seed": -1}, r"seed must lie in \[0, 2\*\*32\), got -1"),
+    ],
+)
+def test_limited_negatives_refuses(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        limited(**options)
 
 
 def test_given_parts_keeps_the_parts_and_carves_validation_from_what_is_not_a_known_anomaly() -> None:

@@ -1,10 +1,15 @@
 """Sources of samples: raw arrays, labels and names, and nothing of protocols."""
 
+from adlightning.data.sources.abalone import Abalone
+from adlightning.data.sources.augmented import Augmented
 from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source, SourceError
 from adlightning.data.sources.digits import Digits
+from adlightning.data.sources.epilepsy import Epilepsy
 from adlightning.data.sources.image_folder import ImageFolder, NormalAnomalyFolder
 from adlightning.data.sources.npz import Npz
 from adlightning.data.sources.odds import Odds
+from adlightning.data.sources.speech_commands import SpeechCommands
+from adlightning.data.sources.synthetic import NoisySine, Sine, Sphere
 from adlightning.data.sources.table import Table
 from adlightning.data.sources.torchvision_sets import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST
 
@@ -13,18 +18,25 @@ __all__ = [
     "CIFAR100",
     "MNIST",
     "SVHN",
+    "Abalone",
     "AnomalySource",
+    "Augmented",
     "ClassSource",
     "Digits",
+    "Epilepsy",
     "FashionMNIST",
     "ImageFolder",
     "LazyImages",
+    "NoisySine",
     "NormalAnomalyFolder",
     "Npz",
     "Odds",
     "Part",
     "Samples",
+    "Sine",
     "Source",
     "SourceError",
+    "SpeechCommands",
+    "Sphere",
     "Table",
 ]

@@ -17,7 +17,7 @@ from adlightning.data.sources.images import ImageFiles, Shape, check_uniform, fi
 PARTS: tuple[Part, Part] = ("train", "test")
 LABELS: dict[Part, dict[str, int]] = {
     "train": {"normal": NORMAL, "anomaly": ANOMALY, "unlabelled": NO_LABEL},
-    "test": {"normal": NORMAL, "anomaly": ANOMALY},
+    "test": {"normal": NORMAL, "anomaly": ANOMALY, "close": ANOMALY},
 }
 """Subfolders that a :class:`NormalAnomalyFolder` may have, and what lies in them."""
 
@@ -130,7 +130,11 @@ class ImageFolder(_FolderSource, ClassSource):
 
 class NormalAnomalyFolder(_FolderSource, AnomalySource):
     """Images labelled by folder: `root/train/normal`, and where there are `train/anomaly`, `train/unlabelled`, and
-    `test/normal`, `test/anomaly`; subfolders of these (kinds of defects) are searched too. As uint8 (N, C, H, W).
+    `test/normal`, `test/anomaly`, `test/close`; subfolders of these (kinds of defects) are searched too. As uint8
+    (N, C, H, W).
+
+    `root/test/close` holds anomalies that look much like normal images and of whose kind training has none (the close
+    negatives of DROCC-LF, Goyal et al. 2020, Section 4.1): scored as anomalies, told apart by names `test/close/...`.
 
     Args:
         root: the folder.

@@ -130,6 +130,7 @@ def test_folders_say_the_labels(tmp_path: Path) -> None:
         "test/normal/1.png",
         "test/anomaly/hole/1.png",
         "test/anomaly/scratch/1.png",
+        "test/close/near/1.png",
     )
     source = NormalAnomalyFolder(root)
     assert load(source, "train") == {
@@ -140,6 +141,7 @@ def test_folders_say_the_labels(tmp_path: Path) -> None:
     assert load(source, "test") == {
         "test/anomaly/hole/1.png": 1,
         "test/anomaly/scratch/1.png": 1,
+        "test/close/near/1.png": 1,
         "test/normal/1.png": 0,
     }
 
@@ -166,10 +168,18 @@ def test_training_needs_normal_or_unlabelled_images(tmp_path: Path, names: list[
         NormalAnomalyFolder(root).load("train")
 
 
-@pytest.mark.parametrize(("part", "allowed"), [("train", "normal, anomaly, unlabelled"), ("test", "normal, anomaly")])
+@pytest.mark.parametrize(
+    ("part", "allowed"), [("train", "normal, anomaly, unlabelled"), ("test", "normal, anomaly, close")]
+)
 def test_unknown_folders_are_named_with_those_allowed(tmp_path: Path, part: str, allowed: str) -> None:
     root = make(tmp_path, "train/normal/1.png", f"{part}/good/1.png", f"{part}/.hidden/1.png")
     with pytest.raises(SourceError, match=rf"{part} has unknown subfolders good; allowed are {allowed}$"):
+        NormalAnomalyFolder(root).load("train")
+
+
+def test_close_negatives_are_for_the_test_alone(tmp_path: Path) -> None:
+    root = make(tmp_path, "train/normal/1.png", "train/close/1.png")
+    with pytest.raises(SourceError, match=r"train has unknown subfolders close"):
         NormalAnomalyFolder(root).load("train")
 
 

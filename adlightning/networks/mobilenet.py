@@ -1,0 +1,80 @@
+"""MobileNetV2 for large images: the ImageNet experiments of DROCC, Appendix E.3 (width 1.0, 224x224 pixels)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import models
+
+from adlightning.networks.mlp import check_positive
+from adlightning.networks.pretrained import read_weights
+
+N_FEATURES = 1280
+
+
+class MobileNetV2Encoder(nn.Module):
+    """Images (B, 3, H, W) to the penultimate features (B, 1280) of torchvision's mobilenet_v2, after average pooling.
+
+    The classifier and its dropout are left out. As published (Sandler et al., 2018) the features lie in [0, 6]. Without
+    `affine` they have no upper bound: ReLU stands in for ReLU6, which would let Deep SVDD and Deep SAD collapse (Ruff
+    et al., 2018, Proposition 3), and BatchNorm has no affine part. No convolution of a MobileNetV2 has a bias.
+
+    Args:
+        shape: (C, H, W) of an image, with C = 3.
+        affine: True for the network as published, False for Deep SVDD and Deep SAD.
+
+    Raises:
+        ValueError: images without 3 channels, or a size below 1.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], affine: bool) -> None:
+        super().__init__()
+        check_positive("shape", shape)
+        if shape[0] != 3:
+            raise ValueError(f"shape: mobilenet_v2 takes images of 3 channels, the data have samples of shape {shape}")
+        self.features: nn.Module = models.mobilenet_v2(weights=None).features
+        if not affine:
+            _make_collapse_free(self.features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, 1280) of images (B, 3, H, W)."""
+        return F.adaptive_avg_pool2d(self.features(x), 1).flatten(1)
+
+    def load_weights(self, weights: str) -> None:
+        """Take over weights of torchvision's mobilenet_v2, in place; those of its classifier are not looked at.
+
+        Args:
+            weights: name of torchvision's weights (`IMAGENET1K_V1`, `IMAGENET1K_V2`) or file of a `state_dict` of its
+                mobilenet_v2. They were trained on images standardised with ImageNet's mean and deviation.
+
+        Raises:
+            ValueError: the network is not `affine`; the weights are not there, or a key is missing, unknown or of
+                another shape; nothing is taken over.
+        """
+        if not any(layer.affine for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)):
+            raise ValueError(f"weights: they are of affine BatchNorms, which this network has not, got {weights}")
+        state = read_weights("weights", "mobilenet_v2", weights)
+        state = {key: value for key, value in state.items() if not str(key).startswith("classifier.")}
+        wanted = self.state_dict()
+        # files from before PyTorch 0.4.1 do not count the batches; the counts are used nowhere
+        missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+        if missing:
+            raise ValueError(f"weights: {weights} lacks {missing[0]} and {len(missing) - 1} others of mobilenet_v2")
+        for key, value in state.items():
+            if key not in wanted:
+                raise ValueError(f"weights: {weights} has {key}, which mobilenet_v2 has not")
+            shape = getattr(value, "shape", None)
+            if shape != wanted[key].shape:
+                text = f"has the shape {tuple(shape)}" if shape is not None else "is no tensor"
+                raise ValueError(f"weights: {key} in {weights} {text}, mobilenet_v2 needs {tuple(wanted[key].shape)}")
+        self.load_state_dict(state)
+
+
+def _make_collapse_free(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.BatchNorm2d(child.num_features, child.eps, child.momentum, affine=False))
+        elif isinstance(child, nn.ReLU6):
+            setattr(module, name, nn.ReLU(inplace=True))
+        else:
+            _make_collapse_free(child)
