@@ -21,23 +21,32 @@ from adlightning.data.modules import AnomalyDataModule, OneVsAll
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ranking_metrics
 from adlightning.objectives import (
+    DROCC,
+    DROCCLF,
+    DROCCOE,
     SSDGM,
     Autoencoder,
     BinaryClassifier,
     DeepSAD,
     DeepSVDD,
+    DROCCRand,
     SoftBoundaryDeepSVDD,
     StackedSSDGM,
 )
 
 SPHERE = {"pretrain_epochs": 4, "pretrain_lr": 1e-3, "lr": 1e-3}
 DGM = {"hidden": (32, 16), "latent_dim": 8}
+SHELL = {"lr": 1e-2, "ascent_steps": 5, "ascent_step_size": 0.1}
 METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "autoencoder": (Autoencoder, {"lr": 3e-3}),
     "deep_svdd": (DeepSVDD, SPHERE),
     "soft_boundary": (SoftBoundaryDeepSVDD, {**SPHERE, "warm_up_epochs": 2}),
     "deep_sad": (DeepSAD, SPHERE),
     "binary_classifier": (BinaryClassifier, {"lr": 3e-3}),
+    "drocc": (DROCC, SHELL),
+    "drocc_rand": (DROCCRand, {"lr": 1e-2}),
+    "drocc_oe": (DROCCOE, SHELL),
+    "drocc_lf": (DROCCLF, SHELL),
     "ss_dgm": (SSDGM, {**DGM, "lr": 3e-3}),
     "stacked_ss_dgm": (StackedSSDGM, {**DGM, "pretrain_epochs": 4, "pretrain_lr": 3e-3, "lr": 3e-3}),
 }
@@ -45,10 +54,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "image": {"network": "lenet", "conv_channels": (8, 4), "rep_dim": 16},
     "table": {"network": "mlp", "dense": (16,), "rep_dim": 4, "preprocessing": "standardize"},
 }
+# The paper's network for tables has no BatchNorm, which would see normal samples and negatives in batches of their own.
+SHELL_ON_TABLE = {"dense": (), "rep_dim": 32, "leakiness": 0, "encoder_bias": True, "head_activation": "leaky_relu"}
 ENCODER = ("network", "conv_channels", "dense", "rep_dim")
 LIKELIHOOD = {"image": "bernoulli", "table": "gaussian"}
 SCORING = {
-    "binary_classifier": ["encoder", "head"],
+    **{name: ["encoder", "head"] for name in METHODS if name == "binary_classifier" or name.startswith("drocc")},
     "ss_dgm": ["encoder", "head"],
     "stacked_ss_dgm": ["m1.encoder", "classifier"],
 }
@@ -65,6 +76,8 @@ def make_data(kind: str, **options: Any) -> AnomalyDataModule:
 def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
     cls, arguments = METHODS[method]
     arguments = {**arguments, **KINDS[kind]}
+    if "drocc" in method and kind == "table":
+        arguments |= {**SHELL_ON_TABLE, "radius": 3.0}
     if "ss_dgm" in method:
         arguments["likelihood"] = LIKELIHOOD[kind]
     if method == "stacked_ss_dgm":  # fully connected whatever the data

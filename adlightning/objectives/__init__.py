@@ -4,12 +4,18 @@ from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.binary_classifier import BinaryClassifier
 from adlightning.objectives.deep_sad import DeepSAD
 from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.objectives.drocc import DROCC, DROCCOE, DROCCRand
+from adlightning.objectives.drocc_lf import DROCCLF
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
 __all__ = [
+    "DROCC",
+    "DROCCLF",
+    "DROCCOE",
     "SSDGM",
     "Autoencoder",
     "BinaryClassifier",
+    "DROCCRand",
     "DeepSAD",
     "DeepSVDD",
     "SoftBoundaryDeepSVDD",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.detector import AnomalyDetector
-from adlightning.objectives.encoder import EncoderDetector
+from adlightning.objectives.logit import LogitDetector
 
 
 def classification_loss(logits: Tensor, known: Tensor) -> Tensor:
@@ -36,26 +36,21 @@ def require_known_anomalies(detector: AnomalyDetector) -> None:
         )
 
 
-class BinaryClassifier(EncoderDetector):
+class BinaryClassifier(LogitDetector):
     """The supervised baseline: normal against known anomaly, every unlabelled sample taken for normal.
 
-    The encoder of the other methods with one linear unit on it, whose logit is the score.
+    The encoder of the other methods with a head on it, whose logit is the score.
 
     Args:
-        common: networks, optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
+        common: head, as in :class:`LogitDetector`; networks, optimisation, preprocessing and threshold, as in
+            :class:`EncoderDetector`.
 
     Raises:
         ValueError: training data without a known anomaly.
     """
 
-    head: nn.Linear
-
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-
-    def build_head(self, shape: tuple[int, ...]) -> None:
-        """One logit; biases are harmless here, since nothing is drawn to a point."""
-        self.head = nn.Linear(self.rep_dim, 1)
 
     def setup(self, stage: str) -> None:
         """Refuse to train on data without a known anomaly."""
@@ -69,5 +64,4 @@ class BinaryClassifier(EncoderDetector):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Log-odds (B,) of an anomaly."""
-        logits: Tensor = self.head(self.encoder(self.preprocess(x)))
-        return logits.squeeze(1)
+        return self.logits(self.preprocess(x))

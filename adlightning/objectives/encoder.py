@@ -1,4 +1,4 @@
-"""What the deep methods of the Deep SAD paper share: an encoder sized by the data (Appendix D), and Adam."""
+"""What the methods with an encoder share: one of the networks, sized by the data, its weights, and an optimiser."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from torch import nn
 
 from adlightning.networks.encoders import EncoderName, build_encoder
 from adlightning.networks.initialisation import glorot_uniform_
-from adlightning.objectives.adam import AdamDetector
+from adlightning.objectives.optimization import OptimizedDetector
 
 
-class EncoderDetector(AdamDetector):
-    """What the methods of the Deep SAD paper share: an encoder sized by the data, whatever they put on it, and Adam.
+class EncoderDetector(OptimizedDetector):
+    """An encoder sized by the data, and whatever a method puts on it (Deep SAD, Appendix D; DROCC, Appendix E).
 
     Args:
-        network: `lenet` for images, `mlp` for tables.
+        network: `lenet` for images, `mlp` for tables, `lstm` for series, `mobilenet_v2` for large images.
         conv_channels: filters of each convolutional module of a LeNet (5x5, BatchNorm, leaky ReLU, 2x2 max-pool).
         dense: units of the hidden dense layers: after a LeNet's convolutions, or of the MLP.
-        rep_dim: dimension of the representation.
+        rep_dim: dimension of the representation: the LSTM's hidden state; 1280 for MobileNetV2.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in its code (docs/methods.md, S4).
         weight_init: `glorot` (uniform, the paper for autoencoders) or `framework` (the released code, but for its
             CIFAR decoder).
-        common: optimisation, preprocessing and threshold, as in :class:`AdamDetector`.
+        common: optimisation, preprocessing and threshold, as in :class:`OptimizedDetector`.
 
     Raises:
         ValueError: an argument outside its range.
     """
 
     encoder: nn.Module
+
+    encoder_bias: bool = False
+    """Whether the encoder has biases and affine BatchNorms; never in Deep SVDD and Deep SAD, which would collapse."""
 
     def __init__(
         self,
@@ -54,7 +57,15 @@ class EncoderDetector(AdamDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """The encoder, what the method puts on it, then the weights of all of them."""
-        self.encoder = build_encoder(self.network, shape, self.conv_channels, self.dense, self.rep_dim, self.leakiness)
+        self.encoder = build_encoder(
+            self.network,
+            shape,
+            self.conv_channels,
+            self.dense,
+            self.rep_dim,
+            self.leakiness,
+            bias=self.encoder_bias,
+        )
         self.build_head(shape)
         if self.weight_init == "glorot":
             glorot_uniform_(self)

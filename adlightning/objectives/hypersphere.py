@@ -13,8 +13,8 @@ from torch import Tensor
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.networks.initialisation import require_collapse_free, reset_parameters_
-from adlightning.objectives.adam import TwoPhaseDetector
 from adlightning.objectives.autoencoder import ReconstructingDetector
+from adlightning.objectives.optimization import TwoPhaseDetector
 
 
 def squared_distance(z: Tensor, center: Tensor) -> Tensor:
@@ -63,11 +63,16 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
         self.center_include_labelled = center_include_labelled
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Autoencoder and centre; an encoder that could collapse (biases, affine BatchNorm) is refused."""
+        """Encoder, decoder and centre; an encoder that could collapse (biases, affine BatchNorm) is refused."""
         super().build(shape)
         require_collapse_free(self.encoder)
         self.register_buffer("center", torch.zeros(self.rep_dim))
         self.register_buffer("center_is_set", torch.tensor(False))
+
+    def build_head(self, shape: tuple[int, ...]) -> None:
+        """The decoder, where there is a first phase to train it."""
+        if self.pretrain_epochs:
+            super().build_head(shape)
 
     # ---- the two phases -------------------------------------------------------------------------------------------
 
@@ -80,7 +85,7 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
             self.begin_objective()
 
     def begin_objective(self) -> None:
-        """Set the centre on the pre-trained encoder and start Adam anew."""
+        """Set the centre on the pre-trained encoder and start the optimiser anew."""
         if not self.pretrain_transfer:
             reset_parameters_(self.encoder)
         self.trainer.optimizers[0].state.clear()  # a new optimiser: moments of the first phase are forgotten
@@ -112,7 +117,9 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
         if self.pretraining:
             return self.log_loss(self.reconstruction_errors(batch.x).mean(), batch)
         loss = self.log_loss(self.objective(self.squared_distances(batch.x), batch.known), batch)
-        if self.trainer.world_size > 1:  # DistributedDataParallel wants every parameter in every graph
+        if (
+            self.trainer.world_size > 1 and self.pretrain_epochs
+        ):  # DistributedDataParallel wants every parameter in every graph
             loss = loss + 0 * sum(weight.sum() for weight in self.decoder.parameters())
         return loss
 

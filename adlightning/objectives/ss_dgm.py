@@ -9,15 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from adlightning.contracts import KNOWN_ANOMALY, UNLABELLED, TrainBatch
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.initialisation import glorot_uniform_
-from adlightning.objectives.adam import AdamDetector, TwoPhaseDetector
 from adlightning.objectives.binary_classifier import require_known_anomalies
 from adlightning.objectives.encoder import EncoderDetector
+from adlightning.objectives.optimization import OptimizedDetector, TwoPhaseDetector
 
 Likelihood = Literal["bernoulli", "gaussian"]
 
@@ -87,7 +86,7 @@ def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
     return torch.where(chosen, values, 0.0).sum() / chosen.sum().clamp_min(1)
 
 
-class M2Detector(AdamDetector):
+class M2Detector(OptimizedDetector):
     """What both models share: a classifier q(y|x) trained with a class-conditional VAE; its log-odds are the score.
 
     Args:
@@ -97,7 +96,7 @@ class M2Detector(AdamDetector):
         alpha: weight of the classifier's cross-entropy on labelled samples.
         separate_means: the mean of the labelled and that of the unlabelled samples count alike, as in the released
             code of Deep SAD; False lets every sample of a batch count alike.
-        common: optimisation, preprocessing and threshold, as in :class:`AdamDetector`.
+        common: optimisation, preprocessing and threshold, as in :class:`OptimizedDetector`.
 
     Raises:
         ValueError: an argument outside its range, `bernoulli` for preprocessing that leaves [0, 1], or training data
@@ -225,9 +224,9 @@ class StackedSSDGM(TwoPhaseDetector, M2Detector):
         glorot_uniform_(self)
 
     def configure_optimizers(self) -> Any:
-        """One Adam with a group for each phase; the learning rate of the group whose phase it is not is 0."""
+        """One optimiser with a group for each phase; the learning rate of the group whose phase it is not is 0."""
         second = [*self.m2.parameters(), *self.classifier.parameters()]
-        optimizer = Adam(
+        optimizer = self.new_optimizer(
             [
                 {"params": self.m1.parameters(), "lr": self.pretrain_lr, "weight_decay": self.pretrain_weight_decay},
                 {"params": second, "lr": self.lr, "weight_decay": self.weight_decay},

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, TrainBatch
 from adlightning.detector import AnomalyDetector
 from adlightning.networks.encoders import EncoderName
-from adlightning.objectives.adam import step_decay
+from adlightning.objectives.optimization import step_decay
 from adlightning.shallow.features import (
     AutoencoderFeatures,
     BackboneFeatures,

@@ -40,6 +40,7 @@ def test_one_linear_unit_on_the_encoder_glorot_weights_no_decoder() -> None:
     detector = BinaryClassifier(network="mlp", dense=(16,), rep_dim=4, preprocessing="identity")
     detector.configure_for(InputSpec("table", (6,)))
     assert {name for name, _ in detector.named_children()} == {"preprocess", "encoder", "head"}
+    assert isinstance(detector.head, nn.Linear)
     assert detector.head.weight.shape == (1, 4)
     assert detector.head.bias.tolist() == [0.0]
     first = next(layer for layer in detector.encoder.modules() if isinstance(layer, nn.Linear))

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from adlightning.objectives.adam import step_decay
 from adlightning.objectives.autoencoder import reconstruction_error
 from adlightning.objectives.deep_sad import deep_sad_loss
 from adlightning.objectives.deep_svdd import one_class_loss, optimal_radius, soft_boundary_loss
 from adlightning.objectives.hypersphere import snap_center, squared_distance
+from adlightning.objectives.optimization import step_decay
 
 
 def test_squared_distance_by_hand() -> None:
