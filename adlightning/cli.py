@@ -28,7 +28,7 @@ from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.contracts import InputSpec
-from adlightning.data import labelled  # noqa: F401  # makes the datamodules known
+from adlightning.data import labelled, limited_negatives  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.files import claim_run_dir, remove_empty
@@ -89,6 +89,13 @@ class AnomalyCLI(LightningCLI):
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test once training has ended.")
         parser.add_argument("--plots", type=bool, default=True, help="Draw plots of the test scores.")
         parser.add_argument(
+            "--boundary_features",
+            type=list[str | int] | None,
+            default=None,
+            help="Two features of a table, by name or index, over which the decision boundary is drawn; null draws it "
+            "for a table of two features.",
+        )
+        parser.add_argument(
             "--monitor",
             type=str | None,
             default=None,
@@ -144,7 +151,8 @@ class AnomalyCLI(LightningCLI):
         self.model.run_config = config
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
-        self.run_folder = RunFolder(self.run_dir, config, "val" if selected else "none", timing, options.plots)
+        selection = "val" if selected else "none"
+        self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
         callbacks: list[Callback] = [timing, self.run_folder]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if any(isinstance(logger, WandbLogger) for logger in loggers):

@@ -1,7 +1,8 @@
 """Ranking metrics on raw anomaly scores, their uncertainty, and the table that gathers scores over batches and ranks.
 
-A score is higher for more anomalous; the positive class is the anomaly (label 1). Everything depends on the ranks of
-the scores only. torchmetrics' own curve metrics do not: they squash scores outside [0, 1] with a sigmoid.
+A score is higher for more anomalous; the positive class is the anomaly (label 1) unless a metric says that it is the
+normal sample. Everything depends on the ranks of the scores only. torchmetrics' own curve metrics do not: they squash
+scores outside [0, 1] with a sigmoid.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import f1_score
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -32,7 +32,15 @@ def ranking_metrics(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     - `average_precision`: sum over thresholds of precision times gain in recall (not the trapezoidal area).
     - `fpr_at_95_tpr`: smallest false positive rate at a true positive rate of at least 95 %.
     - `recall_at_3_fpr`, `recall_at_5_fpr`: largest true positive rate at a false positive rate of at most 3 % and 5 %.
+    - `normal_recall_at_3_fpr`, `normal_recall_at_5_fpr`: positive is the normal sample. Share of normal samples scoring
+      strictly below the threshold, which is the k-th highest score of the M anomalies, k = int(0.97 M) + 1 (0.95): at
+      most 3 % (5 %) of them are accepted as normal. Source: DROCC-LF, Section 5.2.1 and its code,
+      `thr = sorted_negatives[int((1 - fpr) * M)]` of scores that are higher for more normal.
     - `f1_at_contamination`: F1 when as many samples are called anomalies as there are, ties with the last one included.
+    - `f1_drocc_release`: F1 of DROCC's released code: positive is the normal sample, and all samples are called normal
+      but the most anomalous fifth (20th percentile of the normality, linearly interpolated, ties called normal). A
+      perfect detector on equally many of both gets only about 0.77: never set it beside `f1_at_contamination`. Source:
+      Microsoft EdgeML, DROCC.
 
     `scores` (N,) are finite, `labels` (N,) are 0, 1, or -1 for samples to leave out. Raises :class:`NoRanking` when a
     class is absent and ValueError for other bad input.
@@ -64,18 +72,6 @@ def bootstrap_intervals(
     return {
         name: tuple(np.percentile([r[name] for r in resampled], [tail, 100 - tail]).tolist()) for name in resampled[0]
     }
-
-
-def f1_drocc_release(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The F1 of DROCC's released code: the positive class is *normal*, and 80 % of all samples are called normal.
-
-    A perfect detector on equally many normal and anomalous samples scores only about 0.77. Never set it beside
-    `f1_at_contamination`. Source: Microsoft EdgeML, DROCC; arguments and errors are those of :func:`ranking_metrics`.
-    """
-    normal, anomalous = _by_class(scores, labels)
-    normality = -np.concatenate([normal, anomalous])
-    is_normal = np.repeat([1, 0], [len(normal), len(anomalous)])
-    return float(f1_score(is_normal, normality >= np.percentile(normality, 20)))
 
 
 class ScoredSamples(NamedTuple):
@@ -168,11 +164,23 @@ def _from_counts(normals: _Counts, anomalies: _Counts) -> dict[str, float]:
     def recall_at(q: float) -> float:
         return float(np.max(tpr[fpr <= q], initial=0.0))
 
+    def normal_recall_at(q: float) -> float:
+        at_threshold = np.searchsorted(tp, int((1 - q) * n_anomalies) + 1)  # who has the threshold's score is rejected
+        return float((n_normals - fp[at_threshold]) / n_normals)
+
+    # the level of the least normal sample called normal: the interpolated percentile lies on it, or just before it
+    first = int(np.searchsorted(tp + fp, -(-(n_anomalies + n_normals - 1) // 5) + 1))
+    rejected, lost = (int(tp[first - 1]), int(fp[first - 1])) if first else (0, 0)
+    called_normal = n_anomalies - rejected + n_normals - lost
+
     return {
         "auroc": float(np.sum(normals * (2 * tp - anomalies)) / (2 * n_anomalies * n_normals)),
         "average_precision": float(np.sum(anomalies * (tp / called)) / n_anomalies),
         "fpr_at_95_tpr": float(fpr[np.argmax(tpr >= 0.95)]),
         "recall_at_3_fpr": recall_at(0.03),
         "recall_at_5_fpr": recall_at(0.05),
+        "normal_recall_at_3_fpr": normal_recall_at(0.03),
+        "normal_recall_at_5_fpr": normal_recall_at(0.05),
         "f1_at_contamination": float(2 * tp[at_k] / (tp[at_k] + fp[at_k] + n_anomalies)),
+        "f1_drocc_release": 2 * (n_normals - lost) / (called_normal + n_normals),
     }

@@ -12,9 +12,12 @@ TITLES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
     "fpr_at_95_tpr": "FPR at 95 % TPR",
-    "recall_at_3_fpr": "recall at 3 % FPR",
-    "recall_at_5_fpr": "recall at 5 % FPR",
-    "f1_at_contamination": "F1 at true contamination",
+    "recall_at_3_fpr": "recall of anomalies at 3 % FPR",
+    "recall_at_5_fpr": "recall of anomalies at 5 % FPR",
+    "normal_recall_at_3_fpr": "recall of normals, 3 % of anomalies accepted",
+    "normal_recall_at_5_fpr": "recall of normals, 5 % of anomalies accepted",
+    "f1_at_contamination": "F1 of anomalies at true contamination",
+    "f1_drocc_release": "F1 of normals as in DROCC's code",
 }
 
 

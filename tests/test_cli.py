@@ -18,7 +18,9 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 
 from adlightning.__main__ import VERBS, main
 from adlightning.checkpoint import load_detector
+from adlightning.cli import MONITORS
 from adlightning.cli import run as run_verb
+from adlightning.summary import TITLES
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")
@@ -245,3 +247,59 @@ def test_slurm_does_not_requeue_with_a_checkpoint_of_its_own(tmp_path: Path, mon
     environment = cli.trainer._accelerator_connector.cluster_environment
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(60, 3)), rng.uniform(-6, 6, size=(12, 3))])
+    frame = pd.DataFrame(x, columns=["width", "height", "depth"]).assign(label=[0] * 60 + [1] * 12)
+    frame.to_csv(folder / "three.csv", index=False)
+    frame.drop(columns="depth").to_csv(folder / "two.csv", index=False)
+    return folder
+
+
+def fit_table(table: Path, run_dir: Path, *arguments: str) -> int:
+    config = str(ROOT / "configs/ocsvm/table.yaml")
+    data = [f"--data.path={table}", "--data.label_column=label", f"--run_dir={run_dir}"]
+    return main(["fit", "--config", config, *data, *QUIET, *arguments])
+
+
+@pytest.mark.parametrize(
+    ("table", "option", "drawn"),
+    [
+        ("two.csv", [], True),
+        ("three.csv", [], False),
+        ("three.csv", ["--boundary_features=[depth, 0]"], True),
+        ("two.csv", ["--plots=false"], False),
+    ],
+)
+def test_the_boundary_is_drawn_for_two_features(
+    tables: Path, tmp_path: Path, table: str, option: list[str], drawn: bool
+) -> None:
+    assert fit_table(tables / table, tmp_path / "run", *option) == 0
+    assert (tmp_path / "run/plots/boundary.png").is_file() == drawn
+    if not drawn and not option:
+        arguments = ["test", f"--ckpt_path={tmp_path}/run", f"--run_dir={tmp_path}/test", *QUIET]
+        assert main([*arguments, "--boundary_features=[width, height]"]) == 0
+        assert Image.open(tmp_path / "test/plots/boundary.png").size[0] > 200
+
+
+def test_a_boundary_over_features_that_are_not_there_is_refused_before_training(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit_table(tables / "three.csv", tmp_path / "run", "--boundary_features=[width, mass]") != 0
+    message = "boundary_features: there is no feature 'mass'; features are width, height, depth (or indices 0 to 2)"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_summary_says_who_is_positive(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(metrics(run)) == list(TITLES)
+    assert {f"val/{name}" for name in TITLES} | {"val/score_mean"} == MONITORS.keys()
+    assert [name for name, mode in MONITORS.items() if mode == "min"] == ["val/score_mean", "val/fpr_at_95_tpr"]
+    assert main(["test", f"--ckpt_path={run}", f"--run_dir={run}/again", *QUIET, "--plots=false"]) == 0
+    shown = capsys.readouterr().out
+    for title in ("recall of normals, 3 % of anomalies accepted", "F1 of anomalies at true", "F1 of normals as in"):
+        assert title in shown

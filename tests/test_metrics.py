@@ -8,14 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 from torch import Tensor
 
 from adlightning.metrics import (
     NoRanking,
     ScoreTable,
     bootstrap_intervals,
-    f1_drocc_release,
     ranking_metrics,
 )
 
@@ -29,7 +28,12 @@ def test_by_hand_without_ties() -> None:
         "fpr_at_95_tpr": pytest.approx(1 / 4),
         "recall_at_3_fpr": pytest.approx(1 / 2),
         "recall_at_5_fpr": pytest.approx(1 / 2),
+        "normal_recall_at_3_fpr": pytest.approx(
+            3 / 4
+        ),  # the threshold is the lower anomaly's 4: 1, 2 and 3 lie below it
+        "normal_recall_at_5_fpr": pytest.approx(3 / 4),
         "f1_at_contamination": pytest.approx(1 / 2),  # calls 6 and 5: one hit, one miss, one false alarm
+        "f1_drocc_release": pytest.approx(2 * 4 / (5 + 4)),  # calls 1 to 5 normal, of which 4 is none
     }
 
 
@@ -42,7 +46,10 @@ def test_by_hand_with_ties() -> None:
         "fpr_at_95_tpr": pytest.approx(1 / 2),
         "recall_at_3_fpr": 0.0,
         "recall_at_5_fpr": 0.0,
+        "normal_recall_at_3_fpr": pytest.approx(1 / 2),
+        "normal_recall_at_5_fpr": pytest.approx(1 / 2),
         "f1_at_contamination": pytest.approx(1 / 2),
+        "f1_drocc_release": pytest.approx(2 * 2 / (4 + 2)),  # the percentile is the tie: all four are called normal
     }
 
 
@@ -57,6 +64,8 @@ def test_constant_scores_rank_nothing() -> None:
     assert metrics["average_precision"] == pytest.approx(0.3)
     assert metrics["fpr_at_95_tpr"] == 1.0
     assert metrics["recall_at_5_fpr"] == 0.0
+    assert metrics["normal_recall_at_5_fpr"] == 0.0  # no one lies below the threshold
+    assert metrics["f1_drocc_release"] == pytest.approx(2 * 7 / (10 + 7))  # all are called normal
 
 
 def test_recall_at_exactly_3_and_5_percent_counts() -> None:
@@ -102,6 +111,13 @@ def test_agrees_with_scikit_learn_and_depends_on_ranks_only(rows: list[tuple[int
     assert metrics["fpr_at_95_tpr"] == pytest.approx(fpr[tpr >= 0.95].min())
     assert metrics["recall_at_3_fpr"] == pytest.approx(tpr[fpr <= 0.03].max())
     assert metrics["recall_at_5_fpr"] == pytest.approx(tpr[fpr <= 0.05].max())
+    normality, positive = -scores, labels == 0  # as the released codes have it
+    for q in (0.03, 0.05):
+        negatives = np.sort(normality[~positive])
+        recall = np.mean(normality[positive] > negatives[int((1 - q) * len(negatives))])
+        assert metrics[f"normal_recall_at_{100 * q:.0f}_fpr"] == pytest.approx(recall)
+    f1 = f1_score(positive, normality >= np.percentile(normality, 20))
+    assert metrics["f1_drocc_release"] == pytest.approx(f1)
     order = np.random.default_rng(seed).permutation(len(scores))
     assert ranking_metrics(scores[order], labels[order]) == metrics
     assert ranking_metrics(np.exp(scores) * 1e-6 - 7, labels) == metrics
@@ -116,7 +132,7 @@ def test_samples_without_label_are_left_out() -> None:
     ("labels", "absent"), [([0, 0, -1], r"anomalies \(label 1\)"), ([1, 1, 1], r"normal samples \(label 0\)")]
 )
 def test_an_absent_class_is_named(labels: list[int], absent: str) -> None:
-    for function in (ranking_metrics, bootstrap_intervals, f1_drocc_release):
+    for function in (ranking_metrics, bootstrap_intervals):
         with pytest.raises(NoRanking, match=f"there are no {absent} among 3 samples"):
             function([1.0, 2.0, 3.0], labels)
 
@@ -135,17 +151,53 @@ def test_bad_input_is_refused(scores: Any, labels: Any, message: str) -> None:
         ranking_metrics(scores, labels)
 
 
+@pytest.mark.parametrize(
+    ("n_anomalies", "at_3", "at_5"),
+    [
+        (1, 0, 0),  # the threshold is the only anomaly
+        (19, 0, 0),  # int(0.95 * 19) = 18: the last of 19
+        (20, 0, 0),  # int(0.95 * 20) = 19, so that exactly 5 % are never accepted
+        (21, 0, 1),  # int(0.95 * 21) = 19 of 0..20: one anomaly lies beyond the threshold
+        (34, 1, 1),  # int(0.97 * 34) = 32 of 0..33
+        (100, 2, 4),  # 97 and 95 of 0..99
+        (101, 3, 5),  # int(97.97) = 97 and int(95.95) = 95 of 0..100
+    ],
+)
+def test_recall_of_normals_at_accepted_anomalies_by_hand(n_anomalies: int, at_3: int, at_5: int) -> None:
+    # Anomalies 0, 1, ...; a normal sample just below each of the first ten, so i + 1 of these lie below anomaly i.
+    scores = np.concatenate([np.arange(n_anomalies), np.arange(10) - 0.5])
+    metrics = ranking_metrics(scores, np.repeat([1, 0], [n_anomalies, 10]))
+    assert metrics["normal_recall_at_3_fpr"] == pytest.approx((at_3 + 1) / 10)
+    assert metrics["normal_recall_at_5_fpr"] == pytest.approx((at_5 + 1) / 10)
+
+
+def test_a_normal_sample_with_the_score_of_the_threshold_is_rejected() -> None:
+    assert ranking_metrics([5, 4, 4, 3], [1, 1, 0, 0])["normal_recall_at_3_fpr"] == 0.5
+    assert ranking_metrics([5, 4, 4, 4], [1, 1, 0, 0])["normal_recall_at_3_fpr"] == 0.0
+    assert ranking_metrics([5, 4, 3, 3], [1, 1, 0, 0])["normal_recall_at_3_fpr"] == 1.0
+
+
 @pytest.mark.parametrize("n", [29, 66, 93, 534])
 def test_a_perfect_detector_gets_0_77_from_the_f1_of_the_drocc_release(n: int) -> None:
-    labels = np.repeat([0, 1], n)
-    scores = np.arange(2 * n)
-    assert 0.769 <= round(f1_drocc_release(scores, labels), 3) <= 0.773
-    assert ranking_metrics(scores, labels)["f1_at_contamination"] == 1.0
+    metrics = ranking_metrics(np.arange(2 * n), np.repeat([0, 1], n))
+    assert 0.769 <= round(metrics["f1_drocc_release"], 3) <= 0.773
+    assert metrics["f1_at_contamination"] == 1.0
 
 
-def test_f1_of_the_drocc_release_by_hand() -> None:
-    # Normality -5..-1; its 20th percentile is -4.2, so four are called normal: 3 hits, 1 miss, 1 false one.
-    assert f1_drocc_release([1, 2, 3, 4, 5], [0, 0, 1, 0, 0]) == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+@pytest.mark.parametrize(
+    ("scores", "labels", "hits", "called"),
+    [
+        # normality -5..-1, 20th percentile -4.2: four are called normal, three of them are
+        ([1, 2, 3, 4, 5], [0, 0, 1, 0, 0], 3, 4),
+        # normality -6..-1, 20th percentile exactly -5, which is called normal
+        ([1, 2, 3, 4, 5, 6], [0, 0, 0, 1, 0, 1], 4, 5),
+        # the percentile lies between two equal scores, both of which are called normal
+        ([1, 2, 3, 4, 4], [0, 0, 0, 0, 1], 4, 5),
+    ],
+)
+def test_f1_of_the_drocc_release_by_hand(scores: list[int], labels: list[int], hits: int, called: int) -> None:
+    expected = 2 * hits / (called + labels.count(0))
+    assert ranking_metrics(scores, labels)["f1_drocc_release"] == pytest.approx(expected)
 
 
 def test_bootstrap_intervals_hold_the_value_and_narrow_with_more_samples() -> None:

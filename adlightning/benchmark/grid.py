@@ -22,9 +22,9 @@ LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method"
 """What names a cell; all but `labelled` and `seed` as in the published tables."""
 
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
-_METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "settings", "labels"}
+_METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "settings", "labels"}
 # Options without influence on the result: where things lie, what is shown, which device computes.
-_NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "plots"}
+_NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "plots", "boundary_features"}
 _SAME_ANYWHERE = {"MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN", "Odds"}  # whatever their root
 _NO_RESULT_TRAINER = {"accelerator", "devices", "logger", "enable_progress_bar", "enable_model_summary"}
 _NO_RESULT_TRAINER |= {"enable_checkpointing", "default_root_dir"}
@@ -135,12 +135,18 @@ def _round(file: Path, spec: dict[str, Any], seed: int, options: dict[str, Any])
                 base = _base_config(file, method, dataset)
                 for source in (spec.get("options"), dataset_options, setting_options, method.get("options")):
                     _override(base, source)
-                _override(base, (method.get("per_dataset") or {}).get(dataset))
+                _override(base, _named(method, "per_dataset", dataset))
                 for normal, labelled, class_options in _classes(spec, method.get("labels", True)):
                     config = copy.deepcopy(base)
+                    _override(config, _named(method, "per_normal", normal))
                     _override(config, {**class_options, **options, "seed_everything": seed})
                     own = labels | {"normal": normal, "labelled": labelled, "seed": seed}
                     yield Cell({key: own[key] for key in LABELS}, config, config_hash(config), code_version(config))
+
+
+def _named(method: dict[str, Any], key: str, name: Any) -> dict[str, Any] | None:
+    """A method's options for one data set or normal class; names are compared as text."""
+    return {str(own): options for own, options in (method.get(key) or {}).items()}.get(str(name))
 
 
 def _classes(spec: dict[str, Any], labels: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -262,13 +268,16 @@ def _check_types(file: Path, spec: dict[str, Any]) -> None:
     for method in spec["methods"]:
         _check_keys(file, f"methods, {method}: ", method, _METHOD_KEYS, required={"method"})
     nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}
-    nested |= {f"per_dataset of {m['method']}": m["per_dataset"] for m in spec["methods"] if "per_dataset" in m}
-    for key, mapping in nested.items():
+    names = {"per_dataset": spec["datasets"], "per_normal": spec.get("normal_classes") or ()}
+    per = {f"{key} of {m['method']}": (m[key], names[key]) for m in spec["methods"] for key in names if key in m}
+    for key, mapping in (nested | {key: own for key, (own, _) in per.items()}).items():
         _check_mapping(file, key, mapping)
         for name, options in mapping.items():
             _check_mapping(file, f"{key}, {name}", options or {})
-        if unknown := mapping.keys() - spec["datasets"].keys() if key.startswith("per_dataset") else ():
-            raise ValueError(f"{file}: {key} must name data sets of the file, got {', '.join(map(str, unknown))}")
+    for key, (own, known) in per.items():
+        if unknown := {str(name) for name in own} - {str(name) for name in known}:
+            what = "data sets" if key.startswith("per_dataset") else "normal_classes"
+            raise ValueError(f"{file}: {key} must name {what} of the file, got {', '.join(sorted(unknown))}")
     for where in (spec, *spec["methods"]):
         _check_mapping(file, "options", where.get("options") or {})
 

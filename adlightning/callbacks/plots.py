@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # From the palette of Okabe and Ito, which colour-blind readers can tell apart.
-_COLOURS = {NORMAL: "#0072B2", ANOMALY: "#D55E00", NO_LABEL: "#7F7F7F"}
+COLOURS = {NORMAL: "#0072B2", ANOMALY: "#D55E00", NO_LABEL: "#7F7F7F"}
 _WORDS = {NORMAL: "normal", ANOMALY: "anomaly", NO_LABEL: "not labelled"}
 _STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -50,14 +50,14 @@ def roc_plot(path: Path, scores: ArrayLike, labels: ArrayLike, title: str) -> Pa
     metrics = ranking_metrics(scores, labels)
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     fpr, tpr, _ = roc_curve(y[y != NO_LABEL], s[y != NO_LABEL])
-    with _figure(path, (5.2, 5.4), title) as figure:
+    with titled_figure(path, (5.2, 5.4), title) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="chance")
         axes.plot(fpr, tpr, color="0.1", linewidth=2, clip_on=False, label=f"AUROC {metrics['auroc']:.4f}")
         recall = metrics["recall_at_5_fpr"]
-        axes.plot([0.05, 0.05], [0, recall], color=_COLOURS[ANOMALY], linestyle=":", linewidth=1.5)
+        axes.plot([0.05, 0.05], [0, recall], color=COLOURS[ANOMALY], linestyle=":", linewidth=1.5)
         mark: dict[str, Any] = {"marker": "o", "markersize": 6, "linestyle": ":", "clip_on": False, "zorder": 3}
-        axes.plot([0.05], [recall], color=_COLOURS[ANOMALY], label=f"TPR {recall:.3f} at 5 % FPR", **mark)
+        axes.plot([0.05], [recall], color=COLOURS[ANOMALY], label=f"TPR {recall:.3f} at 5 % FPR", **mark)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(loc="lower right")
@@ -78,15 +78,15 @@ def histogram_plot(path: Path, scores: ArrayLike, labels: ArrayLike, threshold: 
     low, high, log = _score_axis(s[finite], threshold)
     n_bins = int(np.clip(math.sqrt(finite.sum()), 10, 50))
     edges = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
-    with _figure(path, (6.4, 4.6), title) as figure:
+    with titled_figure(path, (6.4, 4.6), title) as figure:
         axes = figure.add_subplot()
         for label in (NORMAL, ANOMALY, NO_LABEL):
             if not (n := int(np.sum(y == label))):
                 continue
             of_kind = s[finite & (y == label)]
             style: dict[str, Any] = {"bins": edges, "weights": np.full(len(of_kind), 100 / n)}
-            axes.hist(of_kind, color=_COLOURS[label], alpha=0.35, label=f"{_WORDS[label]} ({n:,})", **style)
-            axes.hist(of_kind, color=_COLOURS[label], histtype="step", linewidth=1.2, **style)
+            axes.hist(of_kind, color=COLOURS[label], alpha=0.35, label=f"{_WORDS[label]} ({n:,})", **style)
+            axes.hist(of_kind, color=COLOURS[label], histtype="step", linewidth=1.2, **style)
         shown = threshold is not None and low <= threshold <= high
         if threshold is not None and shown:
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1.3, label=f"threshold {threshold:.4g}")
@@ -120,13 +120,13 @@ def image_grid(
         raise ValueError(f"images must be 1 to {_MAX_IMAGES}, got {len(x)}")
     if not len(x) == len(captions) == len(y):
         raise ValueError(f"images, captions and labels differ in length: {len(x)}, {len(captions)}, {len(y)}")
-    if not np.isin(y, list(_COLOURS)).all():
-        raise ValueError(f"labels must be 0, 1 or -1, got {sorted(set(y.tolist()) - set(_COLOURS))}")
+    if not np.isin(y, list(COLOURS)).all():
+        raise ValueError(f"labels must be 0, 1 or -1, got {sorted(set(y.tolist()) - set(COLOURS))}")
     n_columns = min(len(x), max(4, math.ceil(math.sqrt(len(x) * 2))))
     n_rows = math.ceil(len(x) / n_columns)
     caption_lines = max(caption.count("\n") for caption in captions) + 1
     cell_height = 1.05 * min(max(x.shape[2] / x.shape[3], 0.4), 2.5) + 0.18 * caption_lines
-    with _figure(path, (max(1.15 * n_columns, 5.0), cell_height * n_rows + 1.0), title) as figure:
+    with titled_figure(path, (max(1.15 * n_columns, 5.0), cell_height * n_rows + 1.0), title) as figure:
         from matplotlib.patches import Patch
 
         grid = figure.subplots(n_rows, n_columns, squeeze=False)
@@ -139,8 +139,8 @@ def image_grid(
             axes.set(xticks=[], yticks=[])
             axes.set_title(caption, fontsize=8, pad=4, parse_math=False)  # a file's name may hold dollar signs
             for spine in axes.spines.values():
-                spine.set(visible=True, color=_COLOURS[label], linewidth=2.5)
-        patches = [Patch(color=_COLOURS[k], label=_WORDS[k]) for k in _COLOURS if np.any(y == k)]
+                spine.set(visible=True, color=COLOURS[label], linewidth=2.5)
+        patches = [Patch(color=COLOURS[k], label=_WORDS[k]) for k in COLOURS if np.any(y == k)]
         figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=10)
     return path
 
@@ -183,7 +183,7 @@ def write_plots(
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float], title: str) -> Iterator[Figure]:
+def titled_figure(path: Path, size: tuple[float, float], title: str) -> Iterator[Figure]:
     """A titled figure of `size` inches to draw on, written to `path` at the end."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_only
 
 import adlightning
+from adlightning.callbacks.boundary import boundary_axes, write_boundary
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
 from adlightning.detector import AnomalyDetector
@@ -36,13 +37,29 @@ class RunFolder(pl.Callback):
             says so itself.
         timing: gives the seconds.
         draw: whether to write plots.
+        boundary_features: two features, by name or index, over which the decision boundary is drawn; None draws it for
+            a table of two features.
     """
 
-    def __init__(self, folder: Path, config: str | None, selection: str, timing: Timing, draw: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str | None,
+        selection: str,
+        timing: Timing,
+        draw: bool = True,
+        boundary_features: Sequence[str | int] | None = None,
+    ) -> None:
         self.folder, self.config, self.selection, self.timing, self.draw = folder, config, selection, timing, draw
+        self.boundary_features = boundary_features
         self.report: dict[str, Any] = {}
         self.plots: list[Path] = []
         self._opened = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse features that there are not, before any training."""
+        assert isinstance(pl_module, AnomalyDetector)
+        boundary_axes(pl_module.data.input_spec, self.boundary_features)
 
     @rank_zero_only
     def _open(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -85,6 +102,8 @@ class RunFolder(pl.Callback):
         if not self.draw:
             return
         several = len(pl_module.results) > 1
+        title = f"{type(pl_module).__name__} on {pl_module.data.input_spec.description}"
+        axes = boundary_axes(pl_module.data.input_spec, self.boundary_features)
         for name, scored in pl_module.results.items():
             folder = self.folder / "plots" / name if several else self.folder / "plots"
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,8 +113,10 @@ class RunFolder(pl.Callback):
                 images=_image_reader(pl_module, name),
                 threshold=_finite(pl_module.threshold.item()),
                 names=pl_module.data.sample_names(name),
-                title_prefix=f"{type(pl_module).__name__} on {pl_module.data.input_spec.description}",
+                title_prefix=title,
             )
+            if axes is not None:
+                self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, title))
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

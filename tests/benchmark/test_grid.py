@@ -75,6 +75,24 @@ def test_more_specific_options_win(tmp_path: Path) -> None:
     assert read_grid(file, options={"model.eta": 4}).cells[0].config["model"]["init_args"]["eta"] == 4
 
 
+def test_presets_of_a_normal_class_apply_where_it_is_normal(tmp_path: Path) -> None:
+    presets = {0: {"model.eta": 5, "model.lr": 0.1}, "b": {"model.eta": 6}, "2": None}
+    methods = [
+        {"method": "deep_svdd", "labels": False},
+        {"method": "deep_sad", "per_dataset": {"own": {"model.eta": 3}}, "per_normal": presets},
+    ]
+    file = write_grid(tmp_path, seeds=1, normal_classes=["0", "b", 2], labelled_classes=1, methods=methods)
+    models = {(c.labels["method"], c.labels["normal"]): c.config["model"]["init_args"] for c in read_grid(file).cells}
+    etas = {place: model.get("eta") for place, model in models.items()}
+    assert etas == {
+        **dict.fromkeys([("deep_svdd", "0"), ("deep_svdd", "b"), ("deep_svdd", "2")]),
+        **{("deep_sad", "0"): 5, ("deep_sad", "b"): 6, ("deep_sad", "2"): 3},
+    }
+    assert [model.get("lr") for (method, _), model in models.items() if method == "deep_sad"] == [0.1, None, None]
+    given = read_grid(file, options={"model.eta": 4}).cells
+    assert {cell.config["model"]["init_args"]["eta"] for cell in given} == {4}
+
+
 def test_options_are_set_as_the_command_line_sets_them() -> None:
     config: dict[str, Any] = {
         "model": {"class_path": "DeepSAD"},
@@ -97,6 +115,7 @@ def test_the_hash_sees_what_decides_the_result_and_nothing_else() -> None:
 
     base = config()
     assert config_hash(base) == config_hash(dict(reversed(list(config("b", devices=2).items()))) | {"run_dir": "x"})
+    assert config_hash(base) == config_hash(base | {"plots": False, "boundary_features": ["a", "b"]})
     others = [
         base | {"model": {"eta": 2, "devices": 1}},
         base | {"model": {"eta": 1, "devices": 2}},  # an option that is the trainer's only there
@@ -142,6 +161,15 @@ def test_only_refuses_what_no_cell_has(grid_file: Path, only: str, message: str)
         ({"methods": []}, "methods must be a list of at least one"),
         ({"methods": [{"method": "deep_sad", "config": "{metod}/x"}]}, "config may hold {method} and {dataset}"),
         ({"methods": [{"method": "deep_sad", "per_dataset": {"onw": {}}}]}, "must name data sets of the file, got onw"),
+        (
+            {"normal_classes": [3, 5], "methods": [{"method": "deep_sad", "per_normal": {"3": {}, 4: {}}}]},
+            "small.yaml: per_normal of deep_sad must name normal_classes of the file, got 4",
+        ),
+        ({"methods": [{"method": "deep_sad", "per_normal": {0: {}}}]}, "must name normal_classes of the file, got 0"),
+        (
+            {"normal_classes": [3], "methods": [{"method": "deep_sad", "per_normal": {3: 8}}]},
+            "per_normal of deep_sad, 3 must be a mapping, got 8",
+        ),
         ({"datasets": ["own"]}, "datasets must be a mapping"),
         ({"datasets": {"own": "fast"}}, "datasets, own must be a mapping, got 'fast'"),
         ({"settings": ["a"]}, "settings must be a mapping"),

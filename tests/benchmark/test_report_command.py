@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -81,7 +82,25 @@ def test_several_results_are_one_report(rows_csv: Path, tmp_path: Path, capsys: 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 54
     (cell,) = [line for line in lines if ",cardio," in line and ",deep_sad,," in line]
-    assert cell.split(",")[9] == "3"  # two seeds and one more
+    assert cell.split(",")[10] == "3"  # two seeds and one more
+
+
+def test_another_metric_never_stands_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_like("drocc_table2")
+    for r in rows:
+        r["metrics"]["f1_drocc_release"] = r["metrics"]["f1_at_contamination"] / 2
+    pd.json_normalize(rows).to_csv(tmp_path / "rows.csv", index=False)
+    run([str(tmp_path / "rows.csv"), "--metric", "f1_drocc_release"])
+    shown = capsys.readouterr().out
+    assert "F1 of normals, as in DROCC's code" in shown
+    assert "0.39±0.00" in shown  # half of the published 0.78
+    assert "0.78±0.03" not in shown
+    run([str(tmp_path / "rows.csv"), "--metric", "f1_drocc_release", "--format", "csv"])
+    cells = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert set(cells["metric"]) == {"f1_drocc_release"}
+    assert cells["published_mean"].isna().all()
+    run([str(tmp_path / "rows.csv")])
+    assert "0.78±0.03" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -92,6 +111,7 @@ def test_several_results_are_one_report(rows_csv: Path, tmp_path: Path, capsys: 
         (["--table", "drocc_text", "--format", "pdf"], "invalid choice: 'pdf'"),
         (["--table", "drocc_text", "--out", "no/such/folder.csv"], "out: there is no folder"),
         (["no_such_folder"], "no_such_folder"),
+        (["--table", "drocc_table2", "--metric", "f1_drocc_release"], "RESULTS must be given with --metric f1_drocc"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: list[str], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from test_report_rows import CLASSIC, Row, row, rows_like
 
 from adlightning.benchmark.report.compare import Comparison, compare, standard_error
 from adlightning.benchmark.report.runs import runs_frame
+from adlightning.benchmark.store import read_rows
 from adlightning.published import AVERAGE, layouts, published
+
+ROOT = Path(__file__).parents[2]
 
 
 def compared(rows: list[Row], table: str = "deep_sad_table6") -> Comparison:
@@ -265,6 +269,72 @@ def test_versions_and_selections_are_told() -> None:
 def test_repeated_runs_are_told() -> None:
     comparison = compared([row(finished="1"), row(finished="2")])
     assert any(note.startswith("1 older results") for note in comparison.notes)
+
+
+# ---- another metric than the paper's --------------------------------------------------------------------------------
+
+
+def f1_runs(**metrics: float) -> list[Row]:
+    return rows_like_drocc([{"f1_at_contamination": 0.7, **metrics}, {"f1_at_contamination": 0.8, **metrics}])
+
+
+def rows_like_drocc(metrics: list[dict[str, float]]) -> list[Row]:
+    place = {"paper": "drocc", "table": "2", "dataset": "thyroid", "setting": "", "method": "drocc"}
+    return [row(**place, seed=seed, metrics=values) for seed, values in enumerate(metrics)]
+
+
+def test_published_f1_is_compared_with_the_one_at_the_true_contamination_alone() -> None:
+    frame = runs_frame(f1_runs(f1_drocc_release=0.5))
+    place = {"dataset": "thyroid", "method": "drocc"}
+    for metric in (None, "f1_at_contamination"):
+        found = cell(compare(frame, ["drocc_table2"], metric)[0], **place)
+        assert (found["ours_mean"], found["published_mean"]) == (pytest.approx(0.75), 0.78)
+    (other,) = compare(frame, ["drocc_table2"], "f1_drocc_release")
+    found = cell(other, **place)
+    assert (found["ours_mean"], found["metric"]) == (0.5, "f1_drocc_release")
+    assert other.cells["published_mean"].isna().all()
+    assert other.cells["difference"].isna().all()
+    assert any(note.startswith("left out, because it is another metric: what the paper prints") for note in other.notes)
+
+
+def test_a_mixed_table_keeps_the_published_values_of_the_metric_asked_for() -> None:
+    (found,) = compare(runs_frame(rows_like("drocc_text")), ["drocc_text"], "auroc")
+    there = found.cells[found.cells["published_mean"].notna()]
+    assert set(there["normal"]) == {"3", "8"}  # the others are recalls
+
+
+def test_recall_of_the_paper_is_that_of_normals() -> None:
+    place = {"setting": "anomaly=1;close_negatives=half_zeros", "normal": "0", "method": "drocc_lf"}
+    values = {"recall_at_3_fpr": 0.1, "normal_recall_at_3_fpr": 0.9}
+    rows = [row(paper="drocc", table="text", dataset="mnist", **place, metrics=values)]
+    assert cell(compared(rows, "drocc_text"), **place)["ours_mean"] == 0.9
+
+
+def test_rows_of_earlier_code_without_a_metric_are_left_out_and_counted() -> None:
+    old = rows_like_drocc([{"f1_at_contamination": 0.6}])[0] | {"seed": 9}
+    frame = runs_frame([*f1_runs(f1_drocc_release=0.5), old])
+    (found,) = compare(frame, [], "f1_drocc_release")
+    assert cell(found, method="drocc")["ours_n"] == 2
+    assert cell(found, method="drocc")["n_failed"] == 0
+    assert "left out: 1 runs without f1_drocc_release, of code that did not measure it" in found.notes
+    assert cell(compare(frame, [])[0], dataset="thyroid", method="drocc")["ours_n"] == 3
+
+
+def test_a_metric_that_is_not_there_is_refused() -> None:
+    frame = runs_frame(runs([0.9]))
+    with pytest.raises(ValueError, match=r"metric must be one of auroc, f1_at_contamination, .*, got f1"):
+        compare(frame, [], "f1")
+    with pytest.raises(ValueError, match="metric: no run of the results has f1_drocc_release"):
+        compare(frame, [], "f1_drocc_release")
+    with pytest.raises(ValueError, match="neither runs nor published values of f1_drocc_release for ama_table1"):
+        compare(runs_frame(f1_runs(f1_drocc_release=0.5)), ["ama_table1"], "f1_drocc_release")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs/results").glob("*.csv")), ids=lambda file: file.stem)
+def test_committed_rows_can_still_be_read(file: Path) -> None:
+    frame = runs_frame(read_rows(file))
+    assert (frame["status"] == "done").any()
+    assert all(comparison.cells["ours_n"].sum() for comparison in compare(frame, []))
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

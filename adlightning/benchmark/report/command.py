@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> None:
 
     options = _parser().parse_args(arguments)
     out = None if options.out is None else Path(options.out)
-    _check(options.results, options.table, options.format, out)
+    _check(options.results, options.table, options.metric, options.format, out)
     rows = []
     if options.results:
         from adlightning.benchmark.store import read_rows
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> None:
         if not rows and not options.table:
             raise ValueError(f"results: there are no rows in {', '.join(options.results)}")
     runs = runs_frame(rows)
-    comparisons = compare(runs, options.table)
+    comparisons = compare(runs, options.table, options.metric)
     if options.table:
         runs = _of_tables(runs, comparisons)
     if options.format == "rich":
@@ -75,14 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="FILE", help="file to write, which must not exist yet; default: the terminal")
     table_help = "only this table, with all its rows: deep_sad_table6, drocc_text; may be given several times"
     parser.add_argument("--table", action="append", default=[], help=table_help)
+    metric_help = "our values of this metric instead of the paper's, f1_drocc_release or another of metrics.json"
+    parser.add_argument("--metric", metavar="NAME", help=metric_help)
     return parser
 
 
-def _check(results: list[str], tables: list[str], kind: str, out: Path | None) -> None:
+def _check(results: list[str], tables: list[str], metric: str | None, kind: str, out: Path | None) -> None:
     if not results and not tables:
         from adlightning.published import layouts
 
         raise ValueError(f"results or --table must be given; published tables are {', '.join(layouts())}")
+    if metric is not None and not results:
+        raise ValueError(f"metric chooses what is shown of our runs: RESULTS must be given with --metric {metric}")
     if kind == "html" and out is None and sys.stdout.isatty():
         raise ValueError("out must be given for html on a terminal: --out report.html")
     if out is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Comparison:
     notes: list[str]
 
 
-def compare(runs: pd.DataFrame, tables: list[str]) -> list[Comparison]:
+def compare(runs: pd.DataFrame, tables: list[str], metric: str | None = None) -> list[Comparison]:
     """A comparison for each table, in the order of the papers: those named, whole, or all that have runs.
 
     Of the latter, rows without a run are left out, and a note says so.
@@ -48,22 +49,54 @@ def compare(runs: pd.DataFrame, tables: list[str]) -> list[Comparison]:
     Args:
         runs: of :func:`adlightning.benchmark.report.runs.runs_frame`.
         tables: ids; a published one may have no runs.
+        metric: shown instead of that of the paper, as `metrics.json` names it; published values of another metric, and
+            runs without it, are then left out. Tables of training times stay as they are.
 
     Raises:
-        ValueError: a table that is neither published nor has runs.
+        ValueError: a table that is neither published nor has runs, or a metric that there is not.
     """
+    shown = None if metric is None else _metric_of(metric)
+    if shown is not None and not _has(runs, shown).any():
+        raise ValueError(f"metric: no run of the results has {metric}")
     known = layouts()
     own = {empty_layout(p, t).id: empty_layout(p, t) for p, t in zip(runs["paper"], runs["table"], strict=True)}
     available = known | {name: layout for name, layout in own.items() if name not in known}
     if unknown := [name for name in tables if name not in available]:
         raise ValueError(f"table must be one of {', '.join(available)}, got {', '.join(unknown)}")
     chosen = tables or [name for name, layout in available.items() if name in own or layout.runs_of in own]
-    return [_compare(available[name], runs, whole=bool(tables)) for name in dict.fromkeys(chosen)]
+    found = [_compare(available[name], runs, bool(tables), shown) for name in dict.fromkeys(chosen)]
+    if empty := [comparison.layout.id for comparison in found if tables and comparison.cells.empty]:
+        raise ValueError(f"metric: there are neither runs nor published values of {metric} for {', '.join(empty)}")
+    return [comparison for comparison in found if not comparison.cells.empty]
 
 
-def _compare(layout: Layout, runs: pd.DataFrame, whole: bool) -> Comparison:
+def _metric_of(measured: str) -> str:
+    """Name in the tables of what `metrics.json` names `measured`."""
+    names = {m.measured.removeprefix("metrics."): name for name, m in metrics().items() if _is_ranking(name)}
+    if measured not in names:
+        raise ValueError(f"metric must be one of {', '.join(names)}, got {measured}")
+    return names[measured]
+
+
+def _is_ranking(metric: str) -> bool:
+    return metrics()[metric].measured.startswith("metrics.")
+
+
+def _has(runs: pd.DataFrame, metric: str) -> pd.Series[bool]:
+    """Which runs have a value of the metric."""
+    measured = metrics()[metric].measured
+    return runs[measured].notna() if measured in runs else runs["status"].isna()
+
+
+def _compare(layout: Layout, runs: pd.DataFrame, whole: bool, metric: str | None) -> Comparison:
     source = layouts().get(layout.runs_of, layout)
     mine = runs[(runs["paper"] == source.paper) & (runs["table"] == source.table)].copy()
+    printed, n_without = {row.metric for row in layout.rows}, 0
+    if metric is not None and _is_ranking(layout.metric):
+        without = (mine["status"] == "done") & ~_has(mine, metric)
+        mine, n_without = mine[~without], int(without.sum())
+        of_metric = tuple(dataclasses.replace(row, metric=metric) for row in layout.rows)
+        layout = dataclasses.replace(layout, metric=metric, rows=of_metric)
     layout, mine = placed(layout, mine)
     measured = [metrics()[layout.rows[row].metric].measured for row in mine["row"]]
     for name in {*measured} - {*mine.columns}:
@@ -75,6 +108,10 @@ def _compare(layout: Layout, runs: pd.DataFrame, whole: bool) -> Comparison:
     cells, kept = _cells(layout, mine)
     shown = cells if whole else _rows_with_runs(cells)
     notes = table_notes(layout, shown, kept)
+    if others := sorted(metrics()[name].heading for name in printed - {row.metric for row in layout.rows}):
+        notes.append(f"left out, because it is another metric: what the paper prints, {', '.join(others)}")
+    if n_without:
+        notes.append(f"left out: {n_without} runs without {metric}, of code that did not measure it")
     if len(shown) < len(cells):
         rows = "columns" if layout.transposed else "rows"
         notes.append(f"{rows} without a run of ours are left out (report RESULTS --table {layout.id} shows all)")
@@ -93,7 +130,8 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     kept = [runs.iloc[:0]]
     for i, row in enumerate(layout.rows):
         for j, column in enumerate(layout.columns):
-            place = (row.dataset, layout.cell_setting(row, column), row.normal, column.method, column.variant)
+            setting = layout.cell_setting(row, column)
+            place = (row.dataset, setting, row.normal, column.method, column.variant, row.metric)
             group, value = groups.get((i, j)), printed.get(place)
             averages = row.normal == AVERAGE and len(layout.normals(row)) > 1
             if group is None and value is None and not averages:
@@ -237,7 +275,8 @@ def _published_values(layout: Layout) -> dict[tuple[str, ...], Record]:
     if not layout.printed:
         return {}
     records = published(layout.paper, layout.table).to_dict("records")
-    return {(r["dataset"], r["setting"], r["normal"], r["method"], r["variant"]): r for r in records}  # type: ignore[misc]
+    names = ("dataset", "setting", "normal", "method", "variant", "metric")
+    return {tuple(str(record[name]) for name in names): {str(k): v for k, v in record.items()} for record in records}
 
 
 def _same_but_class(one: Row, other: Row) -> bool:

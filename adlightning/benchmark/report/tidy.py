@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from adlightning.benchmark.report.compare import Comparison
 
-COLUMNS = ["paper", "table", "dataset", "setting", "normal", "method", "variant", "ours_mean", "ours_std", "ours_n"]
+COLUMNS = ["paper", "table", "dataset", "setting", "normal", "method", "variant", "metric"]
+COLUMNS += ["ours_mean", "ours_std", "ours_n"]
 COLUMNS += ["published_mean", "published_std", "published_n", "difference", "outside_2se", "selection", "protocol"]
 COLUMNS += ["footnotes"]
 
