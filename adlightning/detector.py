@@ -41,8 +41,9 @@ class AnomalyDetector(pl.LightningModule, ABC):
 
     Args:
         preprocessing: what is done to raw input: `unit` [0, 1], `symmetric` [-1, 1], `standardize_channels`,
-            `standardize` (features), `standardize_minmax`, `gcn_l1`, `identity`. Fitted on training data without
-            its known anomalies.
+            `standardize_cifar10` and `standardize_mnist` (channels, by the known values of all classes), `standardize`
+            (features), `standardize_offset` (their deviations + 1e-4), `standardize_minmax`, `gcn_l1`, `identity`.
+            Fitted on training data without its known anomalies.
         resize: side to which images are resized before anything else, in pixels; null leaves them.
         pad: pixels of zeros added around each image, after resizing.
         threshold_rule: `normal_quantile` (of held-out normal scores; of training scores when nothing is held out),

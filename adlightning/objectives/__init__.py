@@ -4,8 +4,9 @@ from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.binary_classifier import BinaryClassifier
 from adlightning.objectives.deep_sad import DeepSAD
 from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
-from adlightning.objectives.drocc import DROCC, DROCCOE, DROCCRand
+from adlightning.objectives.drocc import DROCC, DROCCOE
 from adlightning.objectives.drocc_lf import DROCCLF
+from adlightning.objectives.shell import DROCCRand
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
 __all__ = [

@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from adlightning.objectives.drocc import DROCCOE, ProjectEvery, ascend
+from adlightning.objectives.drocc import DROCCOE, ProjectEvery
 
 Search = Literal["grid", "random40"]
 
@@ -16,14 +17,16 @@ _ROUNDS, _POINTS = 5, 8  # 40 multipliers, as many as the released code draws; e
 _RANDOM_DRAWS = 40
 
 
-def influence(logits_of: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def influence(logits_of: Callable[[Tensor], Tensor], x: Tensor, coupled: bool = False) -> Tensor:
     """Weights sigma (B, D) of the D features of each sample: |df / dx_j|, scaled to a mean of 1.
 
-    The released code takes the gradient of the loss, which is that of f times a number for each sample: the same once
-    scaled. A sample whose gradient is zero gets weights of 1, the Euclidean distance. Source: below equation 2.
+    The released code takes the gradient of the loss towards label 1, which is that of f times a number for each sample:
+    the same once scaled, unless batch statistics couple the samples; `coupled` then takes the loss. A sample whose
+    gradient is zero gets weights of 1, the Euclidean distance. Source: below equation 2.
     """
     x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(logits_of(x).float().sum(), x)
+    logits = logits_of(x).float()
+    (gradient,) = torch.autograd.grad((F.softplus(-logits) if coupled else logits).sum(), x)
     sigma = gradient.flatten(1).abs()
     total = sigma.sum(dim=1, keepdim=True)
     return torch.where(total > 0, sigma * (sigma.shape[1] / torch.where(total > 0, total, 1.0)), 1.0)
@@ -64,7 +67,9 @@ def project_to_mahalanobis_shell(
     upper = a / (1 - a) * largest
 
     def factors(q: Tensor) -> Tensor:
-        return 1 / (1 + torch.where(is_close, -(1 - q) / largest, 1 / (q * upper)) * sigma)
+        # 1 / (1 + tau sigma), written so that nothing is lost where 1 + tau sigma is nearly 0
+        kept = torch.where(is_close, largest, q * upper)
+        return kept / torch.where(is_close, largest - sigma + q * sigma, kept + sigma)
 
     weights = sigma * h.square()
 
@@ -120,9 +125,9 @@ class DROCCLF(DROCCOE):
             raise ValueError(f"projection_search must be grid or random40, got {projection_search!r}")
         self.projection_search = projection_search
 
-    def search(self, x: Tensor, h: Tensor) -> Tensor:
-        """Offsets (B, ...) that ascent reaches from h, in the shell of this batch's influence."""
-        sigma = influence(self.network_logits, x)
+    def projection(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """What projects offsets (B, ...) from x into the shell of x's own influence."""
+        sigma = influence(self.network_logits, x, coupled=self.ascent_batch_norm == "train")
 
         def project(h: Tensor) -> Tensor:
             flat = project_to_mahalanobis_shell(
@@ -130,12 +135,4 @@ class DROCCLF(DROCCOE):
             )
             return flat.view_as(h)
 
-        return ascend(
-            self.network_logits,
-            x,
-            h,
-            steps=self.ascent_steps,
-            step_size=self.ascent_step_size,
-            project=project,
-            project_every=self.project_every,
-        )
+        return project

@@ -13,6 +13,8 @@ from adlightning.contracts import InputSpec
 from adlightning.preprocessing.base import Compose, Identity, Output, Preprocessing
 from adlightning.preprocessing.features import StandardizeFeatures, StandardizeMinMax
 from adlightning.preprocessing.images import (
+    CIFAR10_CHANNELS,
+    MNIST_CHANNELS,
     GlobalContrastL1,
     Pad,
     Resize,
@@ -39,7 +41,16 @@ __all__ = [
 ]
 
 PreprocessingName = Literal[
-    "unit", "symmetric", "standardize_channels", "standardize", "standardize_minmax", "gcn_l1", "identity"
+    "unit",
+    "symmetric",
+    "standardize_channels",
+    "standardize_cifar10",
+    "standardize_mnist",
+    "standardize",
+    "standardize_offset",
+    "standardize_minmax",
+    "gcn_l1",
+    "identity",
 ]
 
 Maker = Callable[[tuple[int, ...]], Preprocessing]
@@ -48,11 +59,14 @@ _FOR_IMAGES: dict[str, Maker] = {
     "unit": lambda _: UnitRange(),
     "symmetric": lambda _: SymmetricRange(),
     "standardize_channels": lambda shape: StandardizeChannels(shape[0]),
+    "standardize_cifar10": lambda shape: StandardizeChannels(shape[0], CIFAR10_CHANNELS),
+    "standardize_mnist": lambda shape: StandardizeChannels(shape[0], MNIST_CHANNELS),
     "gcn_l1": lambda _: GlobalContrastL1(),
     "identity": lambda _: Identity(),
 }
 _FOR_FEATURES: dict[str, Maker] = {
     "standardize": StandardizeFeatures,
+    "standardize_offset": lambda shape: StandardizeFeatures(shape, offset=1e-4),
     "standardize_minmax": StandardizeMinMax,
     "identity": lambda _: Identity(),
 }
@@ -64,8 +78,9 @@ def build_preprocessing(
     """The named preprocessing for this input, not yet fitted.
 
     Args:
-        name: for images `unit`, `symmetric`, `standardize_channels`, `gcn_l1` or `identity`; for tables and series
-            `standardize`, `standardize_minmax` or `identity`.
+        name: for images `unit`, `symmetric`, `standardize_channels` (or with those of a data set, `standardize_cifar10`
+            and `standardize_mnist`), `gcn_l1` or `identity`; for tables and series `standardize`, `standardize_offset`,
+            `standardize_minmax` or `identity`.
         spec: the raw input.
         resize: side in pixels to which images are resized first; None leaves them.
         pad: black pixels added on every side, after resizing.

@@ -47,14 +47,24 @@ class _FeatureScaling(Preprocessing):
 
 
 class StandardizeFeatures(_FeatureScaling):
-    """Samples (B, D) or (B, T, D) to mean 0 and population standard deviation 1; a constant feature is divided by 1."""
+    """Samples (B, D) or (B, T, D) to mean 0 and population standard deviation 1; a constant feature is divided by 1.
+
+    Args:
+        shape: of a sample.
+        offset: added to each standard deviation, also to that of a constant feature, which is then divided by it alone:
+            1e-4 in DROCC's released code, so that a deviation from a constant is enormous.
+    """
 
     output = "linear"
+
+    def __init__(self, shape: Sequence[int], offset: float = 0.0) -> None:
+        super().__init__(shape)
+        self.offset = offset
 
     def _fit(self, batches: Batches) -> None:
         scaler = StandardScaler()
         self._stream(scaler, batches)
-        self._set(scaler.mean_, scaler.scale_)
+        self._set(scaler.mean_, scaler.var_**0.5 + self.offset if self.offset else scaler.scale_)
 
 
 class StandardizeMinMax(_FeatureScaling):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from adlightning.preprocessing.base import Batches, Preprocessing, or_one, require_samples
+
+# Of all training images of all classes, as DROCC's released code has them.
+CIFAR10_CHANNELS = ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261))
+MNIST_CHANNELS = ((0.1307,), (0.3081,))
 
 
 class Resize(Preprocessing):
@@ -73,17 +79,25 @@ class SymmetricRange(Preprocessing):
 class StandardizeChannels(Preprocessing):
     """Images uint8, taken as [0, 1], to mean 0 and standard deviation 1 of each channel over all training pixels.
 
-    DROCC on CIFAR-10. A constant channel is divided by 1.
+    A constant channel is divided by 1.
+
+    Args:
+        channels: number of channels.
+        known: mean and standard deviation of each channel, of [0, 1], where they are not to be fitted.
     """
 
     output = "linear"
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(needs_fitting=True)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
+    def __init__(self, channels: int, known: tuple[Sequence[float], Sequence[float]] | None = None) -> None:
+        if known is not None and len(known[0]) != channels:
+            raise ValueError(
+                f"preprocessing: the means known are of {len(known[0])} channels, the images have {channels}"
+            )
+        super().__init__(needs_fitting=known is None)
+        self.register_buffer("mean", torch.zeros(channels) if known is None else torch.tensor(known[0]))
+        self.register_buffer("std", torch.ones(channels) if known is None else torch.tensor(known[1]))
 
     def _fit(self, batches: Batches) -> None:
         # Sums of whole grey levels are exact: the result does not depend on batches or their order.

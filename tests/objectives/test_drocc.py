@@ -18,7 +18,8 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import OneVsAll
 from adlightning.data.sources.base import Part, Samples
 from adlightning.objectives import DROCC, DROCCOE, DROCCRand
-from adlightning.objectives.drocc import ascend, normality_loss, project_to_shell, sample_norm, unit_gradient
+from adlightning.objectives.drocc import ascend, unit_gradient
+from adlightning.objectives.shell import normality_loss, project_to_shell, sample_norm
 
 MLP: dict[str, Any] = {
     "network": "mlp",

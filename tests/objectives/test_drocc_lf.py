@@ -12,8 +12,8 @@ from torch import Tensor
 
 from adlightning.contracts import InputSpec
 from adlightning.objectives import DROCCLF
-from adlightning.objectives.drocc import project_to_shell
 from adlightning.objectives.drocc_lf import influence, mahalanobis_norm, project_to_mahalanobis_shell
+from adlightning.objectives.shell import project_to_shell
 
 
 def generator(seed: int = 0) -> torch.Generator:
