@@ -29,9 +29,10 @@ from adlightning.preprocessing import (
 IMAGE = InputSpec("image", (3, 6, 6))
 TABLE = InputSpec("table", (4,))
 SERIES = InputSpec("series", (5, 2))
+FOR_FEATURES = ("standardize", "standardize_offset", "standardize_minmax", "identity")
 EVERY = [
     *((name, IMAGE) for name in ("unit", "symmetric", "standardize_channels", "gcn_l1", "identity")),
-    *((name, spec) for spec in (TABLE, SERIES) for name in ("standardize", "standardize_minmax", "identity")),
+    *((name, spec) for spec in (TABLE, SERIES) for name in FOR_FEATURES),
 ]
 every = pytest.mark.parametrize(("name", "spec"), EVERY, ids=[f"{spec.kind}-{name}" for name, spec in EVERY])
 
@@ -82,6 +83,34 @@ def test_channels_have_unit_moments_on_training_data() -> None:
     y = step(x)
     torch.testing.assert_close(y.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(y.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-6, rtol=0)
+
+
+def test_known_channels_by_hand_without_fitting() -> None:
+    # in [0, 1] the pixel is (0.2, 0.4, 1)
+    cifar = build("standardize_cifar10", InputSpec("image", (3, 1, 1)))
+    y = cifar(torch.tensor([51, 102, 255], dtype=torch.uint8).view(1, 3, 1, 1))
+    expected = [(0.2 - 0.4914) / 0.247, (0.4 - 0.4822) / 0.243, (1 - 0.4465) / 0.261]
+    torch.testing.assert_close(y.flatten(), torch.tensor(expected))
+    mnist = build("standardize_mnist", InputSpec("image", (1, 1, 2)))
+    expected = [-0.1307 / 0.3081, (0.2 - 0.1307) / 0.3081]
+    torch.testing.assert_close(mnist(pixels([0, 51])).flatten(), torch.tensor(expected))
+    assert bool(cifar.fitted)
+    assert bool(mnist.fitted)
+    assert cifar.output == mnist.output == "linear"
+
+
+def test_known_channels_come_after_resizing_and_padding() -> None:
+    step = build("standardize_mnist", InputSpec("image", (1, 2, 2)), resize=1, pad=1)
+    expected = torch.full((1, 1, 3, 3), -0.1307 / 0.3081)  # the padding is black before it is standardised
+    expected[0, 0, 1, 1] = (100 / 255 - 0.1307) / 0.3081  # the mean of 0, 100, 50, 250
+    torch.testing.assert_close(step(pixels([0, 100], [50, 250])), expected)
+
+
+@pytest.mark.parametrize(("name", "known", "channels"), [("standardize_cifar10", 3, 1), ("standardize_mnist", 1, 3)])
+def test_known_channels_of_other_images_are_refused(name: str, known: int, channels: int) -> None:
+    message = f"preprocessing: the means known are of {known} channels, the images have {channels}"
+    with pytest.raises(ValueError, match=message):
+        build(name, InputSpec("image", (channels, 4, 4)))
 
 
 def test_gcn_by_hand() -> None:
@@ -146,6 +175,20 @@ def test_standardize_by_hand() -> None:
     step = StandardizeFeatures((2,))
     step.fit(lambda: [torch.tensor([[1.0, 5.0], [3.0, 5.0]])])
     torch.testing.assert_close(step(torch.tensor([[5.0, 6.0]])), torch.tensor([[3.0, 1.0]]))
+
+
+def test_standardize_offset_by_hand() -> None:
+    # mean 2 and deviation 1; a constant 5, whose deviation is 0, is divided by the offset alone
+    step = build("standardize_offset", InputSpec("table", (2,)))
+    step.fit(lambda: [torch.tensor([[1.0, 5.0], [3.0, 5.0]])])
+    torch.testing.assert_close(step(torch.tensor([[5.0, 5.0]])), torch.tensor([[3 / 1.0001, 0.0]]))
+    torch.testing.assert_close(step(torch.tensor([[2.0, 5.5]])), torch.tensor([[0.0, 5000.0]]))
+
+
+def test_standardize_offset_of_a_small_deviation_by_hand() -> None:
+    step = build("standardize_offset", InputSpec("series", (2, 1)))
+    step.fit(lambda: [torch.tensor([[[0.0], [0.0]], [[2e-4], [8e-4]]])])  # deviations 1e-4 and 4e-4
+    torch.testing.assert_close(step(torch.tensor([[[3e-4], [9e-4]]])), torch.tensor([[[1.0], [1.0]]]))
 
 
 def test_minmax_by_hand() -> None:
@@ -267,7 +310,13 @@ def test_output_shape_and_range(name: str, spec: InputSpec) -> None:
 
 @pytest.mark.parametrize(
     ("name", "spec"),
-    [("standardize_channels", IMAGE), ("gcn_l1", IMAGE), ("standardize", TABLE), ("standardize_minmax", SERIES)],
+    [
+        ("standardize_channels", IMAGE),
+        ("gcn_l1", IMAGE),
+        ("standardize", TABLE),
+        ("standardize_offset", TABLE),
+        ("standardize_minmax", SERIES),
+    ],
 )
 @pytest.mark.parametrize("pad", [0, 1])
 def test_use_before_fit_is_refused(name: str, spec: InputSpec, pad: int) -> None:
@@ -294,8 +343,8 @@ def test_nothing_to_fit_is_fitted_from_the_start() -> None:
 @pytest.mark.parametrize(
     ("name", "spec", "allowed"),
     [
-        ("unit", TABLE, "preprocessing of table input must be one of standardize, standardize_minmax, identity"),
-        ("gcn_l1", SERIES, "preprocessing of series input must be one of standardize, standardize_minmax, identity"),
+        ("unit", TABLE, f"preprocessing of table input must be one of {', '.join(FOR_FEATURES)}"),
+        ("gcn_l1", SERIES, f"preprocessing of series input must be one of {', '.join(FOR_FEATURES)}"),
         ("standardize", IMAGE, "preprocessing of image input must be one of unit, symmetric, standardize_channels"),
         ("whiten", IMAGE, "preprocessing of image input must be one of unit"),
     ],

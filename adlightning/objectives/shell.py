@@ -128,8 +128,9 @@ class ShellDetector(LogitDetector):
         if self.compile_network:
             self.network_logits = torch.compile(self.logits)
 
-    def on_fit_end(self) -> None:
+    def teardown(self, stage: str) -> None:
         """Drop what was compiled."""
+        super().teardown(stage)
         self.network_logits = self.logits
 
     def on_train_epoch_start(self) -> None:

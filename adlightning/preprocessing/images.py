@@ -96,10 +96,13 @@ class StandardizeChannels(Preprocessing):
                 f"preprocessing: the means known are of {len(known[0])} channels, the images have {channels}"
             )
         super().__init__(needs_fitting=known is None)
+        self.known = known
         self.register_buffer("mean", torch.zeros(channels) if known is None else torch.tensor(known[0]))
         self.register_buffer("std", torch.ones(channels) if known is None else torch.tensor(known[1]))
 
     def _fit(self, batches: Batches) -> None:
+        if self.known is not None:
+            return
         # Sums of whole grey levels are exact: the result does not depend on batches or their order.
         n = 0
         total = torch.zeros_like(self.mean, dtype=torch.long)

@@ -1,25 +1,31 @@
-"""DROCC: loss, projection and ascent by hand, BatchNorm during ascent, the phases, and what is refused."""
+"""DROCC: loss, projection and ascent by hand, BatchNorm during ascent, compilation, the phases, what is refused."""
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torchvision
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor, nn
 
-from adlightning.contracts import InputSpec, TrainBatch
+from adlightning.checkpoint import load_detector
+from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import OneVsAll
 from adlightning.data.sources.base import Part, Samples
-from adlightning.objectives import DROCC, DROCCOE, DROCCRand
+from adlightning.objectives import DROCC, DROCCLF, DROCCOE, DROCCRand
 from adlightning.objectives.drocc import ascend, unit_gradient
-from adlightning.objectives.shell import normality_loss, project_to_shell, sample_norm
+from adlightning.objectives.shell import ShellDetector, normality_loss, project_to_shell, sample_norm
 
 MLP: dict[str, Any] = {
     "network": "mlp",
@@ -29,13 +35,39 @@ MLP: dict[str, Any] = {
     "head_activation": "leaky_relu",
     "preprocessing": "identity",
 }
+LENET: dict[str, Any] = {"network": "lenet", "conv_channels": (4,), "encoder_bias": False}
 
 
-def built(cls: type[DROCCRand] = DROCC, shape: tuple[int, ...] = (6,), **options: Any) -> DROCCRand:
+def built(cls: type[ShellDetector] = DROCC, shape: tuple[int, ...] = (6,), **options: Any) -> ShellDetector:
     torch.manual_seed(0)
     detector = cls(**{**MLP, **options})
-    detector.configure_for(InputSpec("table" if len(shape) == 1 else "image", shape))
+    kind: Any = {1: "table", 2: "series", 3: "image"}[len(shape)]
+    detector.configure_for(InputSpec(kind, shape))
     return detector
+
+
+def built_with_batch_norm(cls: type[ShellDetector] = DROCC, **options: Any) -> ShellDetector:
+    """In training mode, with running statistics far from those of any batch; most noise starts within radius 4."""
+    detector = built(cls, **{"dense": (8,), "radius": 4.0, "ascent_step_size": 0.1, "ascent_steps": 5, **options})
+    (norm,) = [layer for layer in detector.modules() if isinstance(layer, nn.BatchNorm1d)]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(torch.linspace(-2, 2, 8))
+    norm.running_var.copy_(torch.linspace(0.5, 4, 8))
+    return detector.train()
+
+
+def train_batch(x: Tensor, known: list[int]) -> TrainBatch:
+    return TrainBatch(x, torch.tensor(known), torch.arange(len(x)))
+
+
+def forwards(detector: ShellDetector) -> list[bool]:
+    """Fills up with a bool for each forward of the network from now on: whether any of its weights takes gradients."""
+    seen: list[bool] = []
+    detector.encoder.register_forward_hook(
+        lambda *_: seen.append(any(weight.requires_grad for weight in detector.parameters()))
+    )
+    return seen
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -59,12 +91,54 @@ def test_a_batch_costs_the_cross_entropy_of_its_samples_plus_mu_times_that_of_th
 
     detector = built(Fixed, mu=0.5, shape=(2,))
     x = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    batch = TrainBatch(x, torch.zeros(2, dtype=torch.long), torch.arange(2))
-    detector.__dict__["_current_epoch"] = 0
+    batch = train_batch(x, [UNLABELLED] * 2)
     detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
     f, g = detector.logits(x), detector.logits(x + 2)
     expected = nn.functional.softplus(-f).mean() + 0.5 * nn.functional.softplus(g).mean()
     assert detector.training_step(batch, 0).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("cls", [DROCCOE, DROCCLF])
+def test_known_anomalies_are_trained_as_anomalies_and_get_no_negatives(
+    cls: type[ShellDetector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = built(cls, mu=0.5)
+    detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
+    monkeypatch.setattr(detector, "offsets", lambda x: torch.full_like(x, 2.0))
+    x = torch.randn(4, 6, generator=generator())
+    normal = torch.tensor([True, False, True, False])
+    loss = detector.training_step(train_batch(x, [KNOWN_NORMAL, KNOWN_ANOMALY, UNLABELLED, KNOWN_ANOMALY]), 0)
+    softplus = nn.functional.softplus
+    samples = (softplus(-detector.logits(x[normal])).sum() + softplus(detector.logits(x[~normal])).sum()) / 4
+    negatives = softplus(detector.logits(x[normal] + 2)).mean()
+    assert loss.item() == pytest.approx((samples + 0.5 * negatives).item())
+
+
+@pytest.mark.parametrize("cls", [DROCCOE, DROCCLF])
+@pytest.mark.parametrize("n_normal", [0, 1])
+def test_without_two_normal_samples_the_cross_entropy_is_all_and_the_network_runs_as_often(
+    cls: type[ShellDetector], n_normal: int
+) -> None:
+    x = torch.randn(6, 6, generator=generator())
+    detector, alone = built_with_batch_norm(cls), built_with_batch_norm(cls)
+    detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
+    seen = forwards(detector)
+    detector.training_step(train_batch(x, [UNLABELLED] * 6), 0)
+    usual = list(seen)
+    detector = built_with_batch_norm(cls)
+    detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
+    seen = forwards(detector)
+    known = [UNLABELLED] * n_normal + [KNOWN_ANOMALY] * (6 - n_normal)
+    loss = detector.training_step(train_batch(x, known), 0)
+    assert seen == usual  # other ranks, in step with this one, may synchronise each forward
+    expected = normality_loss(alone.logits(x), torch.tensor(known) != KNOWN_ANOMALY)
+    assert loss.item() == pytest.approx(expected.item())
+    loss.backward()
+    expected.backward()
+    for ours, theirs in zip(detector.parameters(), alone.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
 
 
 class _AtEpoch:
@@ -77,7 +151,7 @@ class _AtEpoch:
 def test_warm_up_epochs_leave_the_negatives_out() -> None:
     detector = built(DROCCRand, warm_up_epochs=2)
     x = torch.randn(8, 6, generator=generator())
-    batch = TrainBatch(x, torch.zeros(8, dtype=torch.long), torch.arange(8))
+    batch = train_batch(x, [UNLABELLED] * 8)
     losses = []
     for epoch in (1, 2):
         detector._trainer = _AtEpoch(epoch)  # type: ignore[assignment]
@@ -178,11 +252,56 @@ def test_ascent_treats_each_sample_alone() -> None:
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_ascent_leaves_no_gradients_on_weights_and_weights_trainable() -> None:
-    detector = built()
+@pytest.mark.parametrize(("cls", "n_forwards"), [(DROCC, 3), (DROCCLF, 4)])  # DROCC-LF: and one for the influence
+def test_ascent_takes_no_gradients_for_weights_and_leaves_them_trainable(
+    cls: type[ShellDetector], n_forwards: int
+) -> None:
+    detector = built(cls, ascent_steps=3)
+    first, *others = detector.parameters()
+    first.requires_grad_(False)  # frozen by its user, and to stay so
+    seen = forwards(detector)
     h = detector.offsets(torch.randn(8, 6, generator=generator()))
+    assert seen == [False] * n_forwards
     assert not h.requires_grad
-    assert all(weight.grad is None and weight.requires_grad for weight in detector.parameters())
+    assert not first.requires_grad
+    assert all(weight.grad is None and weight.requires_grad for weight in others)
+
+
+def test_weights_are_trainable_after_an_ascent_that_failed() -> None:
+    detector = built()
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        detector.offsets(torch.zeros(8, 7))
+    assert all(weight.requires_grad for weight in detector.parameters())
+
+
+@pytest.mark.parametrize("every", [1, 3, "end"])
+def test_a_detector_projects_every_so_many_steps(every: Any) -> None:
+    x = torch.randn(16, 6, generator=generator())
+    options: dict[str, Any] = {"ascent_steps": 7, "ascent_step_size": 0.5, "radius": 1.0, "gamma": 1.0}
+    detector = built(**options, project_every=every)
+    torch.manual_seed(1)
+    ours = detector.offsets(x)
+
+    def by_hand(project_every: Any) -> Tensor:
+        torch.manual_seed(1)
+        project: Callable[[Tensor], Tensor] = lambda h: project_to_shell(h, 1.0, 1.0)  # noqa: E731
+        h = torch.randn_like(x)
+        return ascend(detector.logits, x, h, steps=7, step_size=0.5, project=project, project_every=project_every)
+
+    agrees = {other: torch.allclose(ours, by_hand(other), atol=1e-5) for other in (1, 3, "end")}
+    assert agrees == {other: other == every for other in (1, 3, "end")}
+
+
+@pytest.mark.parametrize(("cls", "every"), [(DROCC, 10), (DROCCOE, 10), (DROCCLF, 5)])
+def test_projections_are_as_rare_as_in_the_released_code_unless_given(cls: type[ShellDetector], every: int) -> None:
+    x = torch.randn(4, 6, generator=generator())
+    results = []
+    given: dict[str, Any] = {"project_every": every, "ascent_steps": 50}
+    for options in ({}, given):
+        detector = built(cls, radius=0.5, **options)
+        torch.manual_seed(1)
+        results.append(detector.offsets(x))
+    assert torch.equal(*results)
 
 
 def test_random_negatives_are_in_the_shell_and_take_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,13 +322,17 @@ def test_noise_is_standard_normal_or_shifted() -> None:
 # ---- BatchNorm during ascent -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_synchronised", [False, True])
 @pytest.mark.parametrize(
     ("mode", "moves", "trains_after"), [("eval", False, True), ("train", True, True), ("frozen", False, False)]
 )
-def test_batch_norm_during_ascent(mode: str, moves: bool, trains_after: bool) -> None:
-    options: dict[str, Any] = {"network": "lenet", "conv_channels": (4,), "encoder_bias": False}
-    detector = built(shape=(1, 8, 8), ascent_batch_norm=mode, ascent_steps=2, **options)
-    (norm,) = [layer for layer in detector.modules() if isinstance(layer, nn.BatchNorm2d)]
+def test_batch_norm_during_ascent(mode: str, moves: bool, trains_after: bool, is_synchronised: bool) -> None:
+    detector = built(shape=(1, 8, 8), ascent_batch_norm=mode, ascent_steps=2, **LENET)
+    detector.on_train_epoch_start()  # of an earlier fit
+    if is_synchronised:
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(detector)  # as `trainer.sync_batchnorm` does, after `build`
+    kind = nn.SyncBatchNorm if is_synchronised else nn.BatchNorm2d
+    (norm,) = [layer for layer in detector.modules() if isinstance(layer, kind)]
     assert norm.running_mean is not None
     before = norm.running_mean.clone()
     detector.train()
@@ -221,12 +344,95 @@ def test_batch_norm_during_ascent(mode: str, moves: bool, trains_after: bool) ->
     assert norm.training
 
 
+@pytest.mark.parametrize("cls", [DROCC, DROCCLF])
+@pytest.mark.parametrize(("mode", "is_alone"), [("eval", True), ("frozen", True), ("train", False)])
+def test_samples_are_coupled_in_ascent_by_batch_statistics_only(
+    cls: type[ShellDetector], mode: str, is_alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = built_with_batch_norm(cls, ascent_batch_norm=mode)
+    x, noise = torch.randn(2, 6, 6, generator=generator()).unbind()
+
+    def offsets(rows: slice) -> Tensor:
+        monkeypatch.setattr(detector, "noise_like", lambda _: noise[rows])
+        return detector.offsets(x[rows])
+
+    pairs = torch.cat([offsets(slice(i, i + 2)) for i in (0, 2, 4)])
+    assert torch.allclose(offsets(slice(0, 6)), pairs, atol=1e-4) is is_alone
+
+
+def steepest(logits_of: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """The released code's direction: of the batch's mean cross-entropy towards label 0."""
+    points = points.detach().requires_grad_()
+    logits = logits_of(points)
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+    return nn.functional.normalize(torch.autograd.grad(loss, points)[0])
+
+
+def test_coupled_by_batch_norm_the_direction_is_that_of_the_loss_of_the_batch() -> None:
+    detector = built_with_batch_norm()
+    points = 3 * torch.randn(8, 6, generator=generator())
+    expected = steepest(detector.logits, points)
+    assert torch.allclose(unit_gradient(detector.logits, points, coupled=True), expected, atol=1e-5)
+    assert not torch.allclose(unit_gradient(detector.logits, points), expected, atol=1e-2)
+
+
+def test_ascent_in_train_mode_is_that_of_the_released_code() -> None:
+    x = torch.randn(8, 6, generator=generator())
+    detector, other = (built_with_batch_norm(ascent_batch_norm="train", ascent_step_size=0.5) for _ in range(2))
+    torch.manual_seed(1)
+    ours = detector.offsets(x)
+    torch.manual_seed(1)
+    h = torch.randn_like(x)
+    for _ in range(5):
+        h = h + 0.5 * steepest(other.logits, x + h)
+    assert torch.allclose(ours, project_to_shell(h, 4.0, 2.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["eval", "frozen"])
+def test_ascent_on_running_statistics_goes_on_where_the_loss_is_flat(mode: str) -> None:
+    x = torch.randn(8, 6, generator=generator())
+    detector = built_with_batch_norm(ascent_batch_norm=mode, ascent_step_size=0.5)
+    (bias,) = [weight for name, weight in detector.named_parameters() if name.startswith("head") and weight.ndim == 1]
+    nn.init.constant_(bias, -500.0)
+    torch.manual_seed(1)
+    ours = detector.offsets(x)
+    torch.manual_seed(1)
+    h, detector = torch.randn_like(x), detector.eval()
+    for _ in range(5):
+        points = (x + h).requires_grad_()
+        h = h + 0.5 * nn.functional.normalize(torch.autograd.grad(detector.logits(points).sum(), points)[0])
+    assert torch.allclose(ours, project_to_shell(h, 4.0, 2.0), atol=1e-4)
+
+
 # ---- arguments and data ----------------------------------------------------------------------------------------------
 
 
-def test_the_radius_follows_the_number_of_features_unless_given() -> None:
-    assert built(shape=(16,)).shell_radius == 2.0
-    assert built(shape=(16,), radius=0.3).shell_radius == 0.3
+@pytest.mark.parametrize(
+    ("shape", "options", "radius"),
+    [((16,), {}, 2.0), ((4, 8, 8), LENET, 8.0), ((9, 4), {"network": "lstm", "encoder_bias": True}, 3.0)],
+)
+def test_the_radius_follows_the_number_of_features_or_pixels_unless_given(
+    shape: tuple[int, ...], options: dict[str, Any], radius: float
+) -> None:
+    assert built(shape=shape, **options).shell_radius == radius
+    assert built(shape=shape, radius=0.3, **options).shell_radius == 0.3
+    norms = sample_norm(built(DROCCRand, shape, gamma=1.0, **options).offsets(torch.zeros(3, *shape)))
+    assert torch.allclose(norms, torch.tensor(radius))
+
+
+@pytest.mark.parametrize("cls", [DROCCRand, DROCC, DROCCOE, DROCCLF])
+def test_there_is_no_weight_decay_and_no_glorot_unless_given(cls: type[ShellDetector]) -> None:
+    detector = built(cls)
+    (group,) = detector.configure_optimizers()["optimizer"].param_groups
+    assert group["weight_decay"] == 0
+    (given,) = built(cls, weight_decay=0.5).configure_optimizers()["optimizer"].param_groups
+    assert given["weight_decay"] == 0.5
+    weight, framework, glorot = (
+        next(other.encoder.parameters())
+        for other in (detector, built(cls, weight_init="framework"), built(cls, weight_init="glorot"))
+    )
+    assert torch.equal(weight, framework)
+    assert not torch.equal(weight, glorot)
 
 
 def test_learning_rate_milestones_count_after_the_warm_up() -> None:
@@ -246,14 +452,23 @@ def test_sgd_with_momentum_is_an_option(make_trainer: MakeTrainer) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"radius": 0.0}, "radius must be positive, or null for sqrt.d. / 2, got 0.0"),
-        ({"gamma": 0.5}, "gamma must be at least 1, got 0.5"),
-        ({"mu": -1.0}, "mu must not be negative, got -1.0"),
+        *(
+            ({"radius": bad}, f"radius must be positive and finite, or null for sqrt.d. / 2, got {bad}")
+            for bad in (0.0, -1.0, math.nan, math.inf)
+        ),
+        *(({"gamma": bad}, f"gamma must be at least 1 and finite, got {bad}") for bad in (0.5, math.nan, math.inf)),
+        *(({"mu": bad}, f"mu must be finite and not negative, got {bad}") for bad in (-1.0, math.nan, math.inf)),
         ({"warm_up_epochs": -1}, "warm_up_epochs must not be negative, got -1"),
         ({"noise": "pink"}, "noise must be normal or shifted, got 'pink'"),
         ({"selection": "val"}, "selection must be none or oracle, got 'val'"),
         ({"ascent_steps": 0}, "ascent_steps must be at least 1, got 0"),
-        ({"ascent_step_size": 0.0}, "ascent_step_size must be positive, got 0.0"),
+        *(
+            ({"ascent_step_size": bad}, f"ascent_step_size must be positive and finite, got {bad}")
+            for bad in (0.0, math.nan, math.inf)
+        ),
+        ({"lr": math.nan}, "lr must be positive, got nan"),
+        ({"weight_decay": math.nan}, "weight_decay must not be negative, got nan"),
+        ({"optimizer": "sgd", "momentum": math.nan}, r"momentum must lie in \[0, 1\), got nan"),
         ({"project_every": 0}, "project_every must be at least 1, or end, got 0"),
         ({"project_every": "never"}, "project_every must be at least 1, or end, got 'never'"),
         ({"ascent_batch_norm": "off"}, "ascent_batch_norm must be eval, train or frozen, got 'off'"),
@@ -286,19 +501,132 @@ def test_the_networks_of_the_paper() -> None:
     assert sum(weight.numel() for weight in table.parameters()) == 6 * 128 + 128 + 128 + 1
 
 
-def test_a_compiled_network_gives_the_same_offsets_and_scores() -> None:
+# ---- compilation -----------------------------------------------------------------------------------------------------
+
+
+def fit_blobs(make_trainer: MakeTrainer, detector: ShellDetector, **options: Any) -> pl.Trainer:
+    trainer = make_trainer(**{"max_epochs": 1, **options})
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0)
+    trainer.fit(detector, datamodule=data)
+    return trainer
+
+
+# samples, two steps of ascent, negatives, in DROCC-LF the influence; and no score
+@pytest.mark.parametrize(("cls", "n_forwards"), [(DROCC, 4), (DROCCLF, 5)])
+def test_only_a_fit_compiles_the_network_and_only_when_asked_to(
+    cls: type[ShellDetector], n_forwards: int, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def fake_compile(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def compiled(x: Tensor) -> Tensor:
+            calls.append(len(x))
+            return function(x)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", fake_compile)
+    options: dict[str, Any] = {**MLP, "preprocessing": "standardize", "ascent_steps": 2}
+    fit_blobs(make_trainer, cls(**options))
+    assert not calls
+    detector = cls(**options, compile_network=True)
+    trainer = fit_blobs(make_trainer, detector)
+    n_steps = trainer.global_step
+    assert len(calls) == n_forwards * n_steps
+    x = torch.randn(8, 6, generator=generator())
+    detector.offsets(x)
+    assert len(calls) == n_forwards * n_steps
+    assert detector.network_logits == detector.logits
+
+
+def test_a_detector_fitted_with_a_compiled_network_is_copied_and_pickled(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function: lambda x: function(x))  # which no pickle takes
+    detector = DROCC(**{**MLP, "preprocessing": "standardize"}, ascent_steps=1, compile_network=True)
+    fit_blobs(make_trainer, detector)
+    x = torch.randn(8, 6, generator=generator())
+    before = detector.logits(x).detach()
+    for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert torch.equal(other.anomaly_score(x), detector.anomaly_score(x))
+        for weight in other.parameters():
+            nn.init.zeros_(weight)
+        assert (other.network_logits(x) == 0).all()  # by its own weights
+        assert torch.equal(detector.network_logits(x), before)
+
+
+def test_a_compiled_network_gives_the_same_offsets_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    # forward and backward are captured as by default, but no C++ compiler runs
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     x = torch.randn(8, 6, generator=generator())
     results = []
     for compiled in (False, True):
-        detector = built(compile_network=compiled, ascent_steps=3)
+        detector = built(compile_network=compiled, ascent_steps=2)
+        detector.on_fit_start()
+        assert (detector.network_logits != detector.logits) is compiled
         torch.manual_seed(1)
         h = detector.offsets(x)
-        loss = detector.negatives_loss(x)
-        loss.backward()
-        results.append((h, detector.anomaly_score(x).detach(), next(detector.encoder.parameters()).grad))
-    for eager, compiled_result in zip(*results, strict=True):
+        nn.functional.softplus(detector.network_logits(x + h)).mean().backward()
+        results.append((h, *(weight.grad for weight in detector.parameters())))
+    for eager, other in zip(*results, strict=True):
         assert eager is not None
-        assert torch.allclose(eager, compiled_result, atol=1e-5)
+        assert other is not None
+        assert torch.allclose(eager, other, atol=1e-5)
+
+
+# ---- the warm-up -----------------------------------------------------------------------------------------------------
+
+
+class Readiness(pl.Callback):
+    """Whether the detector was ready to score at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[bool] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ShellDetector)
+        self.seen.append(pl_module.ready_to_score())
+
+
+def warming(epochs: int, cls: type[ShellDetector] = DROCCRand) -> ShellDetector:
+    return cls(**{**MLP, "preprocessing": "standardize"}, warm_up_epochs=epochs)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_fit_that_ends_within_the_warm_up_is_refused(make_trainer: MakeTrainer, epochs: int) -> None:
+    readiness = Readiness()
+    message = rf"trainer.max_epochs counts the warm-up and must exceed model.warm_up_epochs \(2\), got {epochs}"
+    with pytest.raises(ValueError, match=message):
+        fit_blobs(make_trainer, warming(2), max_epochs=epochs, callbacks=[readiness])
+    assert not readiness.seen
+
+
+@pytest.mark.parametrize("limits", [{"fast_dev_run": True}, {"max_epochs": -1, "max_steps": 1}])
+def test_a_trial_and_a_fit_without_end_may_warm_up(make_trainer: MakeTrainer, limits: dict[str, Any]) -> None:
+    assert fit_blobs(make_trainer, warming(2), **limits).global_step == 1
+
+
+@pytest.mark.parametrize("cls", [DROCCRand, DROCC])
+def test_a_detector_is_ready_to_score_after_the_warm_up_and_from_its_checkpoint(
+    cls: type[ShellDetector], make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    readiness, detector = Readiness(), warming(2, cls)
+    assert not detector.ready_to_score()
+    trainer = fit_blobs(make_trainer, detector, max_epochs=3, callbacks=[readiness])
+    assert readiness.seen == [False, False, True]
+    trainer.save_checkpoint(tmp_path / "warm.ckpt")
+    loaded = load_detector(tmp_path / "warm.ckpt")
+    assert loaded.ready_to_score()
+    assert not loaded.threshold.isnan()
+    fit_blobs(make_trainer, early := warming(2, cls), max_epochs=-1, max_steps=1).save_checkpoint(
+        tmp_path / "early.ckpt"
+    )
+    assert early.threshold.isnan()
+    assert not load_detector(tmp_path / "early.ckpt").ready_to_score()
+    assert warming(0, cls).ready_to_score()
+
+
+# ---- pretrained weights ----------------------------------------------------------------------------------------------
 
 
 def test_pretrained_weights_are_loaded_before_the_first_step_and_once(

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adlightning.contracts import InputSpec
 from adlightning.objectives import DROCCLF
+from adlightning.objectives.drocc import ascend
 from adlightning.objectives.drocc_lf import influence, mahalanobis_norm, project_to_mahalanobis_shell
 from adlightning.objectives.shell import project_to_shell
 
@@ -149,14 +150,100 @@ def test_an_offset_without_part_along_the_largest_weight_is_stretched() -> None:
     assert projected[1].tolist() == [0.0, 0.0]
 
 
-def test_negatives_of_a_detector_lie_in_the_shell_of_its_own_influence() -> None:
+# ---- the detector ----------------------------------------------------------------------------------------------------
+
+RADIUS, GAMMA, STEPS, STEP_SIZE = 8.0, 1.05, 6, 0.5  # noise of 12 features starts at about 3.5, outside the shell
+
+
+def built(**options: Any) -> DROCCLF:
+    """In training mode, with a BatchNorm whose running statistics are far from those of any batch."""
     torch.manual_seed(0)
-    detector = DROCCLF(network="mlp", rep_dim=8, preprocessing="identity", head_activation="leaky_relu", radius=2.0)
+    defaults: dict[str, Any] = {
+        "network": "mlp",
+        "dense": (8,),
+        "rep_dim": 8,
+        "preprocessing": "identity",
+        "encoder_bias": True,
+        "head_activation": "leaky_relu",
+        "radius": RADIUS,
+        "gamma": GAMMA,
+        "ascent_steps": STEPS,
+        "ascent_step_size": STEP_SIZE,
+    }
+    detector = DROCCLF(**{**defaults, **options})
     detector.configure_for(InputSpec("table", (12,)))
+    (norm,) = [layer for layer in detector.modules() if isinstance(layer, nn.BatchNorm1d)]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(torch.linspace(-2, 2, 8))
+    norm.running_var.copy_(torch.linspace(0.5, 4, 8))
+    return detector.train()
+
+
+@pytest.mark.parametrize("bias", [0.0, 500.0])  # with 500, the loss of the released code is flat
+@pytest.mark.parametrize("mode", ["eval", "frozen"])
+def test_the_shell_is_that_of_the_influence_at_the_sample_on_running_statistics(mode: str, bias: float) -> None:
+    detector = built(ascent_batch_norm=mode)
+    (head_bias,) = [v for name, v in detector.named_parameters() if name.startswith("head") and v.ndim == 1]
+    nn.init.constant_(head_bias, bias)
     x = torch.randn(20, 12, generator=generator())
     h = detector.offsets(x)
+    detector.eval()
     norms = mahalanobis_norm(h, influence(detector.logits, x))
-    assert ((norms >= 2 - 1e-3) & (norms <= 4 + 1e-2)).all()
+    assert ((norms >= RADIUS * (1 - 1e-3)) & (norms <= GAMMA * RADIUS * (1 + 1e-3))).all()
+    elsewhere = mahalanobis_norm(h, influence(detector.logits, x + h))
+    assert ((elsewhere < 0.9 * RADIUS) | (elsewhere > 1.1 * GAMMA * RADIUS)).any()
+
+
+@pytest.mark.parametrize("search", ["grid", "random40"])
+@pytest.mark.parametrize("every", [1, 4, "end"])
+def test_negatives_are_searched_and_projected_as_the_arguments_say(search: Any, every: Any) -> None:
+    detector = built(projection_search=search, project_every=every)
+    x = torch.randn(20, 12, generator=generator())
+    torch.manual_seed(1)
+    ours = detector.offsets(x)
+    detector.eval()
+    sigma = influence(detector.logits, x)
+
+    def by_hand(search: Any, project_every: Any) -> Tensor:
+        torch.manual_seed(1)
+        return ascend(
+            detector.logits,
+            x,
+            torch.randn_like(x),
+            steps=STEPS,
+            step_size=STEP_SIZE,
+            project=lambda h: project_to_mahalanobis_shell(h, sigma, RADIUS, GAMMA, search),
+            project_every=project_every,
+        )
+
+    choices = [(a, b) for a in ("grid", "random40") for b in (1, 4, "end")]
+    agrees = [choice for choice in choices if torch.allclose(ours, by_hand(*choice), atol=1e-3)]
+    assert agrees == [(search, every)]
+
+
+def test_coupled_by_batch_norm_the_influence_is_that_of_the_loss_of_the_batch() -> None:
+    detector = built(ascent_batch_norm="train")
+    x = 3 * torch.randn(20, 12, generator=generator())
+    points = x.clone().requires_grad_()
+    loss = nn.functional.binary_cross_entropy_with_logits(detector.logits(points), torch.ones(20))
+    gradient = torch.autograd.grad(loss, points)[0].abs()
+    sigma = gradient / gradient.sum(dim=1, keepdim=True) * 12
+    assert torch.allclose(influence(detector.logits, x, coupled=True), sigma, atol=1e-4)
+    assert not torch.allclose(influence(detector.logits, x), sigma, atol=1e-1)
+    norms = mahalanobis_norm(detector.offsets(x), sigma)  # batch statistics do not depend on the running ones
+    assert ((norms >= RADIUS * (1 - 1e-3)) & (norms <= GAMMA * RADIUS * (1 + 1e-3))).all()
+
+
+def test_series_are_weighed_at_each_time() -> None:
+    torch.manual_seed(0)
+    detector = DROCCLF(network="lstm", rep_dim=4, preprocessing="identity", encoder_bias=True, radius=3.0, gamma=1.0)
+    detector.configure_for(InputSpec("series", (5, 2)))
+    x = torch.randn(4, 5, 2, generator=generator())
+    h = detector.offsets(x)
+    assert h.shape == x.shape
+    sigma = influence(detector.logits, x)
+    assert torch.allclose(mahalanobis_norm(h.flatten(1), sigma), torch.tensor(3.0), rtol=1e-2)
 
 
 def test_bad_arguments_are_refused() -> None:
