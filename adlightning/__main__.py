@@ -35,10 +35,11 @@ examples:
 
 more help:
   adlightning VERB --help                options of a verb
-  adlightning fit --model.help DeepSAD   arguments of a method: Autoencoder, BinaryClassifier, DeepSAD, DeepSVDD,
-                                         SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM; GMM, IsolationForest, KDE, LOF,
-                                         NearestNeighbor, OCSVM, SSAD
-  adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, FolderData, TableData
+  adlightning fit --model.help DeepSAD   arguments of a method: Autoencoder, BinaryClassifier, DeepSAD, DeepSVDD, DROCC,
+                                         DROCCLF, DROCCOE, DROCCRand, SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM;
+                                         GMM, IsolationForest, KDE, LOF, NearestNeighbor, OCSVM, SSAD
+  adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, LimitedNegatives,
+                                         FolderData, TableData
   adlightning benchmark --list           the papers' tables: what can be run, what is done, what is missing
   adlightning --version"""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io.wavfile
 import yaml
 from PIL import Image
 
@@ -21,12 +24,28 @@ CONFIGS = sorted(
 DEEP = (
     *("autoencoder", "deep_sad", "deep_svdd", "soft_boundary_deep_svdd"),
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
+    *("drocc", "drocc_rand", "drocc_oe", "drocc_lf"),
 )
 HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
 DATA = (
     *("digits", "mnist", "fashion_mnist", "cifar10", "folder", "table"),
     *("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
+)
+# DROCC's further data: sets whose training part is normal samples alone, and sets with limited negatives. An LSTM and a
+# LeNet have a decoder, MobileNetV2 has none.
+ONE_CLASS_DATA = ("abalone", "cifar10_augmented", "epilepsy", "sine", "speech_commands", "sphere")
+ONE_CLASS_METHODS = ("autoencoder", "deep_svdd", "drocc", "drocc_rand", "nearest_neighbor")
+LIMITED_DATA = ("mnist_half_zeros", "noisy_sine", "speech_commands_close")
+LIMITED_METHODS = ("binary_classifier", "deep_sad", "deep_svdd", "drocc", "drocc_lf", "drocc_oe", "nearest_neighbor")
+SMALL_DATA = (
+    *("digits", "folder", "table", "thyroid"),
+    *("abalone", "cifar10_augmented", "imagenet10", "noisy_sine", "sine", "speech_commands", "sphere"),
+)
+"""Beginnings of names of data on which a shallow method is fitted in no time, as they are or as the stand-ins are."""
+IMAGENET10 = (
+    *("tench", "english_springer", "cassette_player", "chain_saw", "church"),
+    *("french_horn", "garbage_truck", "gas_pump", "golf_ball", "parachute"),
 )
 ONE_BATCH = [
     "--trainer.fast_dev_run=true",
@@ -39,6 +58,12 @@ ONE_BATCH = [
 def test_every_method_has_every_config() -> None:
     wanted = {f"configs/{method}/{data}.yaml" for method in (*DEEP, *SHALLOW) for data in DATA}
     wanted |= {f"configs/{method}/{data}_hybrid.yaml" for method in HYBRID for data in set(DATA) - {"folder", "table"}}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in ONE_CLASS_METHODS for data in ONE_CLASS_DATA}
+    wanted |= {f"configs/{method}/imagenet10.yaml" for method in set(ONE_CLASS_METHODS) - {"autoencoder"}}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in LIMITED_METHODS for data in LIMITED_DATA}
+    wanted |= {f"configs/{method}/cifar10_augmented.yaml" for method in ("binary_classifier", "deep_sad")}
+    wanted |= {f"configs/{method}/imagenet10.yaml" for method in ("binary_classifier", "deep_sad")}
+    wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
     assert wanted <= set(CONFIGS)
 
 
@@ -53,37 +78,71 @@ def test_header_says_what_the_config_is(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images and a table of one's own."""
+    """A folder of images, one of classes of images, two of words, and a table, all of one's own."""
     root = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
-    for part, n in {"train/normal": 30, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}.items():
-        (root / "images" / part).mkdir(parents=True)
+    parts = {"train/normal": 30, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}
+    images = {f"images/{part}": n for part, n in parts.items()}
+    images |= {f"classes/{part}/{name}": n for part, n in (("train", 30), ("test", 2)) for name in IMAGENET10}
+    for folder, n in images.items():
+        (root / folder).mkdir(parents=True)
         for i in range(n):
             pixels = rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(root / "images" / part / f"{i}.png")
+            Image.fromarray(pixels).save(root / folder / f"{i}.png")
+    for folder, clips in {"words/marvin": 30, "words/go": 4, "close/marvel": 2}.items():
+        (root / folder).mkdir(parents=True)
+        for i in range(clips):
+            noise = rng.integers(-1000, 1000, 4000).astype(np.int16)
+            scipy.io.wavfile.write(root / folder / f"{i}.wav", 16000, noise)
+    tested = {"words": ("marvin/0.wav", "go/0.wav"), "close": ("marvel/0.wav", "marvel/1.wav")}
+    for folder, names in tested.items():
+        (root / folder / "testing_list.txt").write_text("\n".join(names))
     frame = pd.DataFrame(rng.normal(size=(80, 5)), columns=list("abcde"))
     frame.assign(label=["normal"] * 64 + ["anomaly"] * 16).to_csv(root / "table.csv", index=False)
     return root
 
 
-def data_options(config: dict, own: Path) -> list[str] | None:  # type: ignore[type-arg]
+def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
     """Where the config's data are; None when they are not on this machine."""
-    name = config["data"]["class_path"]
+    name, arguments = config["data"]["class_path"], config["data"].get("init_args", {})
     if name == "FolderData":
         return [f"--data.root={own / 'images'}"]
     if name == "TableData":
         return [f"--data.path={own / 'table.csv'}", "--data.label_column=label"]
-    source = config["data"]["init_args"]["source"]
-    if source == "Digits":
+    options = source_options(arguments["source"], "--data.source", own, "words")
+    if name != "LimitedNegatives" or options is None:
+        return options
+    close = arguments["close_negatives"]
+    if close["class_path"] == "OtherSource":
+        other = source_options(close["init_args"]["source"], "--data.close_negatives.init_args.source", own, "close")
+        options += other or []
+    return [*options, *(f"--data.{argument}=null" for argument in arguments if argument.startswith("n_"))]  # all
+
+
+def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] | None:
+    """Where a source's data are, with `flag` for the source; of stand-ins, smaller samples too."""
+    if source == "Digits" or source["class_path"] in ("Sine", "NoisySine", "Sphere"):
         return []
-    if source["class_path"] == "Odds":
-        folder, dataset = ROOT / "data" / "odds", source["init_args"]["dataset"]
-        found = any((folder / f"{dataset}{suffix}").is_file() for suffix in (".mat", ".npz"))
-        return [f"--data.source.init_args.root={folder}"] if found else None
-    needed = {"MNIST": "MNIST/raw", "FashionMNIST": "FashionMNIST/raw", "CIFAR10": "cifar10.npz"}
-    if (ROOT / "data" / needed[source["class_path"]]).exists():
-        return [f"--data.source.init_args.root={ROOT / 'data'}"]
-    return None
+    name, arguments, flag = source["class_path"], source["init_args"], f"{flag}.init_args"
+    if name == "ImageFolder":
+        return [f"{flag}.root={own / 'classes'}", f"{flag}.resize=[32,32]"]
+    if name == "Augmented":  # all of CIFAR-10 would take seconds to rotate
+        return [f"{flag}.source=ImageFolder", f"{flag}.source.init_args.root={own / 'classes'}"]
+    if name == "SpeechCommands":
+        here = find_spec("librosa") is not None and find_spec("soundfile") is not None
+        small = [f"{flag}.cache={own / 'features'}", f"{flag}.n_frames=8"]
+        return [f"{flag}.root={own / words}", *small] if here else None
+    needed = {
+        "MNIST": ["MNIST/raw"],
+        "FashionMNIST": ["FashionMNIST/raw"],
+        "CIFAR10": ["cifar10.npz"],
+        "Abalone": ["abalone/abalone.data"],
+        "Epilepsy": ["epilepsy/data.csv"],
+        "Odds": [f"odds/{arguments.get('dataset')}{suffix}" for suffix in (".mat", ".npz")],
+    }
+    if not any((ROOT / "data" / file).exists() for file in needed[name]):
+        return None
+    return [f"{flag}.root={ROOT / arguments['root']}"]
 
 
 @pytest.mark.parametrize("path", CONFIGS)
@@ -91,7 +150,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
     config = yaml.safe_load((ROOT / path).read_text())
     options = data_options(config, own)
     method, data = path.split("/")[1:]
-    small = data.startswith(("digits", "folder", "table", "thyroid"))
+    small = data.startswith(SMALL_DATA)
     if options is None or (method in SHALLOW and not small):  # it is fitted on all samples
         with pytest.raises(SystemExit) as ended:
             main(["fit", "--config", str(ROOT / path), "--print_config"])
@@ -101,5 +160,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
         return
     init = config["model"]["init_args"]
     phase = ["--model.pretrain_epochs=0"] if "pretrain_epochs" in init else []
+    if "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
+        phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0
     assert (tmp_path / "scores.csv").is_file()

@@ -18,15 +18,9 @@ SWEEPS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT /
 SELECTING = [name for name, sweep in SWEEPS.items() if "metric" in sweep]
 RUN_ID = "${oc.env:WANDB_RUN_ID}"  # two agents never share a run folder: W&B names each run
 METHODS = {
-    *(
-        "deep_sad",
-        "deep_svdd",
-        "soft_boundary_deep_svdd",
-        "autoencoder",
-        "binary_classifier",
-        "ss_dgm",
-        "stacked_ss_dgm",
-    ),
+    *("deep_sad", "deep_svdd", "soft_boundary_deep_svdd", "autoencoder"),
+    *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
+    *("drocc", "drocc_rand", "drocc_oe", "drocc_lf"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
 }
 QUICK = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
@@ -57,7 +51,11 @@ def run_as_agent(sweep: dict[str, Any], folder: Path, monkeypatch: pytest.Monkey
     command = agent_command(sweep)
     assert command[:4] == ["/usr/bin/env", "python", "-m", "adlightning"]
     config = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
-    phase = ["--model.pretrain_epochs=0"] if "pretrain_epochs" in config["model"]["init_args"] else []
+    phase = [
+        f"--model.{epochs}=0"
+        for epochs in ("pretrain_epochs", "warm_up_epochs")
+        if epochs in config["model"]["init_args"]
+    ]
     assert main([*command[4:], *QUICK, *phase, *options]) == 0, shlex.join(command)
     (run,) = (folder / "runs" / "sweeps").glob("*/a1b2c3")
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,19 @@ from adlightning.benchmark.grid import Cell, read_grid
 from adlightning.benchmark.store import Results
 from adlightning.published import layouts, published
 
-# What a source reads below its root, and what there is to do when it is not there.
+# For each source its default root, what it reads below it, any of it, and what there is to do when it is not there.
+_DOWNLOAD = "downloaded with --set {key}.download=true"
 _FILES = {
-    "MNIST": ("MNIST/raw",),
-    "FashionMNIST": ("FashionMNIST/raw",),
-    "CIFAR10": ("cifar10.npz", "cifar-10-batches-py"),
-    "CIFAR100": ("cifar100.npz", "cifar-100-python"),
-    "SVHN": ("train_32x32.mat",),
+    "MNIST": ("data", ("MNIST/raw",), _DOWNLOAD),
+    "FashionMNIST": ("data", ("FashionMNIST/raw",), _DOWNLOAD),
+    "CIFAR10": ("data", ("cifar10.npz", "cifar-10-batches-py"), _DOWNLOAD),
+    "CIFAR100": ("data", ("cifar100.npz", "cifar-100-python"), _DOWNLOAD),
+    "SVHN": ("data", ("train_32x32.mat",), _DOWNLOAD),
+    "Odds": ("data/odds", ("{dataset}.mat", "{dataset}.npz"), "put {dataset}.mat of the ODDS library into {root}"),
+    "Abalone": ("data/abalone", ("abalone.data",), "put abalone.data of the UCI repository into {root}"),
+    "Epilepsy": ("data/epilepsy", ("data.csv",), "put data.csv of UCI's Epileptic Seizure Recognition into {root}"),
+    "SpeechCommands": ("data/speech_commands", ("",), "unpack Speech Commands into {root}"),
+    "ImageFolder": ("", ("train",), "put images into {root}/train/CLASS and {root}/test/CLASS"),
 }
 
 
@@ -39,8 +46,12 @@ def print_catalogue(configs: Path, runs: Path) -> None:
     for name in [*layouts(), *(stem for stem in grids if stem not in layouts())]:
         cells = grids[name].cells if name in grids else ()
         run = {cell.labels["method"] for cell in cells}
-        absent = [method for method in _published_methods(name) if method not in (run or there)]
-        lacking = [f"methods not there yet: {', '.join(absent)}"] if absent else []
+        wanted = _published_methods(name)
+        absent, left_out = set(wanted) - there, (set(wanted) & there) - run if cells else set()
+        words = {"methods not there yet": absent, "methods left out": left_out}
+        lacking = [
+            f"{what}: {', '.join(m for m in wanted if m in methods)}" for what, methods in words.items() if methods
+        ]
         if not cells:
             table.add_row(name, "", "no", "; ".join(lacking) or "no benchmark file yet")
             continue
@@ -66,9 +77,10 @@ def absent_data(cells: tuple[Cell, ...]) -> list[str]:
     """Data and weights that the cells need and that are not where their configurations say, and what to do about it."""
     remedies: dict[str, dict[str, None]] = {}
     for cell in cells:
-        source, model = cell.config["data"]["init_args"].get("source"), cell.config["model"].get("init_args", {})
-        if isinstance(source, dict) and (remedy := _absence(source["class_path"], source.get("init_args", {}))):
-            remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
+        model = cell.config["model"].get("init_args", {})
+        for source in _classes(cell.config["data"], "data"):
+            if remedy := _absence(*source):
+                remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
         if model.get("features") == "torchvision" and _lacks_weights(model):
             remedies.setdefault("torchvision downloads them", {})[f"weights of {_backbone(model)}"] = None
     return [f"not here: {', '.join(what)} ({remedy})" for remedy, what in remedies.items()]
@@ -85,11 +97,22 @@ def _backbone(model: dict[str, Any]) -> str:
     return str(model.get("backbone", "alexnet"))  # as ShallowDetector has it
 
 
-def _absence(name: str, arguments: dict[str, Any]) -> str | None:
-    root = Path(arguments.get("root", "data"))
-    if name == "Odds":
-        found = any((root / f"{arguments['dataset']}{suffix}").is_file() for suffix in (".mat", ".npz"))
-        return None if found else f"put {arguments['dataset']}.mat of the ODDS library into {root}"
-    if name not in _FILES or any((root / file).exists() for file in _FILES[name]):
+def _classes(value: Any, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Keys as `--set` has them, names and arguments of classes, also of those within the arguments of others."""
+    if not isinstance(value, dict):
+        return
+    arguments = value.get("init_args") or {}
+    if "class_path" in value:
+        yield key, value["class_path"].rpartition(".")[2], arguments
+    for argument, inner in arguments.items():
+        yield from _classes(inner, f"{key}.{argument}")
+
+
+def _absence(key: str, name: str, arguments: dict[str, Any]) -> str | None:
+    """What there is to do about the data of a source; None when they are there, or nothing is known of them."""
+    if name not in _FILES:
         return None
-    return "downloaded with --set data.source.download=true"
+    root, files, remedy = _FILES[name]
+    words = {"key": key, "root": arguments.get("root", root), "dataset": arguments.get("dataset", "")}
+    found = any((Path(words["root"]) / file.format(**words)).exists() for file in files)
+    return None if found else remedy.format(**words)

@@ -24,8 +24,9 @@ LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method"
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
 _METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "settings", "labels"}
 # Options without influence on the result: where things lie, what is shown, which device computes.
-_NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "plots", "boundary_features"}
-_SAME_ANYWHERE = {"MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN", "Odds"}  # whatever their root
+_NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "cache", "plots", "boundary_features"}
+# whatever their root: public data of one version
+_SAME_ANYWHERE = {"MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN", "Odds", "Abalone", "Epilepsy"}
 _NO_RESULT_TRAINER = {"accelerator", "devices", "logger", "enable_progress_bar", "enable_model_summary"}
 _NO_RESULT_TRAINER |= {"enable_checkpointing", "default_root_dir"}
 _UNLABELLED = {"data.labelled_anomaly_ratio": 0.0}

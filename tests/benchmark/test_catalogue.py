@@ -34,12 +34,31 @@ def test_the_list_names_every_table_with_what_is_done_and_missing(
     assert "density_ratio_table1" in said
 
 
+def test_a_method_that_only_other_files_run_is_left_out_and_not_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name, method in (("other", "deep_svdd"), ("drocc_table8", "deep_sad")):
+        file = write_grid(tmp_path, methods=[{"method": method}])
+        file.rename(file.with_stem(name))
+    assert main(["benchmark", "--list", "--configs", str(file.parent), "--runs", str(tmp_path / "runs")]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("│ drocc_table8 "))
+    assert "methods not there yet: drocc, drocc_rand; methods left out: deep_svdd " in line
+
+
 def test_the_list_of_this_repository(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(Path(__file__).parents[2])
     assert main(["benchmark", "--list", "--runs", "nowhere"]) == 0
     said = capsys.readouterr().out
-    for name in ("deep_sad_table3", "deep_sad_table6", "adgan_table1", "deep_sad_digits", "drocc_table1"):
+    for name in (
+        "deep_sad_table3",
+        "deep_sad_table6",
+        "adgan_table1",
+        "deep_sad_digits",
+        "drocc_table1",
+        "drocc_table6",
+    ):
         assert f"│ {name} " in said
 
 
@@ -58,3 +77,54 @@ def test_absent_data_come_with_a_remedy(tmp_path: Path, monkeypatch: pytest.Monk
         "not here: weights of alexnet (torchvision downloads them)",
         "not here: mnist (downloaded with --set data.source.download=true)",
     ]
+
+
+def test_absent_data_within_other_sources_are_found(tmp_path: Path) -> None:
+    file = write_grid(
+        tmp_path, datasets={"own": None, "augmented": None, "close": None}, methods=[{"method": "deep_sad"}]
+    )
+    own = yaml.safe_load((tmp_path / "configs/deep_sad/own.yaml").read_text())
+    cifar = {"class_path": "CIFAR10", "init_args": {"root": "nowhere"}}
+    words = {"class_path": "SpeechCommands", "init_args": {"root": "no words"}}
+    data = {
+        "augmented": {"source": {"class_path": "Augmented", "init_args": {"source": cifar}}},
+        "close": {
+            "source": {"class_path": "ImageFolder", "init_args": {"root": "no images"}},
+            "close_negatives": {"class_path": "OtherSource", "init_args": {"source": words}},
+        },
+    }
+    for name, arguments in data.items():
+        config = own | {"data": {"class_path": "X", "init_args": arguments}}
+        (tmp_path / f"configs/deep_sad/{name}.yaml").write_text(yaml.safe_dump(config))
+    assert absent_data(read_grid(file).cells) == [
+        "not here: augmented (downloaded with --set data.source.source.download=true)",
+        "not here: close (unpack Speech Commands into no words)",
+        "not here: close (put images into no images/train/CLASS and no images/test/CLASS)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "file"),
+    [
+        ("Abalone", {}, "abalone.data"),
+        ("Epilepsy", {}, "data.csv"),
+        ("Odds", {"dataset": "thyroid"}, "thyroid.npz"),
+        ("SpeechCommands", {}, "yes/a.wav"),
+        ("ImageFolder", {}, "train/tench/a.jpg"),
+    ],
+)
+def test_data_that_are_there_are_not_called_absent(
+    tmp_path: Path, source: str, arguments: dict[str, str], file: str
+) -> None:
+    root = tmp_path / "there"
+    grid = write_grid(tmp_path, datasets={"own": None}, methods=[{"method": "deep_sad"}])
+    config = tmp_path / "configs/deep_sad/own.yaml"
+    data = {"source": {"class_path": source, "init_args": arguments | {"root": str(root)}}}
+    own = yaml.safe_load(config.read_text()) | {"data": {"class_path": "X", "init_args": data}}
+    config.write_text(yaml.safe_dump(own))
+    cells = read_grid(grid).cells
+    (said,) = absent_data(cells)
+    assert str(root) in said
+    (root / file).parent.mkdir(parents=True)
+    (root / file).touch()
+    assert absent_data(cells) == []

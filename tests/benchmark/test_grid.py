@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from small_grid import write_grid
 
-from adlightning import objectives, shallow
+from adlightning import objectives, published, shallow
 from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.odds import ODDS_SIZES
@@ -115,6 +116,7 @@ def test_the_hash_sees_what_decides_the_result_and_nothing_else() -> None:
 
     base = config()
     assert config_hash(base) == config_hash(dict(reversed(list(config("b", devices=2).items()))) | {"run_dir": "x"})
+    assert config_hash(config(source="Abalone")) == config_hash(config("b", source="Abalone"))
     assert config_hash(base) == config_hash(base | {"plots": False, "boundary_features": ["a", "b"]})
     others = [
         base | {"model": {"eta": 2, "devices": 1}},
@@ -123,6 +125,8 @@ def test_the_hash_sees_what_decides_the_result_and_nothing_else() -> None:
         base | {"seed_everything": 1},
         config(source="adlightning.data.sources.Npz"),
         config("b", source="adlightning.data.sources.Npz"),  # another folder may hold other data
+        config(source="ImageFolder"),
+        config("b", source="ImageFolder"),
         {"data": {"class_path": "FolderData", "init_args": {"root": "a"}}},
         {"data": {"class_path": "FolderData", "init_args": {"root": "b"}}},
     ]
@@ -210,6 +214,12 @@ INPUTS = {
     "mnist": InputSpec("image", (1, 28, 28)),
     "fashion_mnist": InputSpec("image", (1, 28, 28)),
     "cifar10": InputSpec("image", (3, 32, 32)),
+    "imagenet10": InputSpec("image", (3, 224, 224)),
+    "epilepsy": InputSpec("series", (178, 1)),
+    "speech_commands": InputSpec("series", (98, 32)),
+    "abalone": InputSpec("table", (8,)),
+    "sine": InputSpec("table", (2,)),
+    "sphere": InputSpec("table", (3,)),
 } | {name: InputSpec("table", (features,)) for name, (_, features, _) in ODDS_SIZES.items()}
 
 
@@ -223,3 +233,39 @@ def test_the_detector_of_every_cell_can_be_built_for_its_data() -> None:
                 built.add(what)
                 known[model["class_path"]](**model.get("init_args", {})).configure_for(INPUTS[dataset])
     assert len(built) > 100
+
+
+OF_TABLE = {"1": 11, "2": 10, "3": 13, "4": 11, "5": 12, "8": 11}
+"""DROCC's tables of hyper-parameters, by the table of results that they were used for."""
+
+
+@pytest.mark.parametrize("table", OF_TABLE)
+def test_droccs_presets_are_the_published_ones(table: str) -> None:
+    """The values that the files repeat for each class; a variant of the released code's values has another name."""
+    file = Path(published.__file__).parent / "hyperparameters.csv"
+    rows = pd.read_csv(file, dtype={"class": str, "table": str}).fillna({"class": ""})
+    rows = rows[rows["table"] == str(OF_TABLE[table])]
+    printed = {
+        (row["dataset"], row["class"]): (
+            *(row["radius"], row["mu_or_lambda"], row["optimizer"].lower()),
+            *(row["learning_rate"], row["ascent_step_size"]),
+        )
+        for _, row in rows.iterrows()
+    }
+    ours: dict[tuple[str, str], tuple[Any, ...]] = {}
+    names = [f"drocc_table{table}", *(["drocc_table3_audio"] if table == "3" else [])]
+    for cell in [c for name in names for c in read_grid(ROOT / f"configs/benchmarks/{name}.yaml", seeds=1).cells]:
+        model = cell.config["model"]["init_args"]
+        if cell.labels["method"] == "drocc" and cell.labels["variant"] in ("", "momentum 0.9"):
+            values = (
+                model["radius"],
+                model["mu"],
+                model.get("optimizer", "adam"),
+                model["lr"],
+                model["ascent_step_size"],
+            )
+            place = cell.labels["dataset"], cell.labels["normal"]
+            assert ours.setdefault(place, values) == values  # in every setting and variant
+            assert model["selection"] == "oracle"
+            assert model["gamma"] == (1 if cell.labels["dataset"] in ("cifar10", "imagenet10") else 2)
+    assert ours == printed
