@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
     ("config", "phases"),
     [
         ("deep_sad/digits", ["--trainer.max_epochs=4", "--model.pretrain_epochs=2"]),
+        ("drocc_lf/digits", ["--trainer.max_epochs=3", "--model.warm_up_epochs=1", "--trainer.precision=bf16-mixed"]),
         ("ocsvm/digits_hybrid", ["--trainer.max_epochs=2"]),  # its estimator is fitted on codes, on every rank
     ],
 )

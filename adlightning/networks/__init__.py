@@ -8,9 +8,12 @@ from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
 from adlightning.networks.mlp import MLPDecoder, MLPEncoder
 from adlightning.networks.mobilenet import MobileNetV2Encoder
 from adlightning.networks.pretrained import read_weights
+from adlightning.networks.vgg import VGG11
+from adlightning.networks.wide_resnet import WideResNet10x4
 
 __all__ = [
     "VAE",
+    "VGG11",
     "EncoderName",
     "LSTMDecoder",
     "LSTMEncoder",
@@ -19,6 +22,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "MobileNetV2Encoder",
+    "WideResNet10x4",
     "build_decoder",
     "build_encoder",
     "fully_connected",

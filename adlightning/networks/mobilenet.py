@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from adlightning.networks.mlp import check_positive
-from adlightning.networks.pretrained import read_weights
+from adlightning.networks.pretrained import load_pretrained
 
 N_FEATURES = 1280
 
@@ -53,21 +53,7 @@ class MobileNetV2Encoder(nn.Module):
         """
         if not any(layer.affine for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)):
             raise ValueError(f"weights: they are of affine BatchNorms, which this network has not, got {weights}")
-        state = read_weights("weights", "mobilenet_v2", weights)
-        state = {key: value for key, value in state.items() if not str(key).startswith("classifier.")}
-        wanted = self.state_dict()
-        # files from before PyTorch 0.4.1 do not count the batches; the counts are used nowhere
-        missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-        if missing:
-            raise ValueError(f"weights: {weights} lacks {missing[0]} and {len(missing) - 1} others of mobilenet_v2")
-        for key, value in state.items():
-            if key not in wanted:
-                raise ValueError(f"weights: {weights} has {key}, which mobilenet_v2 has not")
-            shape = getattr(value, "shape", None)
-            if shape != wanted[key].shape:
-                text = f"has the shape {tuple(shape)}" if shape is not None else "is no tensor"
-                raise ValueError(f"weights: {key} in {weights} {text}, mobilenet_v2 needs {tuple(wanted[key].shape)}")
-        self.load_state_dict(state)
+        load_pretrained(self, "mobilenet_v2", weights, but="classifier.")
 
 
 def _make_collapse_free(module: nn.Module) -> None:

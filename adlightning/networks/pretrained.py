@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torchvision import models
 
 
@@ -36,3 +37,32 @@ def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{argument}: {weights} must hold a state_dict, got {type(state).__name__}")
     return state
+
+
+def load_pretrained(module: nn.Module, network: str, weights: str, but: str) -> None:
+    """Take over weights of one of torchvision's networks, in place; nothing is taken over unless all of it fits.
+
+    Args:
+        module: a network with torchvision's names of parameters.
+        network: name of the torchvision network.
+        weights: name or file, as in :func:`read_weights`.
+        but: what the keys begin with that are not looked at, on either side.
+
+    Raises:
+        ValueError: the weights are not there, or a key is missing, unknown or of another shape.
+    """
+    given = read_weights("weights", network, weights)
+    state = {key: value for key, value in given.items() if not str(key).startswith(but)}
+    wanted = {key: value for key, value in module.state_dict().items() if not key.startswith(but)}
+    # files from before PyTorch 0.4.1 do not count the batches; the counts are used nowhere
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"weights: {weights} lacks {missing[0]} and {len(missing) - 1} others of {network}")
+    for key, value in state.items():
+        if key not in wanted:
+            raise ValueError(f"weights: {weights} has {key}, which {network} has not")
+        shape = getattr(value, "shape", None)
+        if shape != wanted[key].shape:
+            text = f"has the shape {tuple(shape)}" if shape is not None else "is no tensor"
+            raise ValueError(f"weights: {key} in {weights} {text}, {network} needs {tuple(wanted[key].shape)}")
+    module.load_state_dict(state, strict=False)  # strict would ask for what is not looked at
