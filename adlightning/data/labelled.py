@@ -7,9 +7,11 @@ from typing import Any, Literal, get_args
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources import NormalAnomalyFolder, Table
 from adlightning.data.sources.base import AnomalySource, Samples, Source
-from adlightning.data.splits import Split, balanced_holdout, given_parts, legacy_leaky_holdout, stratified_holdout
+from adlightning.data.splits import Split, all_anomalies_holdout, given_parts, legacy_leaky_holdout, stratified_holdout
 
-TestSplit = Literal["stratified", "balanced", "legacy_leaky"]
+TestSplit = Literal["stratified", "balanced", "half_normals", "legacy_leaky"]
+
+_ALL_ANOMALIES: dict[str, Literal["as_many", "half"]] = {"balanced": "as_many", "half_normals": "half"}
 
 
 class AnomalyLabelled(AnomalyDataModule):
@@ -20,9 +22,11 @@ class AnomalyLabelled(AnomalyDataModule):
             `NormalAnomalyFolder`.
         test_split: how the test set is held out of a source that has none: `stratified` keeps the share of anomalies;
             `balanced` is DROCC's: all anomalies and equally many normals are tested, the other normals train,
-            unlabelled; `legacy_leaky` repeats the fault of the released Deep SAD code, whose test set holds about
+            unlabelled; `half_normals` that of DAGMM and GOAD: all anomalies and half of the normals; `legacy_leaky`
+            repeats the fault of the released Deep SAD code, whose test set holds about
             60 % training samples (docs/methods.md, S2): for comparison with published numbers only.
-        test_fraction: share that is held out, in (0, 1); of no effect with `balanced`.
+        test_fraction: share that is held out, in (0, 1); of no effect with `balanced` and
+            `half_normals`.
         labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'
             protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
@@ -30,8 +34,8 @@ class AnomalyLabelled(AnomalyDataModule):
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
 
     Raises:
-        ValueError: an argument outside its range; `balanced` with an option that takes anomalies for training or
-            validation, since it leaves them none.
+        ValueError: an argument outside its range; `balanced` or `half_normals` with an option that takes anomalies for
+            training or validation, since they leave them none.
     """
 
     def __init__(
@@ -53,10 +57,10 @@ class AnomalyLabelled(AnomalyDataModule):
             "validation_anomalies": validation_anomalies,
         }
         for name, value in taken.items():
-            if test_split == "balanced" and value:
+            if test_split in _ALL_ANOMALIES and value:
                 raise ValueError(
-                    f"{name} must be 0 with test_split=balanced, which tests every anomaly and leaves none to training "
-                    f"and validation, got {value}"
+                    f"{name} must be 0 with test_split={test_split}, which tests every anomaly and leaves none to "
+                    f"training and validation, got {value}"
                 )
         self.source = source
         self.test_split = test_split
@@ -85,9 +89,9 @@ class AnomalyLabelled(AnomalyDataModule):
         }
         if test is not None or not self.holds_out(train):
             split = given_parts(train.y, None if test is None else test.y, **common)
-        elif self.test_split == "balanced":
+        elif self.test_split in _ALL_ANOMALIES:
             held_out = {name: common[name] for name in ("validation_fraction", "seed")}
-            split = balanced_holdout(train.y, **held_out)
+            split = all_anomalies_holdout(train.y, normals_tested=_ALL_ANOMALIES[self.test_split], **held_out)
         else:
             hold_out = stratified_holdout if self.test_split == "stratified" else legacy_leaky_holdout
             split = hold_out(train.y, test_fraction=self.test_fraction, **common)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -127,10 +128,13 @@ def stratified_holdout(
     return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
 
 
-def balanced_holdout(y: ArrayLike, *, validation_fraction: float = 0.0, seed: int = 0) -> Split:
-    """One anomaly-labelled part (0, 1, -1), of which all anomalies and equally many normals at random are tested.
+def all_anomalies_holdout(
+    y: ArrayLike, *, normals_tested: Literal["as_many", "half"], validation_fraction: float = 0.0, seed: int = 0
+) -> Split:
+    """One anomaly-labelled part (0, 1, -1), of which all anomalies and some of the normals, at random, are tested.
 
-    The composition of DROCC's tables and series (Goyal et al., ICML 2020, and its released code). Training takes the
+    `as_many` normals as anomalies is the composition of DROCC's tables and series (Goyal et al., ICML 2020, and its
+    released code), `half` of them, rounded down, that of DAGMM (Zong et al., ICLR 2018) and GOAD. Training takes the
     other normals, and samples without label, all as unlabelled; no anomaly is left to it. Raises ValueError for what
     cannot be satisfied.
     """
@@ -140,7 +144,8 @@ def balanced_holdout(y: ArrayLike, *, validation_fraction: float = 0.0, seed: in
     if not 0 < len(anomalies) < len(normals):
         counts = f"{len(normals)} normal samples and {len(anomalies)} anomalies"
         raise ValueError(f"y must hold anomalies, and more normal samples than anomalies, got {counts}")
-    test = np.sort(np.concatenate([streams.parts.permutation(normals)[: len(anomalies)], anomalies]))
+    n_tested = len(anomalies) if normals_tested == "as_many" else len(normals) // 2
+    test = np.sort(np.concatenate([streams.parts.permutation(normals)[:n_tested], anomalies]))
     train = np.setdiff1d(np.arange(len(y)), test)
     return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
 

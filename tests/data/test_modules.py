@@ -97,7 +97,9 @@ def test_the_balanced_split_leaves_no_anomalies_for_training(options: dict[str, 
 
 
 def test_an_unknown_test_split_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="test_split must be one of stratified, balanced, legacy_leaky, got 'half'"):
+    with pytest.raises(
+        ValueError, match="test_split must be one of stratified, balanced, half_normals, legacy_leaky, got 'half'"
+    ):
         AnomalyLabelled(Blobs(), test_split="half")  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adlightning.data.splits import (
     Split,
-    balanced_holdout,
+    all_anomalies_holdout,
     given_parts,
     labelled_and_polluting_counts,
     legacy_leaky_holdout,
@@ -315,7 +315,7 @@ def test_about_60_percent_of_the_leaky_test_set_is_training_data() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
 def test_balanced_holdout_tests_all_anomalies_and_equally_many_normals(seed: int) -> None:
-    split = balanced_holdout(ANOMALY_Y, validation_fraction=0.25, seed=seed)
+    split = all_anomalies_holdout(normals_tested="as_many", y=ANOMALY_Y, validation_fraction=0.25, seed=seed)
     assert Counter(split.test_labels.tolist()) == {0: 20, 1: 20}
     assert np.array_equal(split.test_labels, ANOMALY_Y[split.test])
     # 30 other normals and 10 without label, of which a quarter is held out
@@ -327,10 +327,30 @@ def test_balanced_holdout_tests_all_anomalies_and_equally_many_normals(seed: int
     assert test >= set(range(50, 70))
 
 
+def test_half_of_the_normals_are_tested_with_all_anomalies() -> None:
+    split = all_anomalies_holdout(ANOMALY_Y, normals_tested="half", seed=3)
+    y = np.asarray(ANOMALY_Y)
+    assert (split.test_labels == 1).sum() == (y == 1).sum()
+    assert (split.test_labels == 0).sum() == (y == 0).sum() // 2
+    assert not members(split.train) & members(split.test)
+    assert members(split.train) | members(split.test) == set(range(len(y)))
+    assert not split.known.any()
+
+
 def test_balanced_holdout_draws_normals_by_the_seed() -> None:
-    assert same(balanced_holdout(ANOMALY_Y, seed=1), balanced_holdout(ANOMALY_Y, seed=1))
-    assert members(balanced_holdout(ANOMALY_Y, seed=1).test) != members(balanced_holdout(ANOMALY_Y, seed=2).test)
-    assert balanced_holdout([0, 0, 0, 0, 1, 1], seed=7).test.tolist() == [1, 3, 4, 5]  # on every machine
+    assert same(
+        all_anomalies_holdout(normals_tested="as_many", y=ANOMALY_Y, seed=1),
+        all_anomalies_holdout(normals_tested="as_many", y=ANOMALY_Y, seed=1),
+    )
+    assert members(all_anomalies_holdout(normals_tested="as_many", y=ANOMALY_Y, seed=1).test) != members(
+        all_anomalies_holdout(normals_tested="as_many", y=ANOMALY_Y, seed=2).test
+    )
+    assert all_anomalies_holdout(normals_tested="as_many", y=[0, 0, 0, 0, 1, 1], seed=7).test.tolist() == [
+        1,
+        3,
+        4,
+        5,
+    ]  # on every machine
 
 
 @pytest.mark.parametrize(
@@ -346,7 +366,7 @@ def test_balanced_holdout_draws_normals_by_the_seed() -> None:
 )
 def test_balanced_holdout_refuses(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        balanced_holdout(**{"y": ANOMALY_Y, **arguments})
+        all_anomalies_holdout(normals_tested="as_many", **{"y": ANOMALY_Y, **arguments})
 
 
 def limited(**options: Any) -> Split:
