@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from adlightning.data.composition import Split
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources import NormalAnomalyFolder, Table
 from adlightning.data.sources.base import AnomalySource, Samples, Source
-from adlightning.data.splits import Split, all_anomalies_holdout, given_parts, legacy_leaky_holdout, stratified_holdout
+from adlightning.data.splits import all_anomalies_holdout, given_parts, legacy_leaky_holdout, stratified_holdout
 
 TestSplit = Literal["stratified", "balanced", "half_normals", "legacy_leaky"]
 

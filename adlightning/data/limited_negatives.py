@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.contracts import InputSpec
+from adlightning.data.composition import Split
 from adlightning.data.modules import AnomalyDataModule, ClassName, class_index
 from adlightning.data.sources.base import ClassSource, LazyImages, Samples, Source
-from adlightning.data.splits import Split, limited_negatives
+from adlightning.data.splits import limited_negatives
 
 Masking = Literal["per_image", "joint"]
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, EvalBatch, InputSpec, TrainBatch
+from adlightning.data.composition import Split
 from adlightning.data.loading import IndexBatches, TensorLoader, lazy_loader, resident_columns
 from adlightning.data.sources.base import ClassSource, Samples, Source
-from adlightning.data.splits import Split, one_vs_all
+from adlightning.data.splits import one_vs_all
 
 ClassName = int | str
 

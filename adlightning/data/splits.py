@@ -9,52 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
 
-Indices = NDArray[np.int64]
-
-_NORMAL, _ANOMALY, _NO_LABEL = 0, 1, -1
-_KNOWN_ANOMALY = -1
-_ROUNDING = 1e-9  # 0.3 * 10 and the like must not lose a sample to floating point
-
-
-@dataclass(frozen=True)
-class Split:
-    """Indices of a training, a validation and a test set. All arrays are int64 and one-dimensional.
-
-    Args:
-        train: indices into the training part. An anomaly drawn both as a labelled one and as a polluter is in it twice.
-        known: what training may know of each entry of `train`: +1 known normal, 0 unlabelled, -1 known anomaly.
-        validation: indices into the training part, disjoint from `train`.
-        validation_labels: 0 normal, 1 anomaly, -1 not labelled.
-        test: indices into the test part or, where there is one part only, into that part, disjoint from the others.
-        test_labels: 0 normal, 1 anomaly, -1 not labelled.
-    """
-
-    train: Indices
-    known: Indices
-    validation: Indices
-    validation_labels: Indices
-    test: Indices
-    test_labels: Indices
-
-
-def labelled_and_polluting_counts(n_normal: int, labelled_ratio: float, pollution_ratio: float) -> tuple[int, int]:
-    """Numbers of labelled anomalies m and of polluters n_out that go with `n_normal` training normals.
-
-    Solves labelled_ratio = m / (n + m) and pollution_ratio = n_out / n with n = n_normal + n_out over the reals and
-    truncates. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code.
-    """
-    n = n_normal / (1 - pollution_ratio)
-    n_polluting = math.floor(n * pollution_ratio + _ROUNDING)
-    n_labelled = math.floor(n * labelled_ratio / (1 - labelled_ratio) + _ROUNDING)
-    return n_labelled, n_polluting
+from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, NO_LABEL, NORMAL
+from adlightning.data.composition import (
+    ROUNDING,
+    Indices,
+    Protocol,
+    Split,
+    Streams,
+    as_labels,
+    check_classes,
+    compose,
+)
 
 
 def one_vs_all(
@@ -80,25 +52,25 @@ def one_vs_all(
     are independent: changing one ratio leaves the others' draws as they were. `n_classes` defaults to the highest
     class index that occurs plus one. Raises ValueError for what cannot be satisfied.
     """
-    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    protocol = Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
     upper = n_classes or math.inf
-    train_y, test_y = _labels("train_y", train_y, 0, upper), _labels("test_y", test_y, 0, upper)
+    train_y, test_y = as_labels("train_y", train_y, 0, upper), as_labels("test_y", test_y, 0, upper)
     n_classes = n_classes or int(max(train_y.max(initial=-1), test_y.max(initial=-1))) + 1
-    normal = _check_classes("normal_class", normal_class, n_classes)
+    normal = check_classes("normal_class", normal_class, n_classes)
     anomalous = [c for c in range(n_classes) if c not in normal]
     if not normal or not anomalous:
         raise ValueError(f"normal_class must name some but not all of the {n_classes} classes, got {normal}")
     if empty := [c for c in normal if not np.any(train_y == c)]:
         raise ValueError(f"normal_class must have training samples, class {empty[0]} has none")
 
-    streams = _Streams(seed)
-    given = _check_classes("labelled_classes", labelled_classes, n_classes)
+    streams = Streams(seed)
+    given = check_classes("labelled_classes", labelled_classes, n_classes)
     labelled = _labelled_classes(given, n_labelled_classes, labelled_anomaly_ratio, anomalous, streams.classes)
-    train_labels, test_labels = (np.where(np.isin(y, normal), _NORMAL, _ANOMALY) for y in (train_y, test_y))
-    for label, word in (_NORMAL, "a normal sample"), (_ANOMALY, "an anomaly"):
+    train_labels, test_labels = (np.where(np.isin(y, normal), NORMAL, ANOMALY) for y in (train_y, test_y))
+    for label, word in (NORMAL, "a normal sample"), (ANOMALY, "an anomaly"):
         if not np.any(test_labels == label):
             raise ValueError(f"the test part must hold {word}, with normal_class={normal} it holds none")
-    drawn = _compose(train_labels, np.arange(len(train_y)), np.isin(train_y, labelled), protocol, streams)
+    drawn = compose(train_labels, np.arange(len(train_y)), np.isin(train_y, labelled), protocol, streams)
     return Split(*drawn, np.arange(len(test_y)), test_labels)
 
 
@@ -119,13 +91,13 @@ def stratified_holdout(
     the normals as unlabelled and knows only that ratio of anomalies, as in :func:`one_vs_all`; further anomalies are
     left out. Raises ValueError for what cannot be satisfied.
     """
-    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    protocol = Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
     y, normals, anomalies, streams = _check_holdout(y, test_fraction, seed)
-    counts = [math.ceil(test_fraction * len(a) - _ROUNDING) for a in (normals, anomalies)]
+    counts = [math.ceil(test_fraction * len(a) - ROUNDING) for a in (normals, anomalies)]
     parts = [streams.parts.permutation(a)[:n] for a, n in zip((normals, anomalies), counts, strict=True)]
     test = np.sort(np.concatenate(parts))
     train = np.setdiff1d(np.arange(len(y)), test)
-    return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
+    return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
 
 
 def all_anomalies_holdout(
@@ -138,16 +110,16 @@ def all_anomalies_holdout(
     other normals, and samples without label, all as unlabelled; no anomaly is left to it. Raises ValueError for what
     cannot be satisfied.
     """
-    protocol, streams = _Protocol(0.0, 0.0, validation_fraction, 0), _Streams(seed)
-    y = _labels("y", y, -1, 2)
-    normals, anomalies = np.flatnonzero(y == _NORMAL), np.flatnonzero(y == _ANOMALY)
+    protocol, streams = Protocol(0.0, 0.0, validation_fraction, 0), Streams(seed)
+    y = as_labels("y", y, -1, 2)
+    normals, anomalies = np.flatnonzero(y == NORMAL), np.flatnonzero(y == ANOMALY)
     if not 0 < len(anomalies) < len(normals):
         counts = f"{len(normals)} normal samples and {len(anomalies)} anomalies"
         raise ValueError(f"y must hold anomalies, and more normal samples than anomalies, got {counts}")
     n_tested = len(anomalies) if normals_tested == "as_many" else len(normals) // 2
     test = np.sort(np.concatenate([streams.parts.permutation(normals)[:n_tested], anomalies]))
     train = np.setdiff1d(np.arange(len(y)), test)
-    return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
+    return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
 
 
 def legacy_leaky_holdout(
@@ -166,7 +138,7 @@ def legacy_leaky_holdout(
     and the state moves on in between: the test half of the second split is about 60 % training data of the first.
     Hence neither `train` nor `validation` is disjoint from `test`. All else is as in :func:`stratified_holdout`.
     """
-    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    protocol = Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
     y, normals, anomalies, streams = _check_holdout(y, test_fraction, seed)
     kinds = [a for a in (normals, anomalies) if len(a)]
     if not len(normals) or any(math.ceil(test_fraction * len(a)) >= len(a) for a in kinds):
@@ -178,8 +150,8 @@ def legacy_leaky_holdout(
         pairs = [train_test_split(a, test_size=test_fraction, random_state=state) for a in kinds]
         halves.append([pair[keep_test] for pair in pairs])
     train, test = (np.sort(np.concatenate(half)) for half in halves)
-    train = np.union1d(train, np.flatnonzero(y == _NO_LABEL))
-    return Split(*_compose(y, train, y == _ANOMALY, protocol, streams), test, y[test])
+    train = np.union1d(train, np.flatnonzero(y == NO_LABEL))
+    return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
 
 
 def given_parts(
@@ -197,9 +169,9 @@ def given_parts(
     What training knows, and what is held out of it for validation, is as in :func:`stratified_holdout`. The test
     part may hold any labels, and samples without one. Raises ValueError for what cannot be satisfied.
     """
-    protocol = _Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
-    y, test_y = _labels("train_y", train_y, -1, 2), _labels("test_y", [] if test_y is None else test_y, -1, 2)
-    drawn = _compose(y, np.arange(len(y)), y == _ANOMALY, protocol, _Streams(seed))
+    protocol = Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    y, test_y = as_labels("train_y", train_y, -1, 2), as_labels("test_y", [] if test_y is None else test_y, -1, 2)
+    drawn = compose(y, np.arange(len(y)), y == ANOMALY, protocol, Streams(seed))
     return Split(*drawn, np.arange(len(test_y)), test_y)
 
 
@@ -228,18 +200,18 @@ def limited_negatives(
     negatives: their indices are len(test_y) on, their label 1. Other classes are not used. The draws are independent of
     one another. Raises ValueError for what cannot be satisfied.
     """
-    protocol = _Protocol(None, 0.0, validation_fraction, validation_anomalies)
+    protocol = Protocol(None, 0.0, validation_fraction, validation_anomalies)
     upper = n_classes or math.inf
-    train_y, test_y = _labels("train_y", train_y, 0, upper), _labels("test_y", test_y, 0, upper)
+    train_y, test_y = as_labels("train_y", train_y, 0, upper), as_labels("test_y", test_y, 0, upper)
     n_classes = n_classes or int(max(train_y.max(initial=-1), test_y.max(initial=-1))) + 1
-    normal = _check_classes("normal_class", normal_class, n_classes)
-    far = _check_classes("far_classes", far_classes, n_classes)
+    normal = check_classes("normal_class", normal_class, n_classes)
+    far = check_classes("far_classes", far_classes, n_classes)
     if not normal or not far:
         raise ValueError(f"normal_class and far_classes must name a class each, got {normal} and {far}")
     if both := sorted(set(normal) & set(far)):
         raise ValueError(f"far_classes must not hold a normal class, got {both[0]}")
 
-    streams = _Streams(seed)
+    streams = Streams(seed)
     more = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(11)[6:])  # the first 6 are in streams
     wanted = (
         ("n_train_normal", n_train_normal, np.flatnonzero(np.isin(train_y, normal))),
@@ -250,105 +222,11 @@ def limited_negatives(
     )
     drawn = [_some(name, n, rows, rng) for (name, n, rows), rng in zip(wanted, more, strict=True)]
     labels = np.isin(train_y, far).astype(np.int64)
-    training = _compose(labels, np.concatenate(drawn[:2]), labels == _ANOMALY, protocol, streams)
-    if not np.any(training[1] == _KNOWN_ANOMALY):
+    training = compose(labels, np.concatenate(drawn[:2]), labels == ANOMALY, protocol, streams)
+    if not np.any(training[1] == KNOWN_ANOMALY):
         raise ValueError(f"validation_anomalies must leave a far negative to training, got {validation_anomalies}")
     test = np.sort(np.concatenate(drawn[2:]))
-    return Split(*training, test, np.where(np.isin(test, drawn[2]), _NORMAL, _ANOMALY))
-
-
-def _some(name: str, n: int | None, rows: Indices, rng: Generator) -> Indices:
-    """`n` of these samples at random in ascending order, or all of them."""
-    if n is not None and n < 1:
-        raise ValueError(f"{name} must be at least 1, got {n}")
-    if len(rows) < (n or 1):
-        raise ValueError(f"{name}={n} needs at least {n or 1} samples to draw from, there are {len(rows)}")
-    return rows if n is None else np.sort(rng.permutation(rows)[:n])
-
-
-@dataclass(frozen=True)
-class _Protocol:
-    """What the kinds of split have in common, checked."""
-
-    labelled_anomaly_ratio: float | None
-    pollution_ratio: float
-    validation_fraction: float
-    validation_anomalies: int
-
-    def __post_init__(self) -> None:
-        for name in ("labelled_anomaly_ratio", "pollution_ratio", "validation_fraction"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
-        if self.labelled_anomaly_ratio is None and self.pollution_ratio > 0:
-            raise ValueError(f"pollution_ratio must be 0 if labelled_anomaly_ratio is None, got {self.pollution_ratio}")
-        if self.validation_anomalies < 0:
-            raise ValueError(f"validation_anomalies must not be negative, got {self.validation_anomalies}")
-
-
-class _Streams:
-    """One independent generator for each kind of draw, so that changing one draw leaves the others as they were."""
-
-    def __init__(self, seed: int) -> None:
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
-        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
-        self.parts, self.held_out, self.held_out_anomalies, self.labelled, self.polluting, self.classes = streams
-
-
-def _compose(
-    y: Indices, pool: Indices, labellable: NDArray[np.bool_], protocol: _Protocol, streams: _Streams
-) -> tuple[Indices, Indices, Indices, Indices]:
-    """The first four fields of a split, drawn from `pool`, indices into the labels `y`; `labellable` masks `y`."""
-    labelled_ratio, pollution_ratio = protocol.labelled_anomaly_ratio, protocol.pollution_ratio
-    normals, anomalies = pool[y[pool] != _ANOMALY], pool[y[pool] == _ANOMALY]
-    if not len(normals):
-        raise ValueError("the training part must hold a sample that is not labelled an anomaly, it holds none")
-    n_held_out = math.floor((fraction := protocol.validation_fraction) * len(normals) + _ROUNDING)
-    if fraction > 0 and not 0 < n_held_out < len(normals):
-        whole = f"{fraction} of {len(normals)} samples"
-        raise ValueError(f"validation_fraction must leave a training and a validation sample, got {whole}")
-    held_out = np.sort(streams.held_out.permutation(normals)[:n_held_out])
-    normals = np.setdiff1d(normals, held_out)
-
-    if labelled_ratio is None:
-        unused = streams.held_out_anomalies.permutation(anomalies)
-    else:
-        n_labelled, n_polluting = labelled_and_polluting_counts(len(normals), labelled_ratio, pollution_ratio)
-        candidates = streams.labelled.permutation(anomalies[labellable[anomalies]])
-        labelled = _first("labelled_anomaly_ratio", labelled_ratio, n_labelled, candidates)
-        candidates = streams.polluting.permutation(anomalies)
-        polluting = _first("pollution_ratio", pollution_ratio, n_polluting, candidates)
-        # Shuffled before it is filtered: a held-out anomaly changes only where training takes it.
-        unused = streams.held_out_anomalies.permutation(anomalies)
-        unused = unused[~np.isin(unused, np.concatenate([labelled, polluting]))]
-    n = protocol.validation_anomalies
-    held_out_anomalies = _first("validation_anomalies", n, n, unused)
-
-    if labelled_ratio is None:
-        train = np.setdiff1d(np.concatenate([normals, anomalies]), held_out_anomalies)
-        known = np.array([1, _KNOWN_ANOMALY, 0])[y[train]]  # y = -1, no label, takes the last
-    else:
-        train = np.concatenate([normals, polluting, labelled])
-        known = np.where(np.isin(train, labelled), _KNOWN_ANOMALY, 0)
-    validation = np.concatenate([held_out, held_out_anomalies])
-    return train, known, validation, y[validation]
-
-
-def _first(name: str, value: float, n: int, shuffled: Indices) -> Indices:
-    """The first `n` of shuffled anomalies in ascending order, where `name=value` asks for `n`."""
-    if value > 0 and n == 0:
-        raise ValueError(f"{name} must amount to at least one sample, got {value}")
-    if n > len(shuffled):
-        raise ValueError(f"{name}={value} needs {n} training anomalies to draw from, there are {len(shuffled)}")
-    return np.sort(shuffled[:n])
-
-
-def _check_classes(name: str, classes: Sequence[int], n_classes: int) -> list[int]:
-    for c in classes:
-        if not 0 <= c < n_classes:
-            raise ValueError(f"{name} must be class indices in [0, {n_classes}), got {c}")
-    return sorted(set(classes))
+    return Split(*training, test, np.where(np.isin(test, drawn[2]), NORMAL, ANOMALY))
 
 
 def _labelled_classes(given: list[int], n: int, ratio: float, anomalous: list[int], rng: Generator) -> list[int]:
@@ -364,19 +242,18 @@ def _labelled_classes(given: list[int], n: int, ratio: float, anomalous: list[in
     return given or sorted(rng.permutation(anomalous)[:n].tolist())
 
 
-def _labels(name: str, y: ArrayLike, low: int, high: float) -> Indices:
-    """`y` as int64, one-dimensional and in [low, high)."""
-    array = np.asarray(y)
-    if array.ndim != 1 or (array.dtype.kind not in "biu" and array.size):
-        raise ValueError(f"{name} must be one-dimensional and integer, got shape {array.shape} of {array.dtype}")
-    if len(wrong := array[(array < low) | (array >= high)]):
-        raise ValueError(f"{name} must lie in [{low}, {high}), got {wrong[0]}")
-    return array.astype(np.int64)
-
-
-def _check_holdout(y: ArrayLike, test_fraction: float, seed: int) -> tuple[Indices, Indices, Indices, _Streams]:
+def _check_holdout(y: ArrayLike, test_fraction: float, seed: int) -> tuple[Indices, Indices, Indices, Streams]:
     """Checked labels, the indices of normals and of anomalies, and the random streams."""
-    labels = _labels("y", y, -1, 2)
+    labels = as_labels("y", y, -1, 2)
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must lie in (0, 1), got {test_fraction}")
-    return labels, np.flatnonzero(labels == _NORMAL), np.flatnonzero(labels == _ANOMALY), _Streams(seed)
+    return labels, np.flatnonzero(labels == NORMAL), np.flatnonzero(labels == ANOMALY), Streams(seed)
+
+
+def _some(name: str, n: int | None, rows: Indices, rng: Generator) -> Indices:
+    """`n` of these samples at random in ascending order, or all of them."""
+    if n is not None and n < 1:
+        raise ValueError(f"{name} must be at least 1, got {n}")
+    if len(rows) < (n or 1):
+        raise ValueError(f"{name}={n} needs at least {n or 1} samples to draw from, there are {len(rows)}")
+    return rows if n is None else np.sort(rng.permutation(rows)[:n])

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from adlightning.data.composition import Split, labelled_and_polluting_counts
 from adlightning.data.splits import (
-    Split,
     all_anomalies_holdout,
     given_parts,
-    labelled_and_polluting_counts,
     legacy_leaky_holdout,
     limited_negatives,
     one_vs_all,

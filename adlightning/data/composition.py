@@ -1,0 +1,148 @@
+"""What every kind of split is made of: its parts, its ratios, its random streams, and how training is composed.
+
+The kinds are in splits.py, whose conventions hold here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adlightning.contracts import ANOMALY, KNOWN_ANOMALY
+
+Indices = NDArray[np.int64]
+
+ROUNDING = 1e-9  # 0.3 * 10 and the like must not lose a sample to floating point
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of a training, a validation and a test set. All arrays are int64 and one-dimensional.
+
+    Args:
+        train: indices into the training part. An anomaly drawn both as a labelled one and as a polluter is in it twice.
+        known: what training may know of each entry of `train`: +1 known normal, 0 unlabelled, -1 known anomaly.
+        validation: indices into the training part, disjoint from `train`.
+        validation_labels: 0 normal, 1 anomaly, -1 not labelled.
+        test: indices into the test part or, where there is one part only, into that part, disjoint from the others.
+        test_labels: 0 normal, 1 anomaly, -1 not labelled.
+    """
+
+    train: Indices
+    known: Indices
+    validation: Indices
+    validation_labels: Indices
+    test: Indices
+    test_labels: Indices
+
+
+def labelled_and_polluting_counts(n_normal: int, labelled_ratio: float, pollution_ratio: float) -> tuple[int, int]:
+    """Numbers of labelled anomalies m and of polluters n_out that go with `n_normal` training normals.
+
+    Solves labelled_ratio = m / (n + m) and pollution_ratio = n_out / n with n = n_normal + n_out over the reals and
+    truncates. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code.
+    """
+    n = n_normal / (1 - pollution_ratio)
+    n_polluting = math.floor(n * pollution_ratio + ROUNDING)
+    n_labelled = math.floor(n * labelled_ratio / (1 - labelled_ratio) + ROUNDING)
+    return n_labelled, n_polluting
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the kinds of split have in common, checked."""
+
+    labelled_anomaly_ratio: float | None
+    pollution_ratio: float
+    validation_fraction: float
+    validation_anomalies: int
+
+    def __post_init__(self) -> None:
+        for name in ("labelled_anomaly_ratio", "pollution_ratio", "validation_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        if self.labelled_anomaly_ratio is None and self.pollution_ratio > 0:
+            raise ValueError(f"pollution_ratio must be 0 if labelled_anomaly_ratio is None, got {self.pollution_ratio}")
+        if self.validation_anomalies < 0:
+            raise ValueError(f"validation_anomalies must not be negative, got {self.validation_anomalies}")
+
+
+class Streams:
+    """One independent generator for each kind of draw, so that changing one draw leaves the others as they were."""
+
+    def __init__(self, seed: int) -> None:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
+        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
+        self.parts, self.held_out, self.held_out_anomalies, self.labelled, self.polluting, self.classes = streams
+
+
+def compose(
+    y: Indices, pool: Indices, labellable: NDArray[np.bool_], protocol: Protocol, streams: Streams
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """The first four fields of a split, drawn from `pool`, indices into the labels `y`; `labellable` masks `y`."""
+    labelled_ratio, pollution_ratio = protocol.labelled_anomaly_ratio, protocol.pollution_ratio
+    normals, anomalies = pool[y[pool] != ANOMALY], pool[y[pool] == ANOMALY]
+    if not len(normals):
+        raise ValueError("the training part must hold a sample that is not labelled an anomaly, it holds none")
+    n_held_out = math.floor((fraction := protocol.validation_fraction) * len(normals) + ROUNDING)
+    if fraction > 0 and not 0 < n_held_out < len(normals):
+        whole = f"{fraction} of {len(normals)} samples"
+        raise ValueError(f"validation_fraction must leave a training and a validation sample, got {whole}")
+    held_out = np.sort(streams.held_out.permutation(normals)[:n_held_out])
+    normals = np.setdiff1d(normals, held_out)
+
+    if labelled_ratio is None:
+        unused = streams.held_out_anomalies.permutation(anomalies)
+    else:
+        n_labelled, n_polluting = labelled_and_polluting_counts(len(normals), labelled_ratio, pollution_ratio)
+        candidates = streams.labelled.permutation(anomalies[labellable[anomalies]])
+        labelled = _first("labelled_anomaly_ratio", labelled_ratio, n_labelled, candidates)
+        candidates = streams.polluting.permutation(anomalies)
+        polluting = _first("pollution_ratio", pollution_ratio, n_polluting, candidates)
+        # Shuffled before it is filtered: a held-out anomaly changes only where training takes it.
+        unused = streams.held_out_anomalies.permutation(anomalies)
+        unused = unused[~np.isin(unused, np.concatenate([labelled, polluting]))]
+    n = protocol.validation_anomalies
+    held_out_anomalies = _first("validation_anomalies", n, n, unused)
+
+    if labelled_ratio is None:
+        train = np.setdiff1d(np.concatenate([normals, anomalies]), held_out_anomalies)
+        known = np.array([1, KNOWN_ANOMALY, 0])[y[train]]  # y = -1, no label, takes the last
+    else:
+        train = np.concatenate([normals, polluting, labelled])
+        known = np.where(np.isin(train, labelled), KNOWN_ANOMALY, 0)
+    validation = np.concatenate([held_out, held_out_anomalies])
+    return train, known, validation, y[validation]
+
+
+def _first(name: str, value: float, n: int, shuffled: Indices) -> Indices:
+    """The first `n` of shuffled anomalies in ascending order, where `name=value` asks for `n`."""
+    if value > 0 and n == 0:
+        raise ValueError(f"{name} must amount to at least one sample, got {value}")
+    if n > len(shuffled):
+        raise ValueError(f"{name}={value} needs {n} training anomalies to draw from, there are {len(shuffled)}")
+    return np.sort(shuffled[:n])
+
+
+def check_classes(name: str, classes: Sequence[int], n_classes: int) -> list[int]:
+    """The class indices in ascending order, each once. Raises ValueError for one outside [0, n_classes)."""
+    for c in classes:
+        if not 0 <= c < n_classes:
+            raise ValueError(f"{name} must be class indices in [0, {n_classes}), got {c}")
+    return sorted(set(classes))
+
+
+def as_labels(name: str, y: ArrayLike, low: int, high: float) -> Indices:
+    """`y` as int64, one-dimensional and in [low, high)."""
+    array = np.asarray(y)
+    if array.ndim != 1 or (array.dtype.kind not in "biu" and array.size):
+        raise ValueError(f"{name} must be one-dimensional and integer, got shape {array.shape} of {array.dtype}")
+    if len(wrong := array[(array < low) | (array >= high)]):
+        raise ValueError(f"{name} must lie in [{low}, {high}), got {wrong[0]}")
+    return array.astype(np.int64)
