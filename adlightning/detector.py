@@ -57,6 +57,9 @@ class AnomalyDetector(pl.LightningModule, ABC):
     uses_known_anomalies: ClassVar[bool] = True
     """False for unsupervised methods: known anomalies are then left out of training."""
 
+    needs_known_anomalies: ClassVar[bool] = False
+    """True for methods without an objective where no anomaly is known: a fit is then refused."""
+
     selection: str = "none"
     """`oracle` for a detector whose hyper-parameters were chosen on test data, as a paper did: reports say so."""
 
@@ -137,6 +140,17 @@ class AnomalyDetector(pl.LightningModule, ABC):
     def configure_model(self) -> None:
         """Lightning's hook: sizes come from the data."""
         self.configure_for(self.data.input_spec)
+
+    def setup(self, stage: str) -> None:
+        """Refuse to train on data without a known anomaly where the method needs one."""
+        if stage != "fit" or not self.needs_known_anomalies:
+            return
+        _, known = self.data.training_rows()
+        if not (known == KNOWN_ANOMALY).any():
+            raise ValueError(
+                f"{type(self).__name__} needs known anomalies to train on, got none among {len(known)} training "
+                "samples: set data.labelled_anomaly_ratio (and the labelled classes), or give labels"
+            )
 
     # ---- training -----------------------------------------------------------------------------------------------
 

@@ -66,13 +66,12 @@ def build_decoder(
     rep_dim: int,
     leakiness: float,
     output: Output,
-    bias: bool = False,
 ) -> nn.Module:
     """The encoder's mirror image, from codes (B, rep_dim) to samples of this shape.
 
     Args:
-        network, shape, conv_channels, dense, rep_dim, leakiness, bias: those of the encoder, as in
-            :func:`build_encoder`.
+        network, shape, conv_channels, dense, rep_dim, leakiness: those of the encoder, as in :func:`build_encoder`;
+            no decoder has biases.
         output: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
 
     Raises:
@@ -80,11 +79,11 @@ def build_decoder(
     """
     _check(network, shape, dense, rep_dim)
     if network == "lenet":
-        return LeNetDecoder((shape[0], shape[1], shape[2]), conv_channels, dense, rep_dim, leakiness, output, bias)
+        return LeNetDecoder((shape[0], shape[1], shape[2]), conv_channels, dense, rep_dim, leakiness, output)
     if network == "mlp":
-        return MLPDecoder(shape[0], dense, rep_dim, leakiness, output, bias)
+        return MLPDecoder(shape[0], dense, rep_dim, leakiness, output)
     if network == "lstm":
-        return LSTMDecoder((shape[0], shape[1]), rep_dim, output, bias)
+        return LSTMDecoder((shape[0], shape[1]), rep_dim, output)
     raise ValueError("network: mobilenet_v2 has no decoder: set pretrain_epochs to 0, or take another network")
 
 

@@ -88,7 +88,6 @@ class LeNetDecoder(nn.Module):
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero.
         output: `sigmoid` for images in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
-        bias: transposed convolutions and linear layers have biases and BatchNorms are affine.
 
     Raises:
         ValueError: a code (or first dense layer) that the grid's cells do not divide, images too small for the number
@@ -103,7 +102,6 @@ class LeNetDecoder(nn.Module):
         rep_dim: int,
         leakiness: float = 0.1,
         output: Output = "sigmoid",
-        bias: bool = False,
     ) -> None:
         super().__init__()
         targets = _map_sizes(shape, conv_channels, dense, rep_dim, leakiness)[::-1]
@@ -119,18 +117,18 @@ class LeNetDecoder(nn.Module):
         channels = (widths[-1] // cells, *reversed(conv_channels), shape[0])
         size = (_grown(grid[0], targets[0][0]), _grown(grid[1], targets[0][1]))
         # The activation of the last dense layer and that of the grid are one and the same.
-        layers = dense_layers(widths, leakiness, bias)[:-1] if dense else []
+        layers = dense_layers(widths, leakiness, bias=False)[:-1] if dense else []
         layers += [nn.Unflatten(1, (channels[0], *grid)), nn.LeakyReLU(leakiness)]
         if size != grid:
             layers += [nn.Upsample(size=size, mode="nearest")]
-        layers += [nn.ConvTranspose2d(channels[0], channels[1], 5, padding=2, bias=bias)]
+        layers += [nn.ConvTranspose2d(channels[0], channels[1], 5, padding=2, bias=False)]
         for (n_in, n_out), target in zip(pairwise(channels[1:]), targets[1:], strict=True):
             size, padding = _upsampling(size, target)
             layers += [
-                nn.BatchNorm2d(n_in, eps=BATCH_NORM_EPS, affine=bias),
+                nn.BatchNorm2d(n_in, eps=BATCH_NORM_EPS, affine=False),
                 nn.LeakyReLU(leakiness),
                 nn.Upsample(size=size, mode="nearest"),
-                nn.ConvTranspose2d(n_in, n_out, 5, padding=padding, bias=bias),
+                nn.ConvTranspose2d(n_in, n_out, 5, padding=padding, bias=False),
             ]
             size = target
         self.net = nn.Sequential(*layers, output_activation(output))

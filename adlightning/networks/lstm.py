@@ -66,19 +66,18 @@ class LSTMDecoder(nn.Module):
         shape: (T, D) of a series.
         rep_dim: size of the code, and of the LSTM's hidden state.
         output: `sigmoid` for series in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
-        bias: LSTM and Linear have biases.
 
     Raises:
         ValueError: a size below 1, or an unknown output.
     """
 
-    def __init__(self, shape: tuple[int, int], rep_dim: int, output: Output = "linear", bias: bool = False) -> None:
+    def __init__(self, shape: tuple[int, int], rep_dim: int, output: Output = "linear") -> None:
         super().__init__()
         check_positive("shape", shape)
         check_positive("rep_dim", (rep_dim,))
         self.n_steps = shape[0]
-        self.lstm = nn.LSTM(rep_dim, rep_dim, bias=bias, batch_first=True)
-        self.out = nn.Sequential(nn.Linear(rep_dim, shape[1], bias=bias), output_activation(output))
+        self.lstm = nn.LSTM(rep_dim, rep_dim, bias=False, batch_first=True)
+        self.out = nn.Sequential(nn.Linear(rep_dim, shape[1], bias=False), output_activation(output))
 
     def forward(self, code: Tensor) -> Tensor:
         """Series (B, T, D) from codes (B, rep_dim)."""

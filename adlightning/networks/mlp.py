@@ -56,7 +56,6 @@ class MLPDecoder(nn.Module):
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero.
         output: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
-        bias: linear layers have biases and BatchNorms are affine.
 
     Raises:
         ValueError: a size below 1, a leakiness outside [0, 1), or an unknown output.
@@ -69,14 +68,13 @@ class MLPDecoder(nn.Module):
         rep_dim: int,
         leakiness: float = 0.1,
         output: Output = "linear",
-        bias: bool = False,
     ) -> None:
         super().__init__()
         _check(n_features, hidden, rep_dim, leakiness)
         widths = (rep_dim, *reversed(hidden))
         self.net = nn.Sequential(
-            *dense_layers(widths, leakiness, bias),
-            nn.Linear(widths[-1], n_features, bias=bias),
+            *dense_layers(widths, leakiness, bias=False),
+            nn.Linear(widths[-1], n_features, bias=False),
             output_activation(output),
         )
 

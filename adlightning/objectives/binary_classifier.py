@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
-from adlightning.detector import AnomalyDetector
 from adlightning.objectives.logit import LogitDetector
 
 
@@ -20,20 +19,6 @@ def classification_loss(logits: Tensor, known: Tensor) -> Tensor:
         known: (B,), +1 known normal, 0 unlabelled, -1 known anomaly.
     """
     return F.binary_cross_entropy_with_logits(logits.float(), (known == KNOWN_ANOMALY).float())
-
-
-def require_known_anomalies(detector: AnomalyDetector) -> None:
-    """Refuse training data without a known anomaly; for a detector's `setup`, before training.
-
-    Raises:
-        ValueError: there is none.
-    """
-    _, known = detector.data.training_rows()
-    if not (known == KNOWN_ANOMALY).any():
-        raise ValueError(
-            f"{type(detector).__name__} needs known anomalies to train on, got none among {len(known)} training "
-            "samples: set data.labelled_anomaly_ratio (and the labelled classes), or give labels"
-        )
 
 
 class BinaryClassifier(LogitDetector):
@@ -49,14 +34,10 @@ class BinaryClassifier(LogitDetector):
         ValueError: training data without a known anomaly.
     """
 
+    needs_known_anomalies = True
+
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-
-    def setup(self, stage: str) -> None:
-        """Refuse to train on data without a known anomaly."""
-        super().setup(stage)
-        if stage == "fit":
-            require_known_anomalies(self)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Binary cross-entropy of the batch."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adlightning.objectives.binary_classifier import require_known_anomalies
 from adlightning.objectives.shell import ShellDetector, sample_norm
 
 AscentBatchNorm = Literal["eval", "train", "frozen"]
@@ -156,15 +155,10 @@ class DROCCOE(DROCC):
     """
 
     uses_known_anomalies = True
+    needs_known_anomalies = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-
-    def setup(self, stage: str) -> None:
-        """Refuse to train on data without a known anomaly."""
-        super().setup(stage)
-        if stage == "fit":
-            require_known_anomalies(self)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
+from pytorch_lightning import Trainer
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -116,15 +117,8 @@ class TwoPhaseDetector(OptimizedDetector):
     def setup(self, stage: str) -> None:
         """Refuse a fit that would end before its objective begins."""
         super().setup(stage)
-        limit = self.trainer.max_epochs
-        if stage == "fit" and limit is not None and 0 <= limit <= self.pretrain_epochs and not self._is_trial():
-            raise ValueError(
-                f"trainer.max_epochs counts both phases and must exceed model.pretrain_epochs "
-                f"({self.pretrain_epochs}), got {limit}"
-            )
-
-    def _is_trial(self) -> bool:
-        return bool(getattr(self.trainer, "fast_dev_run", False))  # one batch of the first phase is what it asks for
+        if stage == "fit":
+            require_epochs_beyond(self.trainer, "both phases", "pretrain_epochs", self.pretrain_epochs)
 
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of an epoch of the whole run, by phase."""
@@ -136,3 +130,15 @@ class TwoPhaseDetector(OptimizedDetector):
 def _require(argument: str, holds: bool, rule: str, value: object) -> None:
     if not holds:
         raise ValueError(f"{argument} must {rule}, got {value}")
+
+
+def require_epochs_beyond(trainer: Trainer, counted: str, argument: str, n_epochs: int) -> None:
+    """Refuse a fit that ends within its first phase, of `n_epochs`; one trial batch of that phase is allowed.
+
+    Raises:
+        ValueError: `trainer.max_epochs`, which counts what `counted` says, is not above `n_epochs`.
+    """
+    limit = trainer.max_epochs
+    if getattr(trainer, "fast_dev_run", False) or limit is None or limit < 0 or limit > n_epochs:
+        return
+    raise ValueError(f"trainer.max_epochs counts {counted} and must exceed model.{argument} ({n_epochs}), got {limit}")

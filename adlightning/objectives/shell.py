@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.objectives.logit import LogitDetector
+from adlightning.objectives.optimization import require_epochs_beyond
 
 Noise = Literal["normal", "shifted"]
 
@@ -115,12 +116,8 @@ class ShellDetector(LogitDetector):
     def setup(self, stage: str) -> None:
         """Refuse a fit that would end before the first negative."""
         super().setup(stage)
-        limit, is_trial = self.trainer.max_epochs, bool(getattr(self.trainer, "fast_dev_run", False))
-        if stage == "fit" and limit is not None and 0 <= limit <= self.warm_up_epochs and not is_trial:
-            raise ValueError(
-                f"trainer.max_epochs counts the warm-up and must exceed model.warm_up_epochs "
-                f"({self.warm_up_epochs}), got {limit}"
-            )
+        if stage == "fit":
+            require_epochs_beyond(self.trainer, "the warm-up", "warm_up_epochs", self.warm_up_epochs)
 
     def on_fit_start(self) -> None:
         """Compile the network, where asked to, for the fit only: scores do not need it, and it cannot be copied."""

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from adlightning.contracts import KNOWN_ANOMALY, UNLABELLED, TrainBatch
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.initialisation import glorot_uniform_
-from adlightning.objectives.binary_classifier import require_known_anomalies
 from adlightning.objectives.encoder import EncoderDetector
 from adlightning.objectives.optimization import OptimizedDetector, TwoPhaseDetector
 
@@ -103,6 +102,8 @@ class M2Detector(OptimizedDetector):
             without a known anomaly.
     """
 
+    needs_known_anomalies = True
+
     m2: VAE
 
     def __init__(
@@ -128,12 +129,6 @@ class M2Detector(OptimizedDetector):
         self.likelihood = likelihood
         self.alpha = alpha
         self.separate_means = separate_means
-
-    def setup(self, stage: str) -> None:
-        """Refuse to train on data without a known anomaly."""
-        super().setup(stage)
-        if stage == "fit":
-            require_known_anomalies(self)
 
     def require_likelihood(self) -> None:
         """Refuse the Bernoulli likelihood for preprocessed input outside [0, 1]; for `build`."""

@@ -547,6 +547,7 @@ def test_a_detector_fitted_with_a_compiled_network_is_copied_and_pickled(
     fit_blobs(make_trainer, detector)
     x = torch.randn(8, 6, generator=generator())
     before = detector.logits(x).detach()
+    # spawned processes get a detector pickled: one of our own making, no file of a user's
     for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
         assert torch.equal(other.anomaly_score(x), detector.anomaly_score(x))
         for weight in other.parameters():
