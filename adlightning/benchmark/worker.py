@@ -106,8 +106,8 @@ def reset_peak_memory() -> None:
 def _traceback_printed() -> Iterator[None]:
     try:
         yield
-    except Exception:
-        traceback.print_exc()  # the row has the message, the log says where
+    except Exception:  # whatever failed the cell is printed and goes on to the caller, who makes a row of it
+        traceback.print_exc()
         raise
 
 

@@ -19,6 +19,7 @@ TRUSTED = [
 ]
 """Types beside scikit-learn's estimators and numpy's arrays that our own estimators consist of."""
 
+# What skops raises for bytes that are truncated, altered or of another format; any other error is a defect of ours.
 _DAMAGE = (BadZipFile, KeyError, TypeError, AttributeError, ImportError, EOFError, NotImplementedError, RecursionError)
 
 

@@ -165,8 +165,8 @@ def test_a_replaced_batch_is_never_unpickled(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(SourceError, match=r"CIFAR10: the files in .*cifar-10-batches-py cannot be read"):
             source.load(part)
     assert not mark.exists()
-    pickle.loads((folder / name).read_bytes())
-    assert mark.exists()  # the file was indeed hostile
+    pickle.loads((folder / name).read_bytes())  # our own bytes, written above, after our reader has refused them:
+    assert mark.exists()  # the file was indeed hostile, so the test can fail
 
 
 def write_npz(root: Path, name: str, labels: list[int]) -> np.ndarray[Any, Any]:
