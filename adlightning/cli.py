@@ -24,11 +24,12 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.contracts import InputSpec
-from adlightning.data import labelled, limited_negatives  # noqa: F401  # makes the datamodules known
+from adlightning.data import labelled, limited_negatives, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.files import claim_run_dir, remove_empty
@@ -153,7 +154,7 @@ class AnomalyCLI(LightningCLI):
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
         selection = "val" if selected else "none"
         self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
-        callbacks: list[Callback] = [timing, self.run_folder]
+        callbacks: list[Callback] = [timing, self.run_folder, CurvesFile(self.run_dir, options.plots)]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if any(isinstance(logger, WandbLogger) for logger in loggers):
             from adlightning.callbacks.wandb_report import WandbReport

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,22 +16,26 @@ from torch import Tensor
 from adlightning.collapse import check_finite, check_loss, constant_scores, is_constant
 from adlightning.contracts import (
     ANOMALY,
-    CHECKPOINT_FORMAT,
     KNOWN_ANOMALY,
+    KNOWN_NORMAL,
+    NO_LABEL,
+    NORMAL,
+    UNLABELLED,
     EvalBatch,
     InputSpec,
     TrainBatch,
-    saved_part,
 )
+from adlightning.curves import StepCurves
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.preprocessing import PreprocessingName, build_preprocessing
+from adlightning.saving import SavedModule
 from adlightning.thresholds import Rule, fit_threshold, validate_rule
 
 if TYPE_CHECKING:
     from adlightning.data.modules import AnomalyDataModule
 
 
-class AnomalyDetector(pl.LightningModule, ABC):
+class AnomalyDetector(SavedModule):
     """A trainable anomaly score with its preprocessing and threshold; one checkpoint holds all of it.
 
     Subclasses keep every constructor argument under its own name (`self.eta = eta`), pass the rest on by keyword,
@@ -60,6 +62,13 @@ class AnomalyDetector(pl.LightningModule, ABC):
     needs_known_anomalies: ClassVar[bool] = False
     """True for methods without an objective where no anomaly is known: a fit is then refused."""
 
+    needs_unlabelled: ClassVar[bool] = False
+    """True for methods that contrast known normals with unlabelled samples: an epoch is one pass over the normals, each
+    batch has as many unlabelled samples as a full one has normals, and a fit without both kinds is refused."""
+
+    passes_per_epoch: ClassVar[int] = 1
+    """How often an epoch takes each training sample: more than once where a sample has several views."""
+
     selection: str = "none"
     """`oracle` for a detector whose hyper-parameters were chosen on test data, as a paper did: reports say so."""
 
@@ -80,12 +89,11 @@ class AnomalyDetector(pl.LightningModule, ABC):
         self.pad = pad
         self.threshold_rule = threshold_rule
         self.threshold_value = threshold_value
-        self.input_spec: InputSpec | None = None
-        self.run_config: str | None = None
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
-        self.training_record: dict[str, Any] = {}
+        self.training_record = {}
         self._threshold_step = -1
+        self.curves = StepCurves()
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
         self.register_buffer("threshold", torch.tensor(math.nan))
@@ -118,15 +126,6 @@ class AnomalyDetector(pl.LightningModule, ABC):
             raise ValueError("an AnomalyDetector is trained and tested with an AnomalyDataModule: pass datamodule=...")
         return datamodule
 
-    def hyperparameters(self) -> dict[str, Any]:
-        """Constructor arguments by name, plain values only."""
-        names: dict[str, None] = {}
-        for cls in type(self).__mro__[: type(self).__mro__.index(AnomalyDetector) + 1]:
-            signature = inspect.signature(vars(cls).get("__init__", object.__init__))
-            kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-            names |= {n: None for n, p in signature.parameters.items() if n != "self" and p.kind not in kinds}
-        return {name: _plain(getattr(self, name)) for name in names}
-
     def configure_for(self, spec: InputSpec) -> None:
         """Build preprocessing and networks for this input; refuse an input other than the one already built for."""
         if self.input_spec is not None:
@@ -142,14 +141,20 @@ class AnomalyDetector(pl.LightningModule, ABC):
         self.configure_for(self.data.input_spec)
 
     def setup(self, stage: str) -> None:
-        """Refuse to train on data without a known anomaly where the method needs one."""
-        if stage != "fit" or not self.needs_known_anomalies:
+        """Refuse to train on data without the kinds of samples that the method needs."""
+        if stage != "fit" or not (self.needs_known_anomalies or self.needs_unlabelled):
             return
         _, known = self.data.training_rows()
-        if not (known == KNOWN_ANOMALY).any():
+        if self.needs_known_anomalies and not (known == KNOWN_ANOMALY).any():
             raise ValueError(
                 f"{type(self).__name__} needs known anomalies to train on, got none among {len(known)} training "
                 "samples: set data.labelled_anomaly_ratio (and the labelled classes), or give labels"
+            )
+        n_normal, n_unlabelled = (int((known == kind).sum()) for kind in (KNOWN_NORMAL, UNLABELLED))
+        if self.needs_unlabelled and not (n_normal and n_unlabelled):
+            raise ValueError(
+                f"{type(self).__name__} needs known normals and unlabelled samples to train on, got {n_normal} and "
+                f"{n_unlabelled}: use InductiveOneVsAll, TransductiveOneVsAll and the like, or give samples of both"
             )
 
     # ---- training -----------------------------------------------------------------------------------------------
@@ -161,7 +166,8 @@ class AnomalyDetector(pl.LightningModule, ABC):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's mean loss; stop when it is not finite, before the epoch's checkpoint is written."""
+        """Log the epoch's means; stop when the loss is not finite, before the epoch's checkpoint is written."""
+        self.log_dict({f"train/{name}": mean for name, mean in self.curves.end_epoch().items()}, sync_dist=True)
         if not self._loss_count:
             return
         mean = torch.as_tensor(self._loss_sum / self._loss_count)
@@ -206,7 +212,9 @@ class AnomalyDetector(pl.LightningModule, ABC):
             scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
             self._fit_threshold(scores, self.data.split.validation_labels, "validation")
         else:
-            self._fit_threshold(self._training_scores(), None, "training")
+            _, known = self.data.training_rows()
+            labels = np.where(known == KNOWN_NORMAL, NORMAL, NO_LABEL)[known != KNOWN_ANOMALY]
+            self._fit_threshold(self._training_scores(), labels, "training")
         self._threshold_step = self.trainer.global_step
         return True
 
@@ -292,52 +300,3 @@ class AnomalyDetector(pl.LightningModule, ABC):
         # a rank without a sample of a test set takes part in gathering it all the same
         tables = {name: self.tables.get(name, ScoreTable().to(self.device)) for name in self.data.test_names}
         self.results = {name: table.compute() for name, table in tables.items()}
-
-    # ---- checkpoints ----------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the checkpoint a whole detector: class, arguments, input, and the run's configuration."""
-        if self.input_spec is None:
-            raise RuntimeError("a detector has nothing to save before it was built for some data")
-        self.training_record |= {
-            "epochs": self.trainer.fit_loop.epoch_progress.current.ready,
-            "seed": self.data.effective_seed(),
-            "split": self.data.split_fingerprint(),
-        }
-        checkpoint["adlightning"] = {
-            "format": CHECKPOINT_FORMAT,
-            "class": type(self).__qualname__,
-            "hyperparameters": self.hyperparameters(),
-            "input": self.input_spec.as_dict(),
-            "config": self.run_config,
-            "training": self.training_record,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another class; build for the input that it was trained on."""
-        saved = saved_part(checkpoint)
-        if saved["class"] != type(self).__qualname__:
-            raise ValueError(f"the checkpoint holds a {saved['class']}, not a {type(self).__qualname__}")
-        spec = InputSpec.from_dict(saved["input"])
-        if self.input_spec is not None and (refusal := spec.refusal(self.input_spec)):
-            raise ValueError(refusal)
-        self.configure_for(spec)
-        self.training_record = dict(saved["training"])
-        if getattr(self, "_trainer", None) is not None:
-            self._refuse_other_split()
-
-    def _refuse_other_split(self) -> None:
-        """Another split than in training would test what was trained on, or train on what was held out."""
-        record, data, verb = self.training_record, self.data, self.trainer.state.fn
-        harmless = verb in ("test", "predict") and not data.tests_on_training_part
-        if harmless or data.split_fingerprint() == record["split"]:
-            return
-        raise ValueError(
-            f"the data are not split as in training (seed {record['seed']} then, {data.effective_seed()} now): samples "
-            "would be on the wrong side. Give the data and their options as in training, with "
-            f"--data.seed={record['seed']}; for other data there is the verb `score`"
-        )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (tuple, list)) else value

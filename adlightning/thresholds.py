@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import ANOMALY
+from adlightning.contracts import ANOMALY, NORMAL
 
 Rule = Literal["normal_quantile", "contamination", "fixed"]
 
@@ -37,8 +37,8 @@ def fit_threshold(
 ) -> float:
     """The threshold that a rule gives on held-out scores.
 
-    - `normal_quantile`: the `value` quantile of the scores of samples not labelled anomalies; 0.95 gives alarm on about
-      5 % of normal samples.
+    - `normal_quantile`: the `value` quantile of the scores of samples labelled normal or, where none is, of those not
+      labelled anomalies; 0.95 gives alarm on about 5 % of normal samples.
     - `contamination`: the `1 - value` quantile of all scores; about the share `value` of them is above it.
     - `fixed`: `value` itself, whatever the scores.
 
@@ -57,7 +57,7 @@ def fit_threshold(
         y = np.asarray(labels)
         if y.shape != s.shape:
             raise ValueError(f"labels must have the shape of scores, {s.shape}, got {y.shape}")
-        s = s[y != ANOMALY]
+        s = s[y == NORMAL] if (y == NORMAL).any() else s[y != ANOMALY]
     if not len(s):
         which = "samples not labelled anomalies" if rule == "normal_quantile" else "samples"
         raise ValueError(f"threshold_rule={rule} needs scores of {which}, there are none")

@@ -13,10 +13,16 @@ SCORES = np.arange(101, dtype=np.float64)  # the q quantile is 100 q
 
 def test_quantile_of_normal_scores_leaves_anomalies_out() -> None:
     scores = np.concatenate([SCORES, [1e6, -1e6]])
-    labels = np.array([0] * 50 + [-1] * 51 + [1, 1])
-    assert fit_threshold(scores, labels) == pytest.approx(95)
-    assert fit_threshold(scores, labels, "normal_quantile", 0.5) == pytest.approx(50)
+    for label in (0, -1):
+        labels = np.array([label] * 101 + [1, 1])
+        assert fit_threshold(scores, labels) == pytest.approx(95)
+        assert fit_threshold(scores, labels, "normal_quantile", 0.5) == pytest.approx(50)
     assert fit_threshold(SCORES, None) == pytest.approx(95)
+
+
+def test_samples_without_label_count_only_where_none_is_known_to_be_normal() -> None:
+    labels = np.array([0] * 41 + [-1] * 60)
+    assert fit_threshold(SCORES, labels) == pytest.approx(38)  # of 0 to 40: who knows what the others are
 
 
 @pytest.mark.parametrize(("n", "value"), [(10, 0.1), (10, 0.5), (100, 0.05), (40, 0.25), (7, 1 / 7)])

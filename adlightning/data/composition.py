@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adlightning.contracts import ANOMALY, KNOWN_ANOMALY
+from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, UNLABELLED
 
 Indices = NDArray[np.int64]
 
@@ -128,6 +128,27 @@ def _first(name: str, value: float, n: int, shuffled: Indices) -> Indices:
     if n > len(shuffled):
         raise ValueError(f"{name}={value} needs {n} training anomalies to draw from, there are {len(shuffled)}")
     return np.sort(shuffled[:n])
+
+
+def with_unlabelled(split: Split, train_y: Indices, unlabelled: Indices) -> Split:
+    """The split with its normal training samples known to be normal, and these rows beside them as unlabelled ones.
+
+    For methods that contrast the two. Polluters were taken for normal, and are taken for known normal ones. Samples
+    without label stay unlabelled, unless none has one: then all are taken for normal.
+
+    Args:
+        split: who trains, is held out and tested.
+        train_y: labels of the training part, by row; -1 where there is none.
+        unlabelled: rows of the training part; may be those of the test set where a protocol is transductive.
+    """
+    is_labelled = train_y[split.train] != NO_LABEL
+    is_normal = (split.known == UNLABELLED) & (is_labelled | ~is_labelled.any())
+    known = np.where(is_normal, KNOWN_NORMAL, split.known)
+    return replace(
+        split,
+        train=np.concatenate([split.train, unlabelled]),
+        known=np.concatenate([known, np.full(len(unlabelled), UNLABELLED)]),
+    )
 
 
 def check_classes(name: str, classes: Sequence[int], n_classes: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from adlightning.contracts import InputSpec
 from adlightning.data.composition import Split
+from adlightning.data.joining import chosen, joined
 from adlightning.data.modules import AnomalyDataModule, ClassName, class_index
 from adlightning.data.sources.base import ClassSource, LazyImages, Samples, Source
 from adlightning.data.splits import limited_negatives
@@ -171,7 +171,7 @@ class LimitedNegatives(AnomalyDataModule):
         far = [i for i in range(len(classes)) if i not in normal]
         if self.far_classes is not None:
             far = [class_index(name, classes, "far_classes") for name in self.far_classes]
-        normals = _rows(test, np.flatnonzero(np.isin(test.y, normal)))
+        normals = chosen(test, np.flatnonzero(np.isin(test.y, normal)))
         close = self.close_negatives.make(normals, self.source.input_spec(), self.effective_seed())
         split = limited_negatives(
             train.y,
@@ -191,7 +191,12 @@ class LimitedNegatives(AnomalyDataModule):
         )
         self.n_official_test = len(test.y)
         words = f"normal class {', '.join(classes[i] for i in normal)}, far {', '.join(classes[i] for i in far)}"
-        return train, _joined(test, close), split, f"{self.source.name}, {words}, close {self.close_negatives.name}"
+        return (
+            train,
+            joined(test, close, "close/"),
+            split,
+            f"{self.source.name}, {words}, close {self.close_negatives.name}",
+        )
 
     def counts(self) -> dict[str, int]:
         """Sizes of the parts, for reports; close negatives are among the test anomalies."""
@@ -214,47 +219,3 @@ class _Masked:
         drawn = np.random.default_rng([self.seed, index + 1]).permutation(pixels.shape[1])[: self.counts[index]]
         pixels[:, torch.from_numpy(drawn)] = 0
         return image
-
-
-class _Chosen:
-    """Those of some lazy images, in this order."""
-
-    def __init__(self, images: LazyImages, rows: NDArray[np.int64]) -> None:
-        self.images, self.rows = images, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[int(self.rows[index])]
-
-
-class _Joined:
-    """Images of one kind, some of them lazy, one after the other."""
-
-    def __init__(self, parts: Sequence[Tensor | LazyImages]) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self.parts)
-
-    def __getitem__(self, index: int) -> Tensor:
-        for part in self.parts[:-1]:
-            if index < len(part):
-                return part[index]
-            index -= len(part)
-        return self.parts[-1][index]
-
-
-def _rows(samples: Samples, rows: NDArray[np.int64]) -> Samples:
-    x = samples.x[torch.from_numpy(rows)] if isinstance(samples.x, Tensor) else _Chosen(samples.x, rows)
-    return Samples(x, samples.y[rows], tuple(samples.names[row] for row in rows))
-
-
-def _joined(test: Samples, close: Samples) -> Samples:
-    """The test part followed by the close negatives, whose names get `close/` before them."""
-    x: Tensor | LazyImages = _Joined([test.x, close.x])
-    if isinstance(test.x, Tensor) and isinstance(close.x, Tensor):
-        x = torch.cat([test.x, close.x])
-    names = test.names + tuple(f"close/{name}" for name in close.names)
-    return Samples(x, np.concatenate([test.y, close.y]), names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from adlightning.contracts import EvalBatch, TrainBatch
 from adlightning.data.sources.base import LazyImages
 
 Batch = TypeVar("Batch", bound=TrainBatch | EvalBatch)
+Order: TypeAlias = "IndexBatches | PairedBatches"
 
 
 class IndexBatches:
@@ -31,6 +32,7 @@ class IndexBatches:
         seed: with the epoch, the seed of the shuffled order.
         rank: this process among `world_size`.
         world_size: number of processes that share the positions.
+        passes: how often an epoch takes each position, all times shuffled together.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class IndexBatches:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        passes: int = 1,
     ) -> None:
         self.n, self.batch_size, self.shuffle, self.drop_last = n, batch_size, shuffle, drop_last
+        self.passes = passes
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
 
@@ -58,9 +62,10 @@ class IndexBatches:
         self.epoch = epoch
 
     def _share(self) -> int:
+        total = self.n * self.passes
         if self.shuffle:
-            return -(-self.n // self.world_size)
-        return len(range(self.rank, self.n, self.world_size))
+            return -(-total // self.world_size)
+        return len(range(self.rank, total, self.world_size))
 
     def __len__(self) -> int:
         share = self._share()
@@ -74,14 +79,74 @@ class IndexBatches:
     def on(self, device: torch.device) -> Iterator[Tensor]:
         """The epoch's batches of positions, moved to a device as a whole and not batch by batch."""
         if self.shuffle:
-            # a host generator: the same order on every device
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-            order = torch.randperm(self.n, generator=generator)
+            order = torch.randperm(self.n * self.passes, generator=_generator(self.seed, self.epoch))
             order = order.repeat(self.world_size)[: self._share() * self.world_size]  # wraps around
         else:
-            order = torch.arange(self.n)
-        batches = order[self.rank :: self.world_size].to(device).split(self.batch_size)
+            order = torch.arange(self.n * self.passes)
+        batches = (order % self.n)[self.rank :: self.world_size].to(device).split(self.batch_size)
         return iter(batches[: len(self)])
+
+
+class PairedBatches:
+    """The order of an epoch over two streams: every batch has positions of the first, then `batch_size` of the second.
+
+    An epoch is one pass over the first stream, in the order of :class:`IndexBatches`; the second one is shuffled on its
+    own, anew in each epoch, and begins again where it ends sooner. Both depend on seed and epoch only.
+
+    Args:
+        first: positions (N,) of the first stream.
+        second: positions (M,) of the second stream, M at least 1.
+        batch_size, drop_last, seed, rank, world_size: as in :class:`IndexBatches`; a first stream's last batch that is
+            not full is paired with a full one of the second.
+    """
+
+    def __init__(
+        self,
+        first: Tensor,
+        second: Tensor,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.order = IndexBatches(
+            len(first),
+            batch_size,
+            shuffle=True,
+            drop_last=drop_last,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.first, self.second = first, second
+
+    @property
+    def sampler(self) -> IndexBatches:
+        """The attribute on which Lightning calls `set_epoch`."""
+        return self.order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.on(torch.device("cpu"))
+
+    def on(self, device: torch.device) -> Iterator[Tensor]:
+        """The epoch's batches of positions, moved to a device as a whole and not batch by batch."""
+        order, n = self.order, len(self.second)
+        wanted = len(order) * order.batch_size * order.world_size
+        generator = _generator(order.seed, order.epoch, stream=1)
+        turns = [self.second[torch.randperm(n, generator=generator)] for _ in range(-(-wanted // n))]
+        second = torch.cat(turns)[order.rank : wanted : order.world_size].to(device).split(order.batch_size)
+        first = self.first.to(device)
+        return (torch.cat([first[positions], other]) for positions, other in zip(order.on(device), second, strict=True))
+
+
+def _generator(seed: int, epoch: int, stream: int = 0) -> torch.Generator:
+    """Of a stream of an epoch; on the host: the same order on every device. It looks at 32 bits of a seed."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch + stream * 500_000) % 2**32)
 
 
 class TensorLoader(Generic[Batch]):
@@ -93,7 +158,7 @@ class TensorLoader(Generic[Batch]):
         device: where batches go; columns already there are only indexed.
     """
 
-    def __init__(self, columns: Batch, order: IndexBatches, device: torch.device) -> None:
+    def __init__(self, columns: Batch, order: Order, device: torch.device) -> None:
         self.columns, self.order, self.device = columns, order, device
         self.batch_sampler = order  # where Lightning looks for the epoch
 
@@ -132,7 +197,7 @@ def lazy_loader(
     images: LazyImages,
     rows: Tensor,
     labels: Tensor,
-    order: IndexBatches,
+    order: Order,
     make: type[Batch],
     device: torch.device,
     num_workers: int,

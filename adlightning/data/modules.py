@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, EvalBatch, InputSpec, TrainBatch
+from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
 from adlightning.data.composition import Split
-from adlightning.data.loading import IndexBatches, TensorLoader, lazy_loader, resident_columns
+from adlightning.data.loading import IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
 from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.splits import one_vs_all
 
@@ -29,7 +29,8 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     """What every datamodule shares: loading, batches, ranks. Subclasses say who is normal, labelled and held out.
 
     Args:
-        batch_size: training samples a step, on each rank.
+        batch_size: training samples a step, on each rank; normals and as many unlabelled ones for methods that contrast
+            the two.
         eval_batch_size: samples a step in validation and test; scores do not depend on it.
         drop_last: leave out an epoch's last batch when it is not full, as the released codes do.
         validation_fraction: share of the training normals held out, in [0, 1); sets the threshold, never the weights.
@@ -71,7 +72,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         self._columns: TrainBatch | None = None
 
     protocol: str = "clean"
-    """What a result row has to say of the split: `clean`, or how test data reached training."""
+    """What a result row has to say of the split: `clean`, `inductive`, or how test data reached training."""
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
@@ -192,8 +193,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def training_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of the training part and what is known of them; unsupervised detectors get no known anomalies."""
         rows, known = self.split.train, self.split.known
-        detector = getattr(self.trainer, "lightning_module", None)
-        if getattr(detector, "uses_known_anomalies", True):
+        if self._detector_says("uses_known_anomalies", True):
             return rows, known
         return rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
 
@@ -202,6 +202,10 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def effective_seed(self) -> int:
         """The seed of split and order: `seed`, else what `seed_everything` set, else 0."""
         return self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    def _detector_says(self, attribute: str, default: Any) -> Any:
+        """What the running trainer's detector asks of its batches."""
+        return getattr(getattr(self.trainer, "lightning_module", None), attribute, default)
 
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
@@ -215,17 +219,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         self, shuffle: bool, device: torch.device | None = None
     ) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
         rows, known = (torch.from_numpy(column) for column in self.training_rows())
-        if shuffle:
-            order = IndexBatches(
-                len(rows),
-                self.batch_size,
-                shuffle=True,
-                drop_last=self.drop_last,
-                seed=self.effective_seed(),
-                **self._ranks(),
-            )
-        else:
-            order = IndexBatches(len(rows), self.eval_batch_size)
+        order = self._shuffled(known) if shuffle else IndexBatches(len(rows), self.eval_batch_size)
         device = device or self._device()
         x = self.train_samples.x
         if not isinstance(x, Tensor):
@@ -233,6 +227,15 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         if self._columns is None or len(self._columns.index) != len(rows):
             self._columns = resident_columns(x, rows, known, TrainBatch, device, self.device_budget_mb)
         return TensorLoader(self._columns, order, device)
+
+    def _shuffled(self, known: Tensor) -> Order:
+        """The order of training: of both streams side by side for a detector that contrasts them."""
+        options: dict[str, Any] = {"drop_last": self.drop_last, "seed": self.effective_seed(), **self._ranks()}
+        if self._detector_says("needs_unlabelled", False):
+            normal, unlabelled = ((known == kind).nonzero().flatten() for kind in (KNOWN_NORMAL, UNLABELLED))
+            return PairedBatches(normal, unlabelled, self.batch_size, **options)
+        passes = self._detector_says("passes_per_epoch", 1)
+        return IndexBatches(len(known), self.batch_size, shuffle=True, passes=passes, **options)
 
     def _eval_loader(
         self,

@@ -84,6 +84,37 @@ class MLPDecoder(nn.Module):
         return x
 
 
+class MLP(nn.Module):
+    """Samples (B, ...), flattened, to outputs (B, n_outputs): linear layers with biases, ReLU and dropout between them.
+
+    No BatchNorm: for density ratios, and whatever else must not see a batch.
+
+    Args:
+        n_features: values of a sample.
+        hidden: units of each hidden layer; may be empty.
+        n_outputs: outputs.
+        dropout: rate after each hidden layer, in [0, 1).
+
+    Raises:
+        ValueError: a size below 1, or a rate outside its range.
+    """
+
+    def __init__(self, n_features: int, hidden: Sequence[int], n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        for name, sizes in (("n_features", (n_features,)), ("hidden", hidden), ("n_outputs", (n_outputs,))):
+            check_positive(name, sizes)
+        check_dropout(dropout)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for n_in, n_out in pairwise((n_features, *hidden)):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+        self.net = nn.Sequential(*layers, nn.Linear((n_features, *hidden)[-1], n_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (B, n_outputs) of samples (B, ...)."""
+        outputs: Tensor = self.net(x)
+        return outputs
+
+
 def dense_layers(widths: Sequence[int], leakiness: float, bias: bool) -> list[nn.Module]:
     """Linear, BatchNorm, leaky ReLU, from each width to the next; with biases and an affine part, or without both."""
     layers: list[nn.Module] = []
@@ -109,6 +140,12 @@ def check_positive(name: str, values: Sequence[int]) -> None:
     if any(value < 1 for value in values):
         shown = values[0] if len(values) == 1 else tuple(values)
         raise ValueError(f"{name} must be at least 1, got {shown}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless the rate lies in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
 
 
 def check_leakiness(leakiness: float) -> None:

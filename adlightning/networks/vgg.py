@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from adlightning.networks.mlp import check_positive
+from adlightning.networks.mlp import check_dropout, check_positive
 from adlightning.networks.pretrained import load_pretrained
 
 VGGHead = Literal["torchvision", "compact"]
@@ -20,7 +20,6 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 """Filters of each convolution (configuration A), by the stages that max-pooling ends."""
 
 N_HIDDEN = 4096
-DROPOUT = 0.5
 MIN_SIDE = 2 ** len(STAGES)
 LAST_LAYER = "classifier.6."
 
@@ -36,12 +35,13 @@ class VGG11(nn.Module):
         n_outputs: logits; 1 for a density ratio.
         head: `torchvision` pools the maps to 7x7 and has 25088-4096-4096 units, which repeats a 32x32 image's one cell
             49 times; `compact` pools to one cell and has 512-4096-4096: the same functions with a fifth of the weights.
+        dropout: its rate, in [0, 1).
         dropout_placement: before both of the last dense layers, and `per_stage` after each max-pooling, or `per_conv`
             after each convolution's ReLU, or (`fc_only`, torchvision's) nowhere else.
         batch_norm: BatchNorm after each convolution, which lets a density ratio diverge: for the paper's Figure 1 only.
 
     Raises:
-        ValueError: a size below 1, images smaller than 32x32, or an unknown head or placement.
+        ValueError: a size below 1, images smaller than 32x32, a rate outside its range, or an unknown name.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class VGG11(nn.Module):
         shape: tuple[int, int, int],
         n_outputs: int = 1,
         head: VGGHead = "torchvision",
+        dropout: float = 0.5,
         dropout_placement: DropoutPlacement = "per_stage",
         batch_norm: bool = False,
     ) -> None:
@@ -59,20 +60,21 @@ class VGG11(nn.Module):
             raise ValueError(f"shape: vgg11 takes images of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {tuple(shape)}")
         if head not in get_args(VGGHead):
             raise ValueError(f"head must be torchvision or compact, got {head!r}")
+        check_dropout(dropout)
         if dropout_placement not in get_args(DropoutPlacement):
             raise ValueError(f"dropout_placement must be per_stage, per_conv or fc_only, got {dropout_placement!r}")
         self.head = head
         self.batch_norm = batch_norm
-        self.features = _features(shape[0], dropout_placement, batch_norm)
+        self.features = _features(shape[0], dropout, dropout_placement, batch_norm)
         side = 7 if head == "torchvision" else 1
         self.avgpool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Sequential(
             nn.Linear(STAGES[-1][-1] * side**2, N_HIDDEN),
             nn.ReLU(inplace=True),
-            nn.Dropout(DROPOUT),
+            nn.Dropout(dropout),
             nn.Linear(N_HIDDEN, N_HIDDEN),
             nn.ReLU(inplace=True),
-            nn.Dropout(DROPOUT),
+            nn.Dropout(dropout),
             nn.Linear(N_HIDDEN, n_outputs),
         )
         _initialise_(self)
@@ -102,7 +104,7 @@ class VGG11(nn.Module):
         load_pretrained(self, "vgg11", weights, but=LAST_LAYER)
 
 
-def _features(in_channels: int, dropout_placement: DropoutPlacement, batch_norm: bool) -> nn.Sequential:
+def _features(in_channels: int, dropout: float, placement: DropoutPlacement, batch_norm: bool) -> nn.Sequential:
     """The convolutions, numbered as in torchvision; dropouts have names of their own, not to shift the numbers."""
     layers = nn.Sequential()
     number = 0
@@ -115,13 +117,13 @@ def _features(in_channels: int, dropout_placement: DropoutPlacement, batch_norm:
             for layer in block:
                 layers.add_module(str(number), layer)
                 number += 1
-            if dropout_placement == "per_conv":
-                layers.add_module(f"dropout_{i}_{j}", nn.Dropout(DROPOUT))
+            if placement == "per_conv":
+                layers.add_module(f"dropout_{i}_{j}", nn.Dropout(dropout))
             in_channels = out_channels
         layers.add_module(str(number), nn.MaxPool2d(2))
         number += 1
-        if dropout_placement == "per_stage":
-            layers.add_module(f"dropout_{i}", nn.Dropout(DROPOUT))
+        if placement == "per_stage":
+            layers.add_module(f"dropout_{i}", nn.Dropout(dropout))
     return layers
 
 

@@ -4,6 +4,7 @@ from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.binary_classifier import BinaryClassifier
 from adlightning.objectives.deep_sad import DeepSAD
 from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.objectives.density_ratio import DensityRatio
 from adlightning.objectives.drocc import DROCC, DROCCOE
 from adlightning.objectives.drocc_lf import DROCCLF
 from adlightning.objectives.shell import DROCCRand
@@ -19,6 +20,7 @@ __all__ = [
     "DROCCRand",
     "DeepSAD",
     "DeepSVDD",
+    "DensityRatio",
     "SoftBoundaryDeepSVDD",
     "StackedSSDGM",
 ]

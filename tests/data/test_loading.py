@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adlightning.contracts import EvalBatch, TrainBatch
-from adlightning.data.loading import IndexBatches, TensorLoader, lazy_loader, resident_columns
+from adlightning.data.loading import IndexBatches, PairedBatches, TensorLoader, lazy_loader, resident_columns
 
 SIZES = {"n": st.integers(1, 60), "batch_size": st.integers(1, 17), "world_size": st.integers(1, 5)}
 
@@ -53,6 +53,57 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert _order(3, 5) != _order(3, 6)
     assert _order(3, 5) != _order(4, 5)
     assert sorted(_order(3, 5)) == list(range(50))
+
+
+def test_an_epoch_of_several_passes_takes_every_position_so_often() -> None:
+    order = IndexBatches(10, 8, shuffle=True, seed=1, passes=3)
+    batches = list(order)
+    assert len(batches) == len(order) == 4
+    taken = torch.cat(batches).tolist()
+    assert sorted(taken) == sorted([*range(10)] * 3)
+    assert taken[:10] != taken[10:20] != taken[20:]  # shuffled together, not pass by pass
+    assert sorted(taken[:10]) != list(range(10))
+
+
+@settings(deadline=None)
+@given(**SIZES, m=st.integers(1, 60), drop_last=st.booleans(), epoch=st.integers(0, 3))
+def test_two_streams_side_by_side(
+    n: int, m: int, batch_size: int, world_size: int, drop_last: bool, epoch: int
+) -> None:
+    first, second = torch.arange(n) * 2, 1001 + torch.arange(m) * 2
+    seen: dict[str, list[int]] = {"first": [], "second": []}
+    shapes = set()
+    for rank in range(world_size):
+        options = {"drop_last": drop_last, "seed": 3, "rank": rank, "world_size": world_size}
+        order = PairedBatches(first, second, batch_size, **options)  # type: ignore[arg-type]
+        alone = IndexBatches(n, batch_size, shuffle=True, **options)  # type: ignore[arg-type]
+        order.sampler.set_epoch(epoch)
+        alone.set_epoch(epoch)
+        batches, expected = list(order), list(alone)
+        assert len(batches) == len(order) == len(expected)
+        for batch, positions in zip(batches, expected, strict=True):
+            assert batch[: len(positions)].tolist() == first[positions].tolist()  # as without the second stream
+            assert len(batch) == len(positions) + batch_size
+        seen["second"] += [int(i) for b, p in zip(batches, expected, strict=True) for i in b[len(p) :]]
+        shapes.add(tuple(len(batch) for batch in batches))
+    assert len(shapes) == 1
+    # over all ranks each of the second stream is taken equally often, give or take the last turn
+    counts = [seen["second"].count(i) for i in second.tolist()]
+    assert max(counts) - min(counts) <= 1
+    assert set(seen["second"]) <= set(second.tolist())
+
+
+def test_the_second_stream_is_shuffled_on_its_own_and_anew() -> None:
+    def second(seed: int, epoch: int) -> list[int]:
+        order = PairedBatches(torch.arange(40), torch.arange(40), 40, seed=seed)
+        order.sampler.set_epoch(epoch)
+        (batch,) = order
+        assert batch[:40].tolist() != batch[40:].tolist()
+        return batch[40:].tolist()
+
+    assert second(0, 0) == second(0, 0)
+    assert second(0, 0) != second(0, 1)
+    assert second(0, 0) != second(1, 0)
 
 
 def test_a_last_batch_is_dropped_unless_it_is_the_only_one() -> None:

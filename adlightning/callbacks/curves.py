@@ -1,0 +1,92 @@
+"""What a detector records of every training step, as a table and as a picture (the density-ratio paper's Figure 1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from adlightning.callbacks.plots import titled_figure
+from adlightning.detector import AnomalyDetector
+from adlightning.files import write_atomically
+
+# From the palette of Okabe and Ito, as those of the other plots.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_SMOOTHED = 50  # windows along the curve, beyond which single steps are drawn pale
+_LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is logarithmic
+
+
+class CurvesFile(pl.Callback):
+    """`curves.csv` after every epoch, a row each step, and `plots/curves.png` when training ends, however it does.
+
+    Only for detectors that record something. A fit that goes on keeps the rows up to where it begins.
+
+    Args:
+        folder: the run's own folder.
+        draw: whether to draw.
+    """
+
+    def __init__(self, folder: Path, draw: bool = True) -> None:
+        self.file, self.picture, self.draw = folder / "curves.csv", folder / "plots" / "curves.png", draw
+        self._earlier = pd.DataFrame()
+
+    @rank_zero_only
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read the rows of the fit that goes on."""
+        if trainer.global_step and self.file.exists():
+            earlier = pd.read_csv(self.file)
+            self._earlier = earlier[earlier["step"] < trainer.global_step]
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write all rows so far."""
+        assert isinstance(pl_module, AnomalyDetector)
+        if pl_module.curves.rows:
+            frame = pd.concat([self._earlier, pd.DataFrame(pl_module.curves.rows)])
+            write_atomically(self.file, frame.to_csv(index=False, float_format="%.6g"))
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw them."""
+        assert isinstance(pl_module, AnomalyDetector)
+        if self.draw and pl_module.curves.rows:
+            title = f"{type(pl_module).__name__} on {pl_module.data.input_spec.description}: training"
+            self.picture.parent.mkdir(parents=True, exist_ok=True)
+            curves_plot(self.picture, pd.read_csv(self.file), title)
+
+    @rank_zero_only
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """A fit that broke off is just what one wants to see the curves of."""
+        if self.file.exists():
+            self.on_fit_end(trainer, pl_module)
+
+
+def curves_plot(path: Path, frame: pd.DataFrame, title: str) -> Path:
+    """Every column of `frame` over its column `step`, single steps pale and their running median on top.
+
+    The axis is logarithmic where positive values span more than three decades; values that are not finite are left
+    out, and the axis says so.
+    """
+    names = [name for name in frame.columns if name != "step"]
+    values = frame[names].to_numpy(dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    log = len(finite) > 0 and finite.min() > 0 and finite.max() > _LOG_RANGE * finite.min()
+    window = max(1, len(frame) // _SMOOTHED)
+    with titled_figure(path, (6.4, 4.4), title) as figure:
+        axes = figure.add_subplot()
+        for i, name in enumerate(names):
+            colour, curve = _COLOURS[i % len(_COLOURS)], frame[name].where(np.isfinite(frame[name]))
+            axes.plot(frame["step"], curve, color=colour, alpha=0.25 if window > 1 else 1.0, linewidth=0.8)
+            smooth = curve.rolling(window, center=True, min_periods=1).median()
+            axes.plot(frame["step"], smooth, color=colour, linewidth=1.8, label=name.replace("_", " "))
+        if log:
+            axes.set_yscale("log")
+        notes = ["step" + (f" (lines: median of {window} steps)" if window > 1 else "")]
+        if n_wrong := int(np.sum(~np.isfinite(values))):
+            notes.append(f"not finite, not shown: {n_wrong:,} of {values.size:,} values")
+        axes.set_xlabel("\n".join(notes))
+        figure.legend(loc="outside lower center", ncols=2)
+    return path
