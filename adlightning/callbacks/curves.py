@@ -20,7 +20,7 @@ _LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is
 
 
 class CurvesFile(pl.Callback):
-    """`curves.csv` after every epoch, a row each step, and `plots/curves.png` when training ends, however it does.
+    """`curves.csv` epoch by epoch, a row each step, and `plots/curves.png` when training ends, however it does.
 
     Only for detectors that record something. A fit that goes on keeps the rows up to where it begins.
 
@@ -41,17 +41,15 @@ class CurvesFile(pl.Callback):
             self._earlier = earlier[earlier["step"] < trainer.global_step]
 
     @rank_zero_only
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write all rows so far."""
-        assert isinstance(pl_module, AnomalyDetector)
-        if pl_module.curves.rows:
-            frame = pd.concat([self._earlier, pd.DataFrame(pl_module.curves.rows)])
-            write_atomically(self.file, frame.to_csv(index=False, float_format="%.6g"))
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the rows of the epochs before: at the end of an epoch the detector's own hook comes last."""
+        self._write(pl_module)
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw them."""
+        """Write all rows, and draw them."""
         assert isinstance(pl_module, AnomalyDetector)
+        self._write(pl_module)
         if self.draw and pl_module.curves.rows:
             title = f"{type(pl_module).__name__} on {pl_module.data.input_spec.description}: training"
             self.picture.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +58,15 @@ class CurvesFile(pl.Callback):
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """A fit that broke off is just what one wants to see the curves of."""
-        if self.file.exists():
+        if isinstance(pl_module, AnomalyDetector) and pl_module.curves.rows:
             self.on_fit_end(trainer, pl_module)
+
+    def _write(self, detector: pl.LightningModule) -> None:
+        assert isinstance(detector, AnomalyDetector)
+        if detector.curves.rows:
+            frame = pd.concat([self._earlier, pd.DataFrame(detector.curves.rows)])
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.file, frame.to_csv(index=False, float_format="%.6g"))
 
 
 def curves_plot(path: Path, frame: pd.DataFrame, title: str) -> Path:

@@ -7,6 +7,7 @@ from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.objectives.density_ratio import DensityRatio
 from adlightning.objectives.drocc import DROCC, DROCCOE
 from adlightning.objectives.drocc_lf import DROCCLF
+from adlightning.objectives.geometric import GeometricTransforms
 from adlightning.objectives.shell import DROCCRand
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
@@ -21,6 +22,7 @@ __all__ = [
     "DeepSAD",
     "DeepSVDD",
     "DensityRatio",
+    "GeometricTransforms",
     "SoftBoundaryDeepSVDD",
     "StackedSSDGM",
 ]

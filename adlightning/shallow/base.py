@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, TrainBatch
-from adlightning.detector import AnomalyDetector
+from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.networks.encoders import EncoderName
+from adlightning.objectives.fitted import FittedDetector
 from adlightning.objectives.optimization import step_decay
 from adlightning.shallow.features import (
     AutoencoderFeatures,
@@ -30,7 +30,7 @@ from adlightning.shallow.persistence import from_bytes, to_bytes
 FeatureName = Literal["raw", "pca", "autoencoder", "torchvision"]
 
 
-class ShallowDetector(AnomalyDetector):
+class ShallowDetector(FittedDetector):
     """An estimator fitted once, at the end of training, on features of all training samples.
 
     Only an autoencoder's features are trained by gradient, for `trainer.max_epochs`; a fit with others ends after its
@@ -186,7 +186,7 @@ class ShallowDetector(AnomalyDetector):
         factor: Callable[[int], float] = lambda epoch: step_decay(1.0, self.lr_milestones, epoch)  # noqa: E731
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, factor)}
 
-    def on_train_epoch_start(self) -> None:
+    def forget_fit(self) -> None:
         """An estimator of earlier weights is forgotten: a fit that goes on moves them."""
         self.estimator = None
 
@@ -195,28 +195,13 @@ class ShallowDetector(AnomalyDetector):
         loss = self.feature_map.loss(self.preprocess(batch.x))
         return self.log_loss(loss, batch) if self.feature_map.trained else loss
 
-    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
-        """After the last step, before the last validation and checkpoint, fit the estimator."""
-        trainer, trained = self.trainer, self.feature_map.trained
-        last_epoch = not trained or trainer.should_stop or self.current_epoch + 1 == trainer.max_epochs
-        if (trainer.is_last_batch and last_epoch) or trainer.global_step == trainer.max_steps:
-            self.fit_on_training_data()
-            trainer.should_stop = trainer.should_stop or not trained  # another epoch would change nothing
+    def in_last_epoch(self) -> bool:
+        """Nothing follows an epoch that trains nothing."""
+        return super().in_last_epoch() or not self.feature_map.trained
 
-    def set_threshold(self) -> bool:
-        """As every detector does; where training ended earlier than was planned, the estimator is fitted first."""
-        if not self.ready_to_score():
-            self.fit_on_training_data()
-        return super().set_threshold()
-
-    @torch.no_grad()
     def fit_on_training_data(self) -> None:
         """Fit features and estimator on all training samples; the same on every rank."""
-        was_training = self.training
-        self.eval()
-        if self.trainer.world_size > 1:  # each rank has its own BatchNorm statistics until the next step
-            for buffer in self.feature_map.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+        self.trainer.should_stop = self.trainer.should_stop or not self.feature_map.trained
         with torch.autocast(self.device.type, enabled=False):
             normal: Callable[[], Iterator[Tensor]] = lambda: (  # noqa: E731
                 self.preprocess(b.x[b.known != KNOWN_ANOMALY]) for b in self.training_data()
@@ -229,7 +214,6 @@ class ShallowDetector(AnomalyDetector):
         else:
             self.estimator, choice = self.fit_estimator(TrainingSamples(features, known)), {}
         self.training_record["chosen"] = {**self.chosen(self.estimator), **choice}
-        self.train(was_training)
 
     def _choose(self, features: Floats, known: Known) -> tuple[Any, Choice]:
         """With `selection: oracle`: the estimator that does best on the TEST set, and the values that were chosen."""
@@ -264,16 +248,6 @@ class ShallowDetector(AnomalyDetector):
             raise RuntimeError("the estimator is not fitted: fit, or load a checkpoint of a finished fit")
         scores = self.score_features(self.estimator, self._features(x))
         return torch.as_tensor(scores, dtype=torch.float32).to(x.device)
-
-    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
-        """Scores of held-out samples, once there is an estimator."""
-        if self.ready_to_score():
-            super().validation_step(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Threshold and metrics, once there is an estimator."""
-        if self.ready_to_score():
-            super().on_validation_epoch_end()
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 

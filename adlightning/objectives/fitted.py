@@ -1,0 +1,69 @@
+"""What is fitted to the training data once, after the last step: estimators, Dirichlet distributions, centres."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+
+from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.detector import AnomalyDetector
+
+
+class FittedDetector(AnomalyDetector):
+    """A detector whose score needs a fit to the weights at the end of training; there are no scores before it.
+
+    The fit comes after the last step and before the last validation, threshold and checkpoint, which hold it. Where
+    training ends earlier than was planned, it comes then. Every rank fits alike, on all training samples.
+    """
+
+    @abstractmethod
+    def fit_on_training_data(self) -> None:
+        """Fit to the training samples (:meth:`training_data`), in eval mode and without gradients."""
+
+    @abstractmethod
+    def forget_fit(self) -> None:
+        """Forget the fit to earlier weights: an epoch begins that moves them."""
+
+    def in_last_epoch(self) -> bool:
+        """Whether no epoch follows the current one."""
+        return self.trainer.should_stop or self.current_epoch + 1 == self.trainer.max_epochs
+
+    def on_train_epoch_start(self) -> None:
+        """A fit that goes on moves the weights."""
+        super().on_train_epoch_start()
+        self.forget_fit()
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
+        """After the last step, fit."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        trainer = self.trainer
+        if (trainer.is_last_batch and self.in_last_epoch()) or trainer.global_step == trainer.max_steps:
+            self._fit()
+
+    def set_threshold(self) -> bool:
+        """As every detector does, once the fit is there."""
+        if not self.ready_to_score():
+            self._fit()
+        return super().set_threshold()
+
+    @torch.no_grad()
+    def _fit(self) -> None:
+        was_training = self.training
+        self.eval()
+        if self.trainer.world_size > 1:  # each rank has its own BatchNorm statistics until the next step
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        self.fit_on_training_data()
+        self.train(was_training)
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Scores of held-out samples, once there is a fit."""
+        if self.ready_to_score():
+            super().validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Threshold and metrics, once there is a fit."""
+        if self.ready_to_score():
+            super().on_validation_epoch_end()
