@@ -43,8 +43,9 @@ class AnomalyDetector(SavedModule):
 
     Args:
         preprocessing: what is done to raw input: `unit` [0, 1], `symmetric` [-1, 1], `standardize_channels`,
-            `standardize_cifar10` and `standardize_mnist` (channels, by the known values of all classes), `standardize`
-            (features), `standardize_offset` (their deviations + 1e-4), `standardize_minmax`, `gcn_l1`, `identity`.
+            `standardize_cifar10`, `standardize_mnist` and `standardize_imagenet` (channels, by the known values of all
+            classes), `standardize` (features), `standardize_offset` (their deviations + 1e-4), `standardize_minmax`,
+            `gcn_l1`, `identity`.
             Fitted on training data without its known anomalies.
         resize: side to which images are resized before anything else, in pixels; null leaves them.
         pad: pixels of zeros added around each image, after resizing.
@@ -117,6 +118,11 @@ class AnomalyDetector(SavedModule):
         return 0.0
 
     # ---- construction ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether this is Lightning's `fast_dev_run`, which asks for a batch of everything and no more."""
+        return bool(getattr(self.trainer, "fast_dev_run", False))
 
     @property
     def data(self) -> AnomalyDataModule:
@@ -265,7 +271,7 @@ class AnomalyDetector(SavedModule):
         self.check_scores(scored.scores)
         if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
             self._fit_threshold(scored.scores, scored.labels, "validation")
-            if len(scored.scores) == len(self.data.split.validation):
+            if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step
         normal = scored.scores[scored.labels != ANOMALY]
         logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}

@@ -25,6 +25,7 @@ DEEP = (
     *("autoencoder", "deep_sad", "deep_svdd", "soft_boundary_deep_svdd"),
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf"),
+    "density_ratio",
 )
 HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
@@ -32,6 +33,7 @@ DATA = (
     *("digits", "mnist", "fashion_mnist", "cifar10", "folder", "table"),
     *("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
 )
+IMAGES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder")  # of geometric transformations
 # DROCC's further data: sets whose training part is normal samples alone, and sets with limited negatives. An LSTM and a
 # LeNet have a decoder, MobileNetV2 has none.
 ONE_CLASS_DATA = ("abalone", "cifar10_augmented", "epilepsy", "sine", "speech_commands", "sphere")
@@ -63,6 +65,8 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in LIMITED_METHODS for data in LIMITED_DATA}
     wanted |= {f"configs/{method}/cifar10_augmented.yaml" for method in ("binary_classifier", "deep_sad")}
     wanted |= {f"configs/{method}/imagenet10.yaml" for method in ("binary_classifier", "deep_sad")}
+    wanted |= {f"configs/geometric_transforms/{data}.yaml" for data in IMAGES}
+    wanted |= {f"configs/density_ratio/{data}.yaml" for data in ("cifar100", "cifar10_imagenet", "cifar100_imagenet")}
     wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
     assert wanted <= set(CONFIGS)
 
@@ -81,7 +85,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of images, one of classes of images, two of words, and a table, all of one's own."""
     root = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
-    parts = {"train/normal": 30, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}
+    parts = {"train/normal": 30, "train/unlabelled": 4, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}
     images = {f"images/{part}": n for part, n in parts.items()}
     images |= {f"classes/{part}/{name}": n for part, n in (("train", 30), ("test", 2)) for name in IMAGENET10}
     for folder, n in images.items():
@@ -97,8 +101,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tested = {"words": ("marvin/0.wav", "go/0.wav"), "close": ("marvel/0.wav", "marvel/1.wav")}
     for folder, names in tested.items():
         (root / folder / "testing_list.txt").write_text("\n".join(names))
-    frame = pd.DataFrame(rng.normal(size=(80, 5)), columns=list("abcde"))
-    frame.assign(label=["normal"] * 64 + ["anomaly"] * 16).to_csv(root / "table.csv", index=False)
+    frame = pd.DataFrame(rng.normal(size=(90, 5)), columns=list("abcde"))
+    frame.assign(label=["normal"] * 64 + ["anomaly"] * 16 + [""] * 10).to_csv(root / "table.csv", index=False)
     return root
 
 
@@ -136,6 +140,7 @@ def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] |
         "MNIST": ["MNIST/raw"],
         "FashionMNIST": ["FashionMNIST/raw"],
         "CIFAR10": ["cifar10.npz"],
+        "CIFAR100": ["cifar100.npz"],
         "Abalone": ["abalone/abalone.data"],
         "Epilepsy": ["epilepsy/data.csv"],
         "Odds": [f"odds/{arguments.get('dataset')}{suffix}" for suffix in (".mat", ".npz")],
@@ -160,7 +165,11 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
         return
     init = config["model"]["init_args"]
     phase = ["--model.pretrain_epochs=0"] if "pretrain_epochs" in init else []
-    if "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
+    if init.get("weights"):
+        phase.append("--model.weights=null")  # they would have to be downloaded
+    if config["model"]["class_path"] in ("DensityRatio", "GeometricTransforms") and init.get("network") != "mlp":
+        options = [*options, "--data.batch_size=2", "--data.eval_batch_size=2", "--model.head=compact"]
+    elif "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0
     assert (tmp_path / "scores.csv").is_file()

@@ -94,8 +94,13 @@ def test_known_channels_by_hand_without_fitting() -> None:
     mnist = build("standardize_mnist", InputSpec("image", (1, 1, 2)))
     expected = [-0.1307 / 0.3081, (0.2 - 0.1307) / 0.3081]
     torch.testing.assert_close(mnist(pixels([0, 51])).flatten(), torch.tensor(expected))
+    imagenet = build("standardize_imagenet", InputSpec("image", (3, 1, 1)))
+    y = imagenet(torch.tensor([51, 102, 255], dtype=torch.uint8).view(1, 3, 1, 1))
+    expected = [(0.2 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    torch.testing.assert_close(y.flatten(), torch.tensor(expected))
     assert bool(cifar.fitted)
     assert bool(mnist.fitted)
+    assert bool(imagenet.fitted)
     assert cifar.output == mnist.output == "linear"
 
 

@@ -21,6 +21,7 @@ METHODS = {
     *("deep_sad", "deep_svdd", "soft_boundary_deep_svdd", "autoencoder"),
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf"),
+    *("density_ratio", "geometric_transforms"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
 }
 QUICK = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]

@@ -53,7 +53,9 @@ def print_catalogue(configs: Path, runs: Path) -> None:
             f"{what}: {', '.join(m for m in wanted if m in methods)}" for what, methods in words.items() if methods
         ]
         if not cells:
-            table.add_row(name, "", "no", "; ".join(lacking) or "no benchmark file yet")
+            source = layouts()[name].runs_of
+            without = f"its runs are those of {source}" if source else "no benchmark file yet"
+            table.add_row(name, "", "no", "; ".join(lacking) or without)
             continue
         lacking += absent_data(cells)
         done = Results(runs / name).done(cells)
@@ -81,20 +83,21 @@ def absent_data(cells: tuple[Cell, ...]) -> list[str]:
         for source in _classes(cell.config["data"], "data"):
             if remedy := _absence(*source):
                 remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
-        if model.get("features") == "torchvision" and _lacks_weights(model):
-            remedies.setdefault("torchvision downloads them", {})[f"weights of {_backbone(model)}"] = None
+        if network := _absent_weights(model):
+            remedies.setdefault("torchvision downloads them", {})[f"weights of {network}"] = None
     return [f"not here: {', '.join(what)} ({remedy})" for remedy, what in remedies.items()]
 
 
-def _lacks_weights(model: dict[str, Any]) -> bool:
-    if model.get("backbone_weights", "DEFAULT") is None or Path(str(model.get("backbone_weights"))).is_file():
-        return False
+def _absent_weights(model: dict[str, Any]) -> str | None:
+    """The network whose weights would have to be downloaded; None where they are there, or none are asked for."""
+    network, weights = "vgg11", model.get("weights")
+    if model.get("features") == "torchvision":
+        network = str(model.get("backbone", "alexnet"))  # as ShallowDetector has it
+        weights = model.get("backbone_weights", "DEFAULT")
+    if weights is None or Path(str(weights)).is_file():
+        return None
     home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    return not any((home / "hub" / "checkpoints").glob(f"{_backbone(model)}*"))
-
-
-def _backbone(model: dict[str, Any]) -> str:
-    return str(model.get("backbone", "alexnet"))  # as ShallowDetector has it
+    return None if any((home / "hub" / "checkpoints").glob(f"{network}*")) else network
 
 
 def _classes(value: Any, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ The baseline "GTs" of the density-ratio paper (Sections 2.3 and 5.3). docs/metho
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
         total = torch.zeros(2, N_TRANSFORMS, N_TRANSFORMS, dtype=torch.float64)  # on the host: not every device has it
         n = 0
         with self.trainer.precision_plugin.forward_context():
-            for batch in self.training_data():
+            for batch in islice(self.training_data(), 1 if self.is_trial else None):
                 outputs = self.outputs(batch.x[batch.known != KNOWN_ANOMALY]).cpu().double()
                 total += torch.stack([outputs.sum(dim=0), log_probabilities(outputs).sum(dim=0)])
                 n += len(outputs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from pytorch_lightning import Trainer
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -118,7 +117,7 @@ class TwoPhaseDetector(OptimizedDetector):
         """Refuse a fit that would end before its objective begins."""
         super().setup(stage)
         if stage == "fit":
-            require_epochs_beyond(self.trainer, "both phases", "pretrain_epochs", self.pretrain_epochs)
+            require_epochs_beyond(self, "both phases", "pretrain_epochs", self.pretrain_epochs)
 
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of an epoch of the whole run, by phase."""
@@ -132,13 +131,13 @@ def _require(argument: str, holds: bool, rule: str, value: object) -> None:
         raise ValueError(f"{argument} must {rule}, got {value}")
 
 
-def require_epochs_beyond(trainer: Trainer, counted: str, argument: str, n_epochs: int) -> None:
+def require_epochs_beyond(detector: AnomalyDetector, counted: str, argument: str, n_epochs: int) -> None:
     """Refuse a fit that ends within its first phase, of `n_epochs`; one trial batch of that phase is allowed.
 
     Raises:
         ValueError: `trainer.max_epochs`, which counts what `counted` says, is not above `n_epochs`.
     """
-    limit = trainer.max_epochs
-    if getattr(trainer, "fast_dev_run", False) or limit is None or limit < 0 or limit > n_epochs:
+    limit = detector.trainer.max_epochs
+    if detector.is_trial or limit is None or limit < 0 or limit > n_epochs:
         return
     raise ValueError(f"trainer.max_epochs counts {counted} and must exceed model.{argument} ({n_epochs}), got {limit}")

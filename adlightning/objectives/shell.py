@@ -117,7 +117,7 @@ class ShellDetector(LogitDetector):
         """Refuse a fit that would end before the first negative."""
         super().setup(stage)
         if stage == "fit":
-            require_epochs_beyond(self.trainer, "the warm-up", "warm_up_epochs", self.warm_up_epochs)
+            require_epochs_beyond(self, "the warm-up", "warm_up_epochs", self.warm_up_epochs)
 
     def on_fit_start(self) -> None:
         """Compile the network, where asked to, for the fit only: scores do not need it, and it cannot be copied."""

@@ -14,6 +14,7 @@ from adlightning.preprocessing.base import Compose, Identity, Output, Preprocess
 from adlightning.preprocessing.features import StandardizeFeatures, StandardizeMinMax
 from adlightning.preprocessing.images import (
     CIFAR10_CHANNELS,
+    IMAGENET_CHANNELS,
     MNIST_CHANNELS,
     GlobalContrastL1,
     Pad,
@@ -46,6 +47,7 @@ PreprocessingName = Literal[
     "standardize_channels",
     "standardize_cifar10",
     "standardize_mnist",
+    "standardize_imagenet",
     "standardize",
     "standardize_offset",
     "standardize_minmax",
@@ -61,6 +63,7 @@ _FOR_IMAGES: dict[str, Maker] = {
     "standardize_channels": lambda shape: StandardizeChannels(shape[0]),
     "standardize_cifar10": lambda shape: StandardizeChannels(shape[0], CIFAR10_CHANNELS),
     "standardize_mnist": lambda shape: StandardizeChannels(shape[0], MNIST_CHANNELS),
+    "standardize_imagenet": lambda shape: StandardizeChannels(shape[0], IMAGENET_CHANNELS),
     "gcn_l1": lambda _: GlobalContrastL1(),
     "identity": lambda _: Identity(),
 }
@@ -78,9 +81,9 @@ def build_preprocessing(
     """The named preprocessing for this input, not yet fitted.
 
     Args:
-        name: for images `unit`, `symmetric`, `standardize_channels` (or with those of a data set, `standardize_cifar10`
-            and `standardize_mnist`), `gcn_l1` or `identity`; for tables and series `standardize`, `standardize_offset`,
-            `standardize_minmax` or `identity`.
+        name: for images `unit`, `symmetric`, `standardize_channels` (with those of a data set: `standardize_cifar10`,
+            `standardize_mnist` and `standardize_imagenet`), `gcn_l1` or `identity`; for tables and series
+            `standardize`, `standardize_offset`, `standardize_minmax` or `identity`.
         spec: the raw input.
         resize: side in pixels to which images are resized first; None leaves them.
         pad: black pixels added on every side, after resizing.

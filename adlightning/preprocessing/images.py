@@ -13,6 +13,7 @@ from adlightning.preprocessing.base import Batches, Preprocessing, or_one, requi
 # Of all training images of all classes, as DROCC's released code has them.
 CIFAR10_CHANNELS = ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261))
 MNIST_CHANNELS = ((0.1307,), (0.3081,))
+IMAGENET_CHANNELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # as torchvision's weights were trained
 
 
 class Resize(Preprocessing):
