@@ -140,7 +140,7 @@ def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] |
         "MNIST": ["MNIST/raw"],
         "FashionMNIST": ["FashionMNIST/raw"],
         "CIFAR10": ["cifar10.npz"],
-        "CIFAR100": ["cifar100.npz"],
+        "CIFAR100": ["cifar-100-python"],  # an .npz of it may hold the test part alone
         "Abalone": ["abalone/abalone.data"],
         "Epilepsy": ["epilepsy/data.csv"],
         "Odds": [f"odds/{arguments.get('dataset')}{suffix}" for suffix in (".mat", ".npz")],
