@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam
+from turns import take_turns
 
 from adlightning.contracts import InputSpec, TrainBatch
 from adlightning.objectives import DROCC, DROCCLF
@@ -111,15 +110,6 @@ def bare(detector: DROCC, x: Tensor, autocast: Callable[[], Any]) -> Callable[[]
     return train
 
 
-def seconds(step: Callable[[], None], calls: int, device: str) -> float:
-    started = time.perf_counter()
-    for _ in range(calls):
-        step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / calls
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
@@ -141,16 +131,7 @@ def main() -> None:
         if options.compile:
             sides["DROCC compiled"] = ours(build(name, options.device, compiled=True), x, autocast)
             sides["DROCC-LF"] = ours(build(name, options.device, compiled=False, cls=DROCCLF), x, autocast)
-        for step in sides.values():
-            step()  # warms up, compiles
-        times: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(options.rounds):
-            for side, step in sides.items():
-                times[side].append(seconds(step, SETTINGS[name]["calls"], options.device))
-        medians = {side: statistics.median(t) for side, t in times.items()}
-        for side, median in medians.items():
-            ratio = median / medians["bare loop"]
-            print(f"{name} {side}: {1000 * median:.1f} ms a batch, {ratio:.3f} times the bare loop", flush=True)
+        take_turns(name, sides, options.rounds, SETTINGS[name]["calls"], options.device)
 
 
 if __name__ == "__main__":
