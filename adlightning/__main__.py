@@ -36,7 +36,7 @@ examples:
 more help:
   adlightning VERB --help                options of a verb
   adlightning fit --model.help DeepSAD   arguments of a method: Autoencoder, BinaryClassifier, DeepSAD, DeepSVDD, DROCC,
-                                         DROCCLF, DROCCOE, DROCCRand, SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM;
+                                         DROCCLF, DROCCOE, DROCCRand, GOAD, SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM;
                                          GMM, IsolationForest, KDE, LOF, NearestNeighbor, OCSVM, SSAD
   adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, LimitedNegatives,
                                          FolderData, TableData

@@ -40,6 +40,11 @@ ONE_CLASS_DATA = ("abalone", "cifar10_augmented", "epilepsy", "sine", "speech_co
 ONE_CLASS_METHODS = ("autoencoder", "deep_svdd", "drocc", "drocc_rand", "nearest_neighbor")
 LIMITED_DATA = ("mnist_half_zeros", "noisy_sine", "speech_commands_close")
 LIMITED_METHODS = ("binary_classifier", "deep_sad", "deep_svdd", "drocc", "drocc_lf", "drocc_oe", "nearest_neighbor")
+# GOAD takes tables only.
+TABLES = (
+    *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
+    *("abalone", "noisy_sine", "sine", "sphere"),
+)
 SMALL_DATA = (
     *("digits", "folder", "table", "thyroid"),
     *("abalone", "cifar10_augmented", "imagenet10", "noisy_sine", "sine", "speech_commands", "sphere"),
@@ -68,6 +73,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/geometric_transforms/{data}.yaml" for data in IMAGES}
     wanted |= {f"configs/density_ratio/{data}.yaml" for data in ("cifar100", "cifar10_imagenet", "cifar100_imagenet")}
     wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
+    wanted |= {f"configs/goad/{data}.yaml" for data in TABLES}
     assert wanted <= set(CONFIGS)
 
 

@@ -16,15 +16,21 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("config", "phases"),
+    ("config", "n_tested", "phases"),
     [
-        ("deep_sad/digits", ["--trainer.max_epochs=4", "--model.pretrain_epochs=2"]),
-        ("drocc_lf/digits", ["--trainer.max_epochs=3", "--model.warm_up_epochs=1", "--trainer.precision=bf16-mixed"]),
-        ("ocsvm/digits_hybrid", ["--trainer.max_epochs=2"]),  # its estimator is fitted on codes, on every rank
+        ("deep_sad/digits", 596, ["--trainer.max_epochs=4", "--model.pretrain_epochs=2"]),
+        (
+            *("drocc_lf/digits", 596),
+            ["--trainer.max_epochs=3", "--model.warm_up_epochs=1", "--trainer.precision=bf16-mixed"],
+        ),
+        ("ocsvm/digits_hybrid", 596, ["--trainer.max_epochs=2"]),  # its estimator is fitted on codes, on every rank
+        ("goad/sphere", 2048, ["--model.centers=running", "--model.n_maps=16"]),  # its centres are those of all ranks
+        ("density_ratio/digits", 596, ["--trainer.max_epochs=3"]),  # both streams shared out
+        ("geometric_transforms/digits", 596, ["--trainer.max_epochs=1", "--model.network=mlp"]),
     ],
 )
 def test_two_ranks_score_each_sample_once_and_as_one_process_does(
-    tmp_path: Path, config: str, phases: list[str]
+    tmp_path: Path, config: str, n_tested: int, phases: list[str]
 ) -> None:
     options = [
         *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", *phases),
@@ -40,5 +46,5 @@ def test_two_ranks_score_each_sample_once_and_as_one_process_does(
     two, one = (pd.read_csv(tmp_path / name / "scores.csv") for name in ("two", "one"))
     assert list(two["index"]) == list(one["index"])
     assert two["index"].is_unique
-    assert len(two) == 596
+    assert len(two) == n_tested
     np.testing.assert_allclose(two.score.to_numpy(), one.score.to_numpy(), rtol=1e-5)

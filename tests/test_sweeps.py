@@ -20,10 +20,11 @@ RUN_ID = "${oc.env:WANDB_RUN_ID}"  # two agents never share a run folder: W&B na
 METHODS = {
     *("deep_sad", "deep_svdd", "soft_boundary_deep_svdd", "autoencoder"),
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
-    *("drocc", "drocc_rand", "drocc_oe", "drocc_lf"),
+    *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
     *("density_ratio", "geometric_transforms"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
 }
+DATA = {"goad": "noisy_sine"}  # takes no images; all others have digits
 QUICK = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
 
 
@@ -74,7 +75,7 @@ def test_metric_is_what_the_runs_select_by_on_validation_data(name: str) -> None
     assert metric["goal"] == {"min": "minimize", "max": "maximize"}[MONITORS[metric["name"]]]
     assert f"--monitor={metric['name']}" in sweep["command"]
     assert "--test_after_fit=false" in sweep["command"]
-    assert f"configs/{name}/digits.yaml" in sweep["command"]
+    assert f"configs/{name}/{DATA.get(name, 'digits')}.yaml" in sweep["command"]
     assert f"--run_dir=runs/sweeps/{name}/{RUN_ID}" in sweep["command"]
 
 

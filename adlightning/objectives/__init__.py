@@ -8,6 +8,7 @@ from adlightning.objectives.density_ratio import DensityRatio
 from adlightning.objectives.drocc import DROCC, DROCCOE
 from adlightning.objectives.drocc_lf import DROCCLF
 from adlightning.objectives.geometric import GeometricTransforms
+from adlightning.objectives.goad import GOAD
 from adlightning.objectives.shell import DROCCRand
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
@@ -15,6 +16,7 @@ __all__ = [
     "DROCC",
     "DROCCLF",
     "DROCCOE",
+    "GOAD",
     "SSDGM",
     "Autoencoder",
     "BinaryClassifier",
