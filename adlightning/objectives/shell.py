@@ -58,6 +58,9 @@ class ShellDetector(LogitDetector):
             for series.
         selection: `oracle` when these values were chosen on test data, as the paper's for each class were: reports
             say so.
+        joint_batches: whether samples and their negatives pass the network as one batch. The released code has two,
+            and with BatchNorm in training mode the network then tells negatives by the statistics of a batch that has
+            nothing else, which no score in eval mode can.
         compile_network: compile encoder and head with `torch.compile`.
         lr_milestones: epochs at which the learning rate drops to a tenth, counted after the warm-up.
         weight_decay: coupled weight decay; none in the released code.
@@ -80,6 +83,7 @@ class ShellDetector(LogitDetector):
         warm_up_epochs: int = 0,
         noise: Noise = "normal",
         selection: Literal["none", "oracle"] = "none",
+        joint_batches: bool = False,
         compile_network: bool = False,
         weight_decay: float = 0.0,
         weight_init: Literal["glorot", "framework"] = "framework",
@@ -104,6 +108,7 @@ class ShellDetector(LogitDetector):
         self.warm_up_epochs = warm_up_epochs
         self.noise = noise
         self.selection = selection
+        self.joint_batches = joint_batches
         self.compile_network = compile_network
         self.network_logits: Callable[[Tensor], Tensor] = self.logits
         self.register_buffer("is_warm", torch.tensor(warm_up_epochs == 0))
@@ -146,18 +151,19 @@ class ShellDetector(LogitDetector):
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the batch and, after the warm-up, mu times that of its normal samples' negatives."""
         x, is_normal = self.preprocess(batch.x), batch.known != KNOWN_ANOMALY
-        loss = normality_loss(self.network_logits(x), is_normal)
-        if self.current_epoch >= self.warm_up_epochs:
-            anchors, weight = x[is_normal] if self.uses_known_anomalies else x, self.mu
-            if len(anchors) < 2:  # BatchNorm takes no single sample, and other ranks may wait for this one's forward
-                anchors, weight = x, 0.0
-            loss = loss + weight * self.negatives_loss(anchors)
-        return self.log_loss(loss, batch)
-
-    def negatives_loss(self, x: Tensor) -> Tensor:
-        """Cross-entropy of the negatives around normal samples (B, ...), all of which count as anomalous."""
-        logits = self.network_logits(x + self.offsets(x))
-        return normality_loss(logits, torch.zeros_like(logits))
+        if self.current_epoch < self.warm_up_epochs:
+            return self.log_loss(normality_loss(self.network_logits(x), is_normal), batch)
+        anchors, weight = x[is_normal] if self.uses_known_anomalies else x, self.mu
+        if len(anchors) < 2:  # BatchNorm takes no single sample, and other ranks may wait for this one's forward
+            anchors, weight = x, 0.0
+        if self.joint_batches:
+            both = self.network_logits(torch.cat([x, anchors + self.offsets(anchors)]))
+            logits, of_negatives = both[: len(x)], both[len(x) :]
+        else:
+            logits = self.network_logits(x)
+            of_negatives = self.network_logits(anchors + self.offsets(anchors))
+        negatives_loss = normality_loss(of_negatives, torch.zeros_like(of_negatives))  # all of them are anomalous
+        return self.log_loss(normality_loss(logits, is_normal) + weight * negatives_loss, batch)
 
     @abstractmethod
     def offsets(self, x: Tensor) -> Tensor:

@@ -141,6 +141,28 @@ def test_without_two_normal_samples_the_cross_entropy_is_all_and_the_network_run
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_batch_norm_normalises_samples_and_negatives_apart_or_together(joint: bool) -> None:
+    class Fixed(DROCCRand):
+        def offsets(self, x: Tensor) -> Tensor:
+            return torch.full_like(x, 2.0)
+
+    options: dict[str, Any] = {"dense": (8,), "radius": 4.0, "mu": 0.5, "joint_batches": joint}
+    detector, alone = (built(Fixed, **options).train() for _ in range(2))
+    detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
+    x = torch.randn(8, 6, generator=generator())
+    loss = detector.training_step(train_batch(x, [UNLABELLED] * 8), 0)
+    if joint:
+        f, g = alone.logits(torch.cat([x, x + 2])).split(8)
+    else:
+        f, g = alone.logits(x), alone.logits(x + 2)
+        assert torch.allclose(f, g, atol=1e-5)  # a shift of a whole batch is lost to its own statistics
+    expected = nn.functional.softplus(-f).mean() + 0.5 * nn.functional.softplus(g).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for name, value in detector.state_dict().items():
+        torch.testing.assert_close(value, alone.state_dict()[name], equal_nan=True)  # running statistics as well
+
+
 class _AtEpoch:
     """As much of a Trainer as a training step asks for."""
 
