@@ -58,7 +58,7 @@ def _check_values(estimator: Any) -> None:
     """Refuse one of our own estimators whose values are not numbers and arrays of numbers that fit together."""
     values = {field.name: getattr(estimator, field.name) for field in fields(estimator)}
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-    numbers = all(isinstance(v, (float, np.floating)) or v is None for n, v in values.items() if n not in arrays)
+    numbers = all(isinstance(v, (int, float, np.floating)) or v is None for n, v in values.items() if n not in arrays)
     kinds = all(array.dtype == np.float64 and array.ndim in (1, 2) for array in arrays.values())
     if not (arrays and numbers and kinds) or len({len(array) for array in arrays.values()}) > 1:
         raise ValueError("the checkpoint's estimator holds values that do not fit together")

@@ -103,6 +103,10 @@ def test_values_that_do_not_fit_together_are_refused(estimator: KernelExpansion)
         from_bytes(to_bytes(estimator), KernelExpansion)
 
 
+def test_a_whole_number_is_a_number() -> None:
+    assert from_bytes(to_bytes(GaussianKDE(np.zeros((2, 3)), 1)), GaussianKDE).bandwidth == 1
+
+
 def test_an_unfitted_estimator_is_refused() -> None:
     with pytest.raises(ValueError, match="damaged or refused"):
         from_bytes(to_bytes(IsolationForest()), IsolationForest)
