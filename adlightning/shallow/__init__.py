@@ -4,9 +4,21 @@ from adlightning.shallow.base import ShallowDetector
 from adlightning.shallow.gmm import GMM
 from adlightning.shallow.isolation_forest import IsolationForest
 from adlightning.shallow.kde import KDE
+from adlightning.shallow.kernel_ratio import KernelKLIEP, KernelULSIF
 from adlightning.shallow.lof import LOF
 from adlightning.shallow.nearest_neighbor import NearestNeighbor
 from adlightning.shallow.ocsvm import OCSVM
 from adlightning.shallow.ssad import SSAD
 
-__all__ = ["GMM", "KDE", "LOF", "OCSVM", "SSAD", "IsolationForest", "NearestNeighbor", "ShallowDetector"]
+__all__ = [
+    "GMM",
+    "KDE",
+    "LOF",
+    "OCSVM",
+    "SSAD",
+    "IsolationForest",
+    "KernelKLIEP",
+    "KernelULSIF",
+    "NearestNeighbor",
+    "ShallowDetector",
+]

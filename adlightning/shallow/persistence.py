@@ -15,6 +15,7 @@ from torch import Tensor
 TRUSTED = [
     "adlightning.shallow.kde.GaussianKDE",
     "adlightning.shallow.kernel.KernelExpansion",
+    "adlightning.shallow.kernel_ratio.KernelRatio",
     "sklearn.tree._tree.Tree",
 ]
 """Types beside scikit-learn's estimators and numpy's arrays that our own estimators consist of."""

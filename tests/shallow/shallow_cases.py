@@ -11,7 +11,19 @@ from torch import Tensor
 
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule, OneVsAll
-from adlightning.shallow import GMM, KDE, LOF, OCSVM, SSAD, IsolationForest, NearestNeighbor, ShallowDetector
+from adlightning.data.unlabelled import TransductiveLabelled
+from adlightning.shallow import (
+    GMM,
+    KDE,
+    LOF,
+    OCSVM,
+    SSAD,
+    IsolationForest,
+    KernelKLIEP,
+    KernelULSIF,
+    NearestNeighbor,
+    ShallowDetector,
+)
 
 DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "ocsvm": (OCSVM, {}),
@@ -22,6 +34,8 @@ DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "lof": (LOF, {}),
     "nearest_neighbor": (NearestNeighbor, {}),
     "ssad": (SSAD, {}),
+    "kernel_kliep": (KernelKLIEP, {}),
+    "kernel_ulsif": (KernelULSIF, {}),
 }
 FEATURES: dict[str, dict[str, Any]] = {
     "raw": {},
@@ -34,6 +48,14 @@ TORCHVISION = {"features": "torchvision", "backbone": "squeezenet1_1", "backbone
 def table(**options: Any) -> AnomalyDataModule:
     arguments = {"labelled_anomaly_ratio": 0.1, "batch_size": 32, "seed": 0, **options}
     return AnomalyLabelled(Blobs(), **arguments)
+
+
+def table_for(name: str, **options: Any) -> AnomalyDataModule:
+    """The table, with its test set among the training samples for a detector that needs unlabelled ones."""
+    if not DETECTORS[name][0].needs_unlabelled:
+        return table(**options)
+    arguments = {"labelled_anomaly_ratio": 0.1, "batch_size": 32, "seed": 0, **options}
+    return TransductiveLabelled(source=Blobs(), **arguments)
 
 
 def images(**options: Any) -> AnomalyDataModule:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MakeTrainer
-from shallow_cases import DETECTORS, fit, make, table
+from shallow_cases import DETECTORS, fit, make, table, table_for
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from skops import io as skops
@@ -132,6 +132,6 @@ def test_the_trusted_types_are_what_our_estimators_need_and_no_more(make_trainer
     needed: set[str] = set()
     for name in DETECTORS:
         detector = make(name)
-        fit(make_trainer, detector, table())
+        fit(make_trainer, detector, table_for(name))
         needed |= set(skops.get_untrusted_types(data=to_bytes(detector.estimator).numpy().tobytes()))
     assert needed == set(TRUSTED)
