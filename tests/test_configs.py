@@ -29,6 +29,7 @@ DEEP = (
 )
 HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
+KERNEL_RATIO = ("kernel_kliep", "kernel_ulsif")
 DATA = (
     *("digits", "mnist", "fashion_mnist", "cifar10", "folder", "table"),
     *("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -38,6 +39,10 @@ IMAGES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder")  
 # LeNet have a decoder, MobileNetV2 has none.
 ONE_CLASS_DATA = ("abalone", "cifar10_augmented", "epilepsy", "sine", "speech_commands", "sphere")
 ONE_CLASS_METHODS = ("autoencoder", "deep_svdd", "drocc", "drocc_rand", "nearest_neighbor")
+KERNEL_RATIO_DATA = (
+    *("digits", "table", "sine", "sphere"),
+    *("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
+)
 LIMITED_DATA = ("mnist_half_zeros", "noisy_sine", "speech_commands_close")
 LIMITED_METHODS = ("binary_classifier", "deep_sad", "deep_svdd", "drocc", "drocc_lf", "drocc_oe", "nearest_neighbor")
 # GOAD takes tables only.
@@ -72,6 +77,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/imagenet10.yaml" for method in ("binary_classifier", "deep_sad")}
     wanted |= {f"configs/geometric_transforms/{data}.yaml" for data in IMAGES}
     wanted |= {f"configs/density_ratio/{data}.yaml" for data in ("cifar100", "cifar10_imagenet", "cifar100_imagenet")}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in KERNEL_RATIO for data in KERNEL_RATIO_DATA}
     wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
     wanted |= {f"configs/goad/{data}.yaml" for data in TABLES}
     assert wanted <= set(CONFIGS)
@@ -88,7 +94,7 @@ def test_header_says_what_the_config_is(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images, one of classes of images, two of words, and a table, all of one's own."""
+    """A folder of images, one of classes of images, two of words, and a table in part without labels: all one's own."""
     root = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     parts = {"train/normal": 30, "train/unlabelled": 4, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}
@@ -162,7 +168,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
     options = data_options(config, own)
     method, data = path.split("/")[1:]
     small = data.startswith(SMALL_DATA)
-    if options is None or (method in SHALLOW and not small):  # it is fitted on all samples
+    if options is None or (method in (*SHALLOW, *KERNEL_RATIO) and not small):  # it is fitted on all samples
         with pytest.raises(SystemExit) as ended:
             main(["fit", "--config", str(ROOT / path), "--print_config"])
         assert ended.value.code == 0

@@ -23,6 +23,7 @@ METHODS = {
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
     *("density_ratio", "geometric_transforms"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
+    *("kernel_kliep", "kernel_ulsif"),
 }
 DATA = {"goad": "noisy_sine"}  # takes no images; all others have digits
 QUICK = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
