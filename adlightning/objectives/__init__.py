@@ -1,5 +1,7 @@
 """The methods of the papers, a file each: the loss as pure functions on top, the LightningModule below."""
 
+from adlightning.objectives.adgan import ADGAN
+from adlightning.objectives.anogan import AnoGAN
 from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.binary_classifier import BinaryClassifier
 from adlightning.objectives.deep_sad import DeepSAD
@@ -13,11 +15,13 @@ from adlightning.objectives.shell import DROCCRand
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
 __all__ = [
+    "ADGAN",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
     "GOAD",
     "SSDGM",
+    "AnoGAN",
     "Autoencoder",
     "BinaryClassifier",
     "DROCCRand",

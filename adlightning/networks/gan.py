@@ -1,0 +1,137 @@
+"""DCGAN's generator and critic (Radford et al., ICLR 2016), as ADGAN has them (FIDELITY: depth by the image's side)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from adlightning.networks.mlp import Output
+
+ACTIVATIONS: dict[Output, type[nn.Module]] = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "linear": nn.Identity}
+SMALLEST, LARGEST = 4, 7  # side of the generator's first feature map
+
+
+def stages(side: int) -> tuple[int, int]:
+    """Side of the first feature map, 4 to 7, and number of doublings that lead from it to `side`: 32 is 4 x 2^3.
+
+    Raises:
+        ValueError: `side` is no such number; 8, 16, 28, 32 and 64 are.
+    """
+    first, doublings = side, 0
+    while first > LARGEST and first % 2 == 0:
+        first, doublings = first // 2, doublings + 1
+    if not (SMALLEST <= first <= LARGEST and doublings):
+        raise ValueError(f"images must have a side of 4 to 7 times a power of 2 (8, 16, 28, 32, 64), got {side}")
+    return first, doublings
+
+
+def square_side(shape: tuple[int, ...]) -> int:
+    """Side of square images of this shape (C, H, W). Raises ValueError for any other shape."""
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"the network takes square images (C, H, W), the data have samples of shape {shape}")
+    return shape[1]
+
+
+class DCGANGenerator(nn.Module):
+    """Latents (B, latent_dim) to images (B, C, S, S): strided transposed convolutions, BatchNorm, ReLU.
+
+    For S = 32: latent_dim -> 256 @ 4x4 -> 128 -> 64 -> C, with twice as many channels in front for each doubling more.
+
+    Args:
+        shape: (C, S, S) of the images.
+        latent_dim: dimension of the latents.
+        width: channels of the last feature map.
+        kernel_size: 4, or 3.
+        output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
+
+    Raises:
+        ValueError: images that are not square or of a side it cannot make, or a kernel size it does not have.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent_dim: int,
+        width: int = 64,
+        kernel_size: int = 4,
+        output: Output = "tanh",
+    ) -> None:
+        super().__init__()
+        first, doublings = stages(square_side(shape))
+        _check_kernel(kernel_size)
+        channels = width * 2 ** (doublings - 1)
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels, first, bias=False)]
+        for _ in range(doublings - 1):
+            layers += [nn.BatchNorm2d(channels), nn.ReLU(), _doubling(channels, channels // 2, kernel_size)]
+            channels //= 2
+        layers += [
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            _doubling(channels, shape[0], kernel_size),
+            ACTIVATIONS[output](),
+        ]
+        self.layers = nn.Sequential(*layers)
+        dcgan_init_(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images (B, C, S, S)."""
+        images: Tensor = self.layers(z[:, :, None, None])
+        return images
+
+
+class DCGANCritic(nn.Module):
+    """Images (B, C, S, S) to one number each (B,): the generator mirrored, with leaky ReLU of slope 0.2.
+
+    Args:
+        shape: (C, S, S) of the images.
+        width: channels of the first feature map.
+        kernel_size: 4, or 3.
+        batch_norm: BatchNorm on all hidden layers but the first; not with a penalty on each sample's gradient.
+
+    Raises:
+        ValueError: images that are not square or of a side it does not take, or a kernel size it does not have.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int = 64, kernel_size: int = 4, batch_norm: bool = True) -> None:
+        super().__init__()
+        first, doublings = stages(square_side(shape))
+        _check_kernel(kernel_size)
+        channels = width
+        layers: list[nn.Module] = [_halving(shape[0], channels, kernel_size), nn.LeakyReLU(0.2)]
+        for _ in range(doublings - 1):
+            layers.append(_halving(channels, 2 * channels, kernel_size))
+            channels *= 2
+            layers += [nn.BatchNorm2d(channels)] if batch_norm else []
+            layers.append(nn.LeakyReLU(0.2))
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Conv2d(channels, 1, first, bias=False)
+        dcgan_init_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One number a sample (B,), without activation."""
+        values: Tensor = self.last(self.features(x))
+        return values.flatten()
+
+
+def _doubling(n_in: int, n_out: int, kernel_size: int) -> nn.Module:
+    return nn.ConvTranspose2d(n_in, n_out, kernel_size, 2, 1, output_padding=4 - kernel_size, bias=False)
+
+
+def _halving(n_in: int, n_out: int, kernel_size: int) -> nn.Module:
+    return nn.Conv2d(n_in, n_out, kernel_size, 2, 1, bias=False)
+
+
+def _check_kernel(kernel_size: int) -> None:
+    if kernel_size not in (3, 4):
+        raise ValueError(f"kernel_size must be 3 or 4, got {kernel_size}")
+
+
+@torch.no_grad()
+def dcgan_init_(network: nn.Module) -> None:
+    """DCGAN's start, in place: convolutions N(0, 0.02), BatchNorm's scales N(1, 0.02), its offsets 0."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            module.weight.normal_(0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.normal_(1, 0.02)
+            module.bias.zero_()
