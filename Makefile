@@ -23,8 +23,9 @@ setup: $(VENV)/.installed
 quickstart: setup
 	$(BIN)/python -m adlightning fit --config configs/deep_sad/digits.yaml
 
+# One process a core, with one thread each.
 test: setup lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check adlightning tests benchmarks
