@@ -185,6 +185,8 @@ class AnomalyDetector(SavedModule):
 
     def on_fit_start(self) -> None:
         """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
+        if self.trainer.world_size > 1:  # ranks seeded alike would draw the same noise and drop the same units
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
         if not self.preprocess.fitted:
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
 

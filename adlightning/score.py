@@ -60,7 +60,10 @@ def score(
     detector = load_detector(ckpt_path, device)
     assert detector.input_spec is not None
     if not detector.ready_to_score():
-        raise ValueError(f"ckpt_path: {ckpt_path} was saved during pre-training and does not score yet")
+        raise ValueError(
+            f"ckpt_path: {ckpt_path} was saved before its detector could score: in pre-training, or before what is "
+            "fitted after the last step"
+        )
     samples = read_samples(Path(data), detector.input_spec, key)
     scores = score_samples(detector, samples.x, batch_size)
     threshold = detector.threshold.item()

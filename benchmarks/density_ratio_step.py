@@ -22,7 +22,7 @@ from turns import take_turns
 
 from adlightning.contracts import InputSpec, TrainBatch
 from adlightning.objectives import DensityRatio, GeometricTransforms
-from adlightning.objectives.dirichlet import dirichlet_normality
+from adlightning.objectives.dirichlet import dirichlet_normality, log_probabilities
 from adlightning.objectives.transforms import TRANSFORMS, transform_each
 
 Autocast = Callable[[], Any]
@@ -73,6 +73,7 @@ def scoring(device: str, autocast: Autocast) -> dict[str, Callable[[], None]]:
     detector = GeometricTransforms()
     detector.configure_for(SPEC)
     detector.concentrations.fill_(1.5)
+    detector.mean_logs.fill_(-5.0)
     detector = detector.to(device).eval()
     x = images(SCORED, device)
 
@@ -82,8 +83,8 @@ def scoring(device: str, autocast: Autocast) -> dict[str, Callable[[], None]]:
         with autocast():
             for t in range(len(TRANSFORMS)):
                 which = torch.full((len(x),), t, device=device)
-                outputs.append(detector.net(transform_each(scaled, which, detector.sources)).float().softmax(1))
-        dirichlet_normality(torch.stack(outputs, dim=1), detector.concentrations)
+                outputs.append(log_probabilities(detector.net(transform_each(scaled, which, detector.sources))))
+        dirichlet_normality(torch.stack(outputs, dim=1), detector.concentrations, detector.mean_logs)
 
     @torch.no_grad()
     def ours() -> None:

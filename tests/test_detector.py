@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -324,3 +325,15 @@ def test_a_checkpoint_that_is_no_detectors_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="no checkpoint at"):
         read_checkpoint(tmp_path / "nowhere")
+
+
+def test_ranks_draw_different_random_numbers() -> None:
+    def drawn(world_size: int, rank: int) -> float:
+        detector = Autoencoder(network="mlp", dense=(4,), rep_dim=2, preprocessing="identity")
+        detector.configure_for(InputSpec("table", (6,)))
+        detector._trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
+        torch.manual_seed(5)
+        detector.on_fit_start()
+        return torch.rand(1).item()
+
+    assert drawn(1, 0) == drawn(2, 0) != drawn(2, 1)

@@ -27,6 +27,14 @@ def joined(first: Samples, second: Samples, prefix: str = "") -> Samples:
     return Samples(x, np.concatenate([first.y, second.y]), names)
 
 
+def rows_not_among(samples: Samples, others: Samples, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Rows of samples that equal none of these rows of the others, value by value; None where either is lazy."""
+    if not (isinstance(samples.x, Tensor) and isinstance(others.x, Tensor)):
+        return None
+    seen = {others.x[int(row)].numpy().tobytes() for row in rows}
+    return np.array([i for i, x in enumerate(samples.x) if x.numpy().tobytes() not in seen], dtype=np.int64)
+
+
 class _Chosen:
     """Those of some lazy images, in this order."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adlightning.data.composition import ROUNDING, Indices, Split, with_unlabelled
-from adlightning.data.joining import joined
+from adlightning.data.joining import chosen, joined, rows_not_among
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule, OneVsAll
 from adlightning.data.sources.base import AnomalySource, ClassSource, Samples, Source
@@ -69,9 +69,24 @@ class _Inductive(AnomalyDataModule):
         other = self.unlabelled.load("train")
         if other is None or not len(other.y):
             raise ValueError(f"unlabelled: {self.unlabelled.name} has no training samples")
+        other = self._without_held_out(other, train, test, split)
         both, rows = joined(train, other, "unlabelled/"), len(train.y) + np.arange(len(other.y))
         split = with_unlabelled(split, both.y, rows)
         return both, both if test is train else test, split, f"{words}, unlabelled: {self.unlabelled.name}"
+
+    def _without_held_out(self, other: Samples, train: Samples, test: Samples, split: Split) -> Samples:
+        """The unlabelled samples but for those that are scored or held out, which they may contain."""
+        assert self.unlabelled is not None
+        for part, rows in ((test, split.test), (train, split.validation)):
+            kept = rows_not_among(other, part, rows)
+            if kept is not None:
+                other = chosen(other, kept)
+            elif (root := getattr(self.unlabelled, "root", None)) and root == getattr(self.data_source, "root", None):
+                # images that are decoded lazily are not compared
+                raise ValueError(f"unlabelled: its root must be another folder than the source's, got {root} for both")
+        if not len(other.y):
+            raise ValueError(f"unlabelled: all samples of {self.unlabelled.name} are tested or held out themselves")
+        return other
 
     @property
     def tests_on_training_part(self) -> bool:
@@ -110,8 +125,8 @@ class InductiveOneVsAll(_Inductive, OneVsAll):
     """One class against all, with unlabelled training samples that are not scored. Result rows say `inductive`.
 
     Args:
-        unlabelled: a source all of whose training samples, of any class, are the unlabelled ones; the whole test part
-            is then scored. Null takes a share of the test part.
+        unlabelled: a source all of whose training samples, of any class, are the unlabelled ones, but for those that
+            equal a scored or held-out one; the whole test part is then scored. Null takes a share of the test part.
         unlabelled_fraction: that share, in (0, 1), drawn at random; the rest of the test part is scored.
         common: source, classes and ratios, as in :class:`OneVsAll`; batch sizes, validation share, seed and memory, as
             in :class:`AnomalyDataModule`.
@@ -128,8 +143,9 @@ class InductiveLabelled(_Inductive, AnomalyLabelled):
     normal.
 
     Args:
-        unlabelled: a source all of whose training samples, whatever their labels, are the unlabelled ones; the whole
-            test set is then scored. Null takes a share of the test set.
+        unlabelled: a source all of whose training samples, whatever their labels, are the unlabelled ones, but for
+            those that equal a scored or held-out one; the whole test set is then scored. Null takes a share of the test
+            set.
         unlabelled_fraction: that share, in (0, 1), drawn at random; the rest of the test set is scored.
         common: source, test set and ratios, as in :class:`AnomalyLabelled`; batch sizes, validation share, seed and
             memory, as in :class:`AnomalyDataModule`.

@@ -47,6 +47,7 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
     n_outputs = N_TRANSFORMS
     sources: Tensor
     concentrations: Tensor
+    mean_logs: Tensor
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
         self.batch_norm = batch_norm
         self.scoring_batch = scoring_batch
         self.register_buffer("concentrations", torch.full((N_TRANSFORMS, N_TRANSFORMS), math.nan))
+        self.register_buffer("mean_logs", torch.full((N_TRANSFORMS, N_TRANSFORMS), math.nan))
 
     @property
     def has_batch_norm(self) -> bool:
@@ -81,12 +83,12 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
         logits = self.net(transform_each(x, which, self.sources))
         return self.log_loss(F.cross_entropy(logits.float(), which), batch)
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Softmax outputs (B, 72, 72), in float32, of raw images (B, C, H, W) under each of the 72 transforms."""
+    def log_outputs(self, x: Tensor) -> Tensor:
+        """Log softmax outputs (B, 72, 72), in float64, of raw images (B, C, H, W) under each of the 72 transforms."""
         x = self.preprocess(x)
         parts = x.split(max(1, self.scoring_batch // N_TRANSFORMS))
-        logits = [self.net(transform_all(part, self.sources).flatten(0, 1)).float() for part in parts]
-        return torch.cat(logits).softmax(dim=1).view(len(x), N_TRANSFORMS, N_TRANSFORMS)
+        logits = [self.net(transform_all(part, self.sources).flatten(0, 1)) for part in parts]
+        return log_probabilities(torch.cat(logits)).view(len(x), N_TRANSFORMS, N_TRANSFORMS)
 
     def fit_on_training_data(self) -> None:
         """The Dirichlet distribution of each transform, from the mean outputs and the mean of their logarithms."""
@@ -94,10 +96,11 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
         n = 0
         with self.trainer.precision_plugin.forward_context():
             for batch in islice(self.training_data(), 1 if self.is_trial else None):
-                outputs = self.outputs(batch.x[batch.known != KNOWN_ANOMALY]).cpu().double()
-                total += torch.stack([outputs.sum(dim=0), log_probabilities(outputs).sum(dim=0)])
-                n += len(outputs)
+                log_p = self.log_outputs(batch.x[batch.known != KNOWN_ANOMALY]).cpu()
+                total += torch.stack([log_p.exp().sum(dim=0), log_p.sum(dim=0)])
+                n += len(log_p)
         mean, mean_log = total / n
+        self.mean_logs.copy_(mean_log)
         self.concentrations.copy_(dirichlet_from_means(mean, mean_log))
 
     def forget_fit(self) -> None:
@@ -110,4 +113,6 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Negative mean log-likelihood (B,) of the outputs, up to a constant."""
-        return -dirichlet_normality(self.outputs(x), self.concentrations)
+        log_p = self.log_outputs(x)
+        fitted = (self.concentrations.to(log_p), self.mean_logs.to(log_p))
+        return -dirichlet_normality(log_p, *fitted).to(x.device, torch.float32)

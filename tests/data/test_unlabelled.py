@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
+from PIL import Image
 from torch import Tensor
 
 from adlightning.contracts import TrainBatch
 from adlightning.data.composition import Indices
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule, OneVsAll
-from adlightning.data.sources import Table
+from adlightning.data.sources import ImageFolder, Table
+from adlightning.data.sources.base import Part, Samples
 from adlightning.data.unlabelled import (
     InductiveLabelled,
     InductiveOneVsAll,
@@ -61,7 +63,10 @@ def test_training_never_sees_a_label_of_the_test_set() -> None:
     data = ready(TransductiveOneVsAll(source=Stripes(), normal_class=0, seed=0))
     for batch in data.train_dataloader():
         assert isinstance(batch, TrainBatch)
-        assert set(batch.known.tolist()) <= {0, 1}
+        names = [data.train_samples.names[int(row)] for row in batch.index]
+        of_test = torch.tensor([name.startswith("test/") for name in names])
+        assert of_test.any()
+        assert (batch.known == torch.where(of_test, 0, 1)).all()
 
 
 def test_polluters_and_labelled_anomalies_stay_what_they_are_taken_for() -> None:
@@ -133,6 +138,37 @@ def test_unlabelled_samples_of_another_source() -> None:
     assert data.input_spec.description == "stripes, normal class left, unlabelled: stripes"
     with pytest.raises(ValueError, match=r"unlabelled: its samples must be like the source's; .*16x16.*6 features"):
         ready(InductiveOneVsAll(source=Stripes(), normal_class=0, unlabelled=Blobs()))
+
+
+def test_unlabelled_samples_that_are_scored_or_held_out_are_left_out() -> None:
+    image = ready(InductiveOneVsAll(source=Stripes(), normal_class=0, unlabelled=Stripes(), validation_fraction=0.2))
+    assert len(rows_known_as(image, 0)) == 180 - 12  # all training images but the normals held out
+    held_out = pixels(image.train_samples, image.split.validation)
+    assert not pixels(image.train_samples, image.split.train) & held_out
+    options: dict[str, Any] = {"labelled_anomaly_ratio": 0.0, "validation_fraction": 0.2, "seed": 0}
+    table = ready(InductiveLabelled(source=Blobs(), unlabelled=Blobs(), **options))
+    scored = np.concatenate([table.split.test, table.split.validation])
+    assert len(rows_known_as(table, 0)) == 240 - len(scored)
+    assert not pixels(table.train_samples, table.split.train) & pixels(table.train_samples, scored)
+
+    class OnlyTested(Stripes):
+        def load(self, part: Part) -> Samples:
+            return super().load("test")
+
+    with pytest.raises(ValueError, match="all samples of stripes are tested or held out"):
+        ready(InductiveOneVsAll(source=Stripes(), normal_class=0, unlabelled=OnlyTested()))
+
+
+def test_a_folder_of_images_is_not_its_own_unlabelled_one(tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8, 8), (i, len(name), 0)).save(tmp_path / name / f"{i}.png")
+    options: dict[str, Any] = {"root": str(tmp_path), "memory_budget_mb": 0}
+    data = InductiveOneVsAll(source=ImageFolder(**options), normal_class="cat", unlabelled=ImageFolder(**options))
+    data.validation_fraction = 0.0
+    with pytest.raises(ValueError, match="its root must be another folder"):
+        ready(data)
 
 
 def test_tables_with_a_held_out_test_set() -> None:

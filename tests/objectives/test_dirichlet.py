@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from adlightning.objectives.dirichlet import (
     dirichlet_normality,
     fit_dirichlet,
     inverse_digamma,
+    log_probabilities,
 )
 
 TRUE = np.array([[0.3, 0.7, 2.0], [5.0, 1.0, 1.0], [20.0, 30.0, 50.0], [0.05, 0.1, 8.0]])
@@ -79,23 +82,45 @@ def test_saturated_outputs_give_finite_concentrations_and_scores() -> None:
     alpha = fit_dirichlet(torch.stack([p, alike]))
     assert torch.isfinite(alpha).all()
     assert (alpha > 0).all()
-    assert torch.isfinite(dirichlet_normality(torch.stack([p, p], dim=1), alpha.float())).all()
+    log_p = log_probabilities(torch.tensor([[[200.0, 0.0, -200.0], [0.0, 0.0, 0.0]]]))
+    assert torch.isfinite(dirichlet_normality(log_p, alpha, log_p[0])).all()
 
 
 def test_normality_by_hand() -> None:
     alpha = torch.tensor([[2.0, 1.0], [1.0, 4.0]])
     p = torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.75], [0.5, 0.5]]])
-    # t = 0: 1 log p_0; t = 1: 3 log p_1; their mean
-    expected = torch.tensor([0.5, 0.25]).log() / 2 + 3 * torch.tensor([0.5, 0.5]).log() / 2
-    torch.testing.assert_close(dirichlet_normality(p, alpha), expected)
+    mean_log = torch.tensor([[-1.0, -9.0], [-9.0, -2.0]])
+    # t = 0: 1 (log p_0 + 1); t = 1: 3 (log p_1 + 2); their mean
+    expected = (torch.tensor([0.5, 0.25]).log() + 1) / 2 + 3 * (torch.tensor([0.5, 0.5]).log() + 2) / 2
+    torch.testing.assert_close(dirichlet_normality(p.log(), alpha, mean_log), expected)
+
+
+def test_log_probabilities_by_hand() -> None:
+    logits = torch.tensor([[math.log(3), 0.0], [300.0, 0.0]])
+    log_p = log_probabilities(logits)
+    assert log_p.dtype == torch.float64
+    assert log_p[0].tolist() == pytest.approx([math.log(0.75), math.log(0.25)], rel=1e-6)
+    assert log_p[1].tolist() == pytest.approx([0, math.log(torch.finfo(torch.float32).tiny)])
+
+
+def test_outputs_that_hardly_vary_are_told_apart() -> None:
+    logits = torch.randn(200, 3, 72, generator=torch.Generator().manual_seed(0)) * 1e-4  # float32, as a network's
+    log_p = log_probabilities(logits)
+    alpha = fit_dirichlet(log_p.exp().transpose(0, 1))
+    assert alpha.min() > 1e5
+    mean_log = log_p.mean(dim=0)
+    exact = ((alpha - 1) * (log_p - mean_log)).sum(dim=2).mean(dim=1)
+    # as stored: what is fitted is a float32 buffer
+    stored = dirichlet_normality(log_p, alpha.float().double(), mean_log.float().double()).float().double()
+    assert torch.corrcoef(torch.stack([exact, stored]))[0, 1] > 0.9999
 
 
 def test_samples_like_the_fitted_ones_look_more_normal(samples: Tensor) -> None:
-    alpha = fit_dirichlet(samples[1:3])
-    like = samples[1:3, :200].transpose(0, 1)
-    scores, strange = dirichlet_normality(like, alpha), dirichlet_normality(like.flip(2), alpha)
-    assert scores.mean() > strange.mean()
-    torch.testing.assert_close(dirichlet_normality(like[3:4], alpha), scores[3:4])
+    alpha, mean_log = fit_dirichlet(samples[1:3]), samples[1:3].log().mean(dim=1)
+    like = samples[1:3, :200].transpose(0, 1).log()
+    scores = dirichlet_normality(like, alpha, mean_log)
+    assert scores.mean() > dirichlet_normality(like.flip(2), alpha, mean_log).mean()
+    torch.testing.assert_close(dirichlet_normality(like[3:4], alpha, mean_log), scores[3:4])
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 0, 3), (2, 5, 1)])

@@ -47,16 +47,23 @@ def training_images(data: OneVsAll) -> Tensor:
 def test_an_epoch_shows_every_image_72_times_and_learns_its_transform(make_trainer: MakeTrainer) -> None:
     shown: list[TrainBatch] = []
     asked: list[Tensor] = []
+    answers: list[Tensor] = []
+    losses: list[Tensor] = []
 
     class Watched(GeometricTransforms):
         def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
             shown.append(batch)
-            return super().training_step(batch, batch_idx)
+            losses.append(super().training_step(batch, batch_idx))
+            return losses[-1]
 
     detector, data = Watched(network="mlp", dense=(4,), dropout=0.0), stripes(drop_last=False)
-    hook = nn.modules.module.register_module_forward_pre_hook(
-        lambda module, given: asked.append(given[0]) if module is getattr(detector, "net", None) else None
-    )
+
+    def watch(module: nn.Module, given: tuple[Tensor, ...], answer: Tensor) -> None:
+        if module is getattr(detector, "net", None):
+            asked.append(given[0])
+            answers.append(answer.detach())
+
+    hook = nn.modules.module.register_module_forward_hook(watch)
     pl.seed_everything(3, verbose=False)
     make_trainer(max_epochs=1).fit(detector, datamodule=data)
     hook.remove()
@@ -66,8 +73,11 @@ def test_an_epoch_shows_every_image_72_times_and_learns_its_transform(make_train
     images = shown[0].x.float() / 255
     views = transform_all(images, source_pixels(16, 16))
     same = (views == asked[0][:, None]).flatten(2).all(dim=2)
-    assert same.any(dim=1).all()
-    assert same.float().argmax(dim=1).unique().numel() > 40
+    assert (same.sum(dim=1) == 1).all()
+    which = same.float().argmax(dim=1)
+    assert which.unique().numel() > 40
+    # and what it is to answer is that transform
+    torch.testing.assert_close(losses[0].detach(), nn.functional.cross_entropy(answers[0], which))
 
 
 def test_the_score_is_that_of_one_transform_after_the_other(make_trainer: MakeTrainer) -> None:
@@ -80,7 +90,8 @@ def test_the_score_is_that_of_one_transform_after_the_other(make_trainer: MakeTr
 
     def outputs(images: Tensor, t: int) -> Tensor:
         which = torch.full((len(images),), t)
-        probabilities: Tensor = detector.net(transform_each(images.float() / 255, which, sources)).softmax(1)
+        logits: Tensor = detector.net(transform_each(images.float() / 255, which, sources))
+        probabilities = logits.double().softmax(1)
         return probabilities
 
     with torch.no_grad():
@@ -89,10 +100,13 @@ def test_the_score_is_that_of_one_transform_after_the_other(make_trainer: MakeTr
         torch.testing.assert_close(detector.concentrations.double(), alphas, rtol=1e-3, atol=0)
         for t, alpha in enumerate(alphas.numpy()):
             dirichlet, uniform = scipy.stats.dirichlet(alpha), np.full(72, 1 / 72)
-            p = outputs(x, t).double().numpy()
+            p = outputs(x, t).numpy()
             constant = dirichlet.logpdf(uniform) - ((alpha - 1) * np.log(uniform)).sum()  # the score is without
             expected += torch.from_numpy(dirichlet.logpdf((p / p.sum(axis=1, keepdims=True)).T) - constant)
-    torch.testing.assert_close(-scores.double(), expected / 72, rtol=2e-3, atol=0.5)
+    # up to a constant; concentrations are huge here, and so are all scores without it
+    normality = expected / 72
+    assert normality.std() > 1
+    torch.testing.assert_close(-scores.double() + scores.mean(), normality - normality.mean(), rtol=1e-3, atol=0.02)
 
 
 def test_scores_do_not_depend_on_how_many_are_scored_at_once(make_trainer: MakeTrainer) -> None:
@@ -102,7 +116,8 @@ def test_scores_do_not_depend_on_how_many_are_scored_at_once(make_trainer: MakeT
         whole = detector.anomaly_score(x)
         for scoring_batch in (1, 100, 10**6):
             detector.scoring_batch = scoring_batch
-            torch.testing.assert_close(detector.anomaly_score(x), whole, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(detector.anomaly_score(x), whole, rtol=0, atol=2e-2)
+    assert whole.std() > 1
 
 
 def test_there_is_no_score_before_the_fit_and_one_after_an_early_end(make_trainer: MakeTrainer) -> None:
