@@ -242,7 +242,8 @@ def test_weights_and_updates_at_one_point_matter() -> None:
 
 
 def test_every_step_is_told() -> None:
-    generator, steps = built().generator, []
+    steps: list[tuple[int, int]] = []
+    generator = built().generator
     x, starts = torch.zeros(3, 1, 16, 16), torch.randn(3, 8)
     for alternating in (False, True):
         steps.clear()
