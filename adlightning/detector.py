@@ -281,9 +281,9 @@ class AnomalyDetector(SavedModule):
             logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
         self.log_dict(logged, sync_dist=True)
 
-    def test_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Collect scores of test samples, a table for each test set."""
-        self._score_step(batch, self.data.test_names[dataloader_idx])
+    def test_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Collect scores of test samples."""
+        self._score_step(batch, "test")
 
     def on_test_epoch_end(self) -> None:
         """Gather every rank's scores into `results`; ranking metrics are logged where both classes are present."""
@@ -296,15 +296,15 @@ class AnomalyDetector(SavedModule):
                 continue  # the run's report says so
             self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, sync_dist=True)
 
-    def predict_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+    def predict_step(self, batch: EvalBatch, batch_idx: int) -> Tensor:
         """Scores (B,) of a batch."""
-        return self._score_step(batch, self.data.test_names[dataloader_idx])
+        return self._score_step(batch, "test")
 
     def on_predict_epoch_end(self) -> None:
         """Gather every rank's scores into `results`."""
         self._gather()
 
     def _gather(self) -> None:
-        # a rank without a sample of a test set takes part in gathering it all the same
-        tables = {name: self.tables.get(name, ScoreTable().to(self.device)) for name in self.data.test_names}
-        self.results = {name: table.compute() for name, table in tables.items()}
+        # a rank without a test sample takes part in gathering all the same
+        scored = self.tables.get("test", ScoreTable().to(self.device)).compute()
+        self.results = {name: scored.of(rows) for name, rows in self.data.test_sets.items()}

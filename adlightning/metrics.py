@@ -81,6 +81,11 @@ class ScoredSamples(NamedTuple):
     labels: _Counts
     index: _Counts  # type: ignore[assignment]  # hides tuple.index, which nobody needs
 
+    def of(self, index: _Counts) -> ScoredSamples:
+        """Those of the samples whose index is among these."""
+        among = np.isin(self.index, index)
+        return ScoredSamples(self.scores[among], self.labels[among], self.index[among])
+
 
 class ScoreTable(Metric):
     """Gathers every sample's raw score once, over batches and ranks; :meth:`compute` gives :class:`ScoredSamples`.

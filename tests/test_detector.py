@@ -337,3 +337,36 @@ def test_ranks_draw_different_random_numbers() -> None:
         return torch.rand(1).item()
 
     assert drawn(1, 0) == drawn(2, 0) != drawn(2, 1)
+
+
+def test_a_sample_of_several_test_sets_is_scored_once(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneSetAClass(OneVsAll):
+        @property
+        def test_sets(self) -> dict[str, Any]:
+            y = self.test_samples.y
+            return {name: np.flatnonzero((y == 0) | (y == label)) for label, name in ((1, "middle"), (2, "right"))}
+
+    detector, data = make_detector("deep_svdd", "image", pretrain_epochs=0), OneSetAClass(Stripes(), 0, seed=0)
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(detector, datamodule=data)
+    scored: list[int] = []
+    whole = type(detector)._score_step
+
+    def counting(self: AnomalyDetector, batch: Any, name: str) -> Tensor:
+        scored.extend(batch.index.tolist())
+        return whole(self, batch, name)
+
+    monkeypatch.setattr(AnomalyDetector, "_score_step", counting)
+    logged = trainer.test(detector, datamodule=data, verbose=False)[0]
+    assert sorted(scored) == list(range(90))
+    middle, right = detector.results["middle"], detector.results["right"]
+    assert middle.index.tolist() == list(range(60))
+    assert right.index.tolist() == [*range(30), *range(60, 90)]
+    assert middle.scores[:30].tolist() == right.scores[:30].tolist()
+    assert right.labels.tolist() == [0] * 30 + [1] * 30
+    for name, samples in detector.results.items():
+        assert logged[f"test/{name}/auroc"] == pytest.approx(ranking_metrics(samples.scores, samples.labels)["auroc"])
+    trainer.predict(detector, datamodule=data)
+    assert detector.results["right"].scores.tolist() == right.scores.tolist()

@@ -264,6 +264,13 @@ def test_table_keeps_scores_of_any_precision_exactly(dtype: torch.dtype) -> None
     assert [column.dtype.name for column in result] == ["float64", "int64", "int64"]
 
 
+def test_scored_samples_are_chosen_by_their_index() -> None:
+    table = ScoreTable()
+    table.update(torch.tensor([5.0, 30.0, 1.5]), torch.tensor([0, 1, 0]), torch.tensor([7, 2, 0]))
+    scores, labels, index = table.compute().of(np.array([7, 9, 2]))
+    assert (index.tolist(), scores.tolist(), labels.tolist()) == ([2, 7], [30.0, 5.0], [1, 0])
+
+
 @pytest.mark.filterwarnings("ignore:.*was called before the ``update`` method.*:UserWarning")
 def test_table_that_saw_nothing_is_empty() -> None:
     assert [len(column) for column in ScoreTable().compute()] == [0, 0, 0]

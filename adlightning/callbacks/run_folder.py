@@ -107,16 +107,17 @@ class RunFolder(pl.Callback):
         for name, scored in pl_module.results.items():
             folder = self.folder / "plots" / name if several else self.folder / "plots"
             folder.mkdir(parents=True, exist_ok=True)
+            words = f"{title}: {name}" if several else title
             self.plots += write_plots(
                 folder,
                 scored,
                 images=_image_reader(pl_module, name),
                 threshold=_finite(pl_module.threshold.item()),
                 names=pl_module.data.sample_names(name),
-                title_prefix=title,
+                title_prefix=words,
             )
             if axes is not None:
-                self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, title))
+                self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

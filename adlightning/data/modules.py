@@ -115,7 +115,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         return [self._eval_loader(self.train_samples, self.split.validation, self.split.validation_labels)]
 
     def test_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
-        """One loader a test set, in the order of `test_names`."""
+        """One loader for all test sets: a sample that is in several of them is scored once."""
         if not self.test_names:
             return []
         return [self._eval_loader(self.test_samples, self.split.test, self.split.test_labels)]
@@ -132,9 +132,14 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         return len(self.split.validation) > 0
 
     @property
+    def test_sets(self) -> dict[str, NDArray[np.int64]]:
+        """Rows of the test part by the test set's name; `split.test` holds them all."""
+        return {"test": self.split.test} if len(self.split.test) else {}
+
+    @property
     def test_names(self) -> list[str]:
         """Names of the test sets."""
-        return ["test"] if len(self.split.test) else []
+        return list(self.test_sets)
 
     def fitting_batches(self, device: torch.device) -> Iterator[TrainBatch]:
         """One pass over the whole training set, in order, on every rank alike."""
@@ -147,7 +152,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         return iter(self._eval_loader(self.train_samples, split.validation, split.validation_labels, order, device))
 
     def oracle_batches(self, device: torch.device) -> Iterator[EvalBatch]:
-        """One pass over the TEST set, with labels, on every rank alike: only for what reports `selection: oracle`."""
+        """One pass over all TEST sets, with labels, on every rank alike: only for what reports `selection: oracle`."""
         if not self.test_names:
             raise ValueError(f"selection: oracle chooses on test data, and {self.input_spec.description} has none")
         split = self.split
