@@ -5,7 +5,10 @@ from adlightning.data.sources.augmented import Augmented
 from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source, SourceError
 from adlightning.data.sources.digits import Digits
 from adlightning.data.sources.epilepsy import Epilepsy
-from adlightning.data.sources.image_folder import ImageFolder, NormalAnomalyFolder
+from adlightning.data.sources.file_sets import GTSRB, CelebA, Omniglot
+from adlightning.data.sources.image_folder import FlatFolder, ImageFolder, NormalAnomalyFolder
+from adlightning.data.sources.lsun import LSUN
+from adlightning.data.sources.noise import GaussianNoise, UniformNoise
 from adlightning.data.sources.npz import Npz
 from adlightning.data.sources.odds import Odds
 from adlightning.data.sources.speech_commands import SpeechCommands
@@ -16,21 +19,27 @@ from adlightning.data.sources.torchvision_sets import CIFAR10, CIFAR100, MNIST, 
 __all__ = [
     "CIFAR10",
     "CIFAR100",
+    "GTSRB",
+    "LSUN",
     "MNIST",
     "SVHN",
     "Abalone",
     "AnomalySource",
     "Augmented",
+    "CelebA",
     "ClassSource",
     "Digits",
     "Epilepsy",
     "FashionMNIST",
+    "FlatFolder",
+    "GaussianNoise",
     "ImageFolder",
     "LazyImages",
     "NoisySine",
     "NormalAnomalyFolder",
     "Npz",
     "Odds",
+    "Omniglot",
     "Part",
     "Samples",
     "Sine",
@@ -39,4 +48,5 @@ __all__ = [
     "SpeechCommands",
     "Sphere",
     "Table",
+    "UniformNoise",
 ]

@@ -1,4 +1,4 @@
-"""Folders of image files: one subfolder a class, or normal and anomaly."""
+"""Folders of image files: one subfolder a class, or normal and anomaly, or images of one kind."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
 from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
-from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source, SourceError
-from adlightning.data.sources.images import ImageFiles, Shape, check_uniform, find_images, load_all
+from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source, SourceError
+from adlightning.data.sources.images import (
+    ImageFiles,
+    Shape,
+    check_uniform,
+    checked_size,
+    find_images,
+    within_budget,
+)
 
 PARTS: tuple[Part, Part] = ("train", "test")
 LABELS: dict[Part, dict[str, int]] = {
@@ -41,15 +47,12 @@ class _FolderSource(Source):
         channels: Literal[1, 3] | None = None,
         memory_budget_mb: int = 2048,
     ) -> None:
-        size = (resize, resize) if isinstance(resize, int) else resize
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError(f"resize must be one or two positive numbers, got {resize}")
+        self.resize = checked_size(resize)
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or null, got {channels}")
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
         self.root = Path(root)
-        self.resize: tuple[int, int] | None = None if size is None else (size[0], size[1])
         self.channels = channels
         self.memory_budget_mb = memory_budget_mb
         self.name = self.root.name or str(self.root)
@@ -76,9 +79,7 @@ class _FolderSource(Source):
     def _samples(self, part: Part) -> Samples:
         paths = [path for path, _ in self._files[part]]
         y = np.array([label for _, label in self._files[part]], dtype=np.int64)
-        files = ImageFiles(paths, self.resize, self.channels)
-        fits = len(paths) * int(np.prod(self._shape)) <= self.memory_budget_mb * 2**20
-        x: Tensor | LazyImages = load_all(files) if fits else files
+        x = within_budget(ImageFiles(paths, self.resize, self.channels), self._shape, self.memory_budget_mb)
         return Samples(x, y, tuple(path.relative_to(self.root).as_posix() for path in paths))
 
     def _subfolders(self, part: Part) -> list[Path]:
@@ -126,6 +127,39 @@ class ImageFolder(_FolderSource, ClassSource):
             raise SourceError(f"{self.root} has no class folders; images lie in {self.root}/train/<class>/")
         index = {name: i for i, name in enumerate(self.classes)}
         return [(path, index[folder.name]) for folder in folders[part] for path in find_images(folder)]
+
+
+class FlatFolder(_FolderSource, ClassSource):
+    """Every image of a folder and of those in it, of one kind, as uint8 (N, C, H, W); a test part alone.
+
+    For anomalies: a folder of your own, or one of ODIN's archives (ImageNet (resize), LSUN (resize), iSUN).
+
+    Args:
+        root: the folder.
+        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
+        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        memory_budget_mb: images up to this many MiB decoded are held in memory, others decoded when asked for.
+    """
+
+    classes = ("image",)
+
+    def load(self, part: Part) -> Samples:
+        """The test part; names are paths relative to `root`.
+
+        Raises:
+            SourceError: the training part, which there is not; no images, mixed sizes or channels, or a file that
+                cannot be decoded.
+        """
+        if part == "train":
+            raise SourceError(f"{self.root} is for testing only; images to train on lie in an ImageFolder")
+        if not self._files[part]:
+            raise SourceError(f"{self.root} has no images")
+        return self._samples(part)
+
+    def _scan(self, part: Part) -> Labelled:
+        if not self.root.is_dir():
+            raise SourceError(f"there is no folder {self.root}")
+        return [(path, 0) for path in find_images(self.root)] if part == "test" else []
 
 
 class NormalAnomalyFolder(_FolderSource, AnomalySource):

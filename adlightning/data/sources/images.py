@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,15 @@ _TURNS = {
 _THREADS = min(16, os.cpu_count() or 1)
 
 Shape = tuple[int, int, int]
+Size = tuple[int, int]
+
+
+def checked_size(resize: Size | int | None) -> Size | None:
+    """(H, W) of `[H, W]`, or of one side for both. Raises ValueError for anything else."""
+    size = (resize, resize) if isinstance(resize, int) else resize
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"resize must be one or two positive numbers, got {resize}")
+    return None if size is None else (size[0], size[1])
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -130,6 +140,11 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> Tensor:
         return decode(self.paths[index], self.resize, self.channels)
+
+
+def within_budget(files: ImageFiles, shape: Shape, memory_budget_mb: int) -> Tensor | ImageFiles:
+    """All images of this shape in memory where they fit in so many MiB, else the files. Raises SourceError."""
+    return load_all(files) if len(files) * math.prod(shape) <= memory_budget_mb * 2**20 else files
 
 
 def load_all(files: ImageFiles) -> Tensor:

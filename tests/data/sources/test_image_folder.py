@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adlightning.data.sources import ImageFolder, NormalAnomalyFolder, SourceError
+from adlightning.data.sources import FlatFolder, ImageFolder, NormalAnomalyFolder, SourceError
 from adlightning.data.sources.base import Part
 
 
@@ -205,3 +205,28 @@ def test_grey_and_colour_need_channels(tmp_path: Path) -> None:
     samples = NormalAnomalyFolder(root, channels=3).load("test")
     assert samples is not None
     assert samples.x[0].shape == (3, 4, 6)
+
+
+# ---- of one kind ----------------------------------------------------------------------------------------------------
+
+
+def test_a_flat_folder_is_a_test_part_of_all_its_images(tmp_path: Path) -> None:
+    root = make(tmp_path, "b.png", "a.png", "more/c.png", mode="RGB")
+    (tmp_path / "notes.txt").write_text("no image")
+    source = FlatFolder(root)
+    samples = source.load("test")
+    assert samples.names == ("a.png", "b.png", "more/c.png")
+    assert isinstance(samples.x, torch.Tensor)
+    assert samples.x[:, 0, 0, 0].tolist() == [1, 0, 2]
+    assert samples.y.tolist() == [0, 0, 0]
+    assert source.input_spec().shape == (3, 4, 6)
+    assert FlatFolder(root, resize=5, channels=1).input_spec().shape == (1, 5, 5)
+    with pytest.raises(SourceError, match="is for testing only; images to train on lie in an ImageFolder"):
+        source.load("train")
+
+
+def test_a_flat_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="has no images"):
+        FlatFolder(str(tmp_path)).load("test")
+    with pytest.raises(SourceError, match="there is no folder"):
+        FlatFolder(str(tmp_path / "none")).load("test")
