@@ -39,7 +39,7 @@ more help:
                                          DROCCLF, DROCCOE, DROCCRand, GOAD, SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM;
                                          GMM, IsolationForest, KDE, LOF, NearestNeighbor, OCSVM, SSAD
   adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, LimitedNegatives,
-                                         FolderData, TableData
+                                         OutOfDistribution, FolderData, TableData
   adlightning benchmark --list           the papers' tables: what can be run, what is done, what is missing
   adlightning --version"""
 

@@ -33,8 +33,8 @@ class RunFolder(pl.Callback):
     Args:
         folder: the run's own folder.
         config: resolved configuration as YAML, or None outside the command line.
-        selection: how the checkpoint was chosen: `none` (last epoch) or `val`; a detector that chose on test data
-            says so itself.
+        selection: how the checkpoint was chosen: `none` (last epoch), `val`, or `oracle-ood` (by validation anomalies
+            of a kind that is tested); a detector that chose on test data says so itself.
         timing: gives the seconds.
         draw: whether to write plots.
         boundary_features: two features, by name or index, over which the decision boundary is drawn; None draws it for
@@ -107,7 +107,7 @@ class RunFolder(pl.Callback):
         for name, scored in pl_module.results.items():
             folder = self.folder / "plots" / name if several else self.folder / "plots"
             folder.mkdir(parents=True, exist_ok=True)
-            words = f"{title}: {name}" if several else title
+            words = f"{title}, test set {name}" if several else title
             self.plots += write_plots(
                 folder,
                 scored,

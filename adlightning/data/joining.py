@@ -1,4 +1,4 @@
-"""Parts of sources chosen from and put one after the other; images that are decoded lazily stay so."""
+"""Parts of sources chosen from, made alike and put one after the other; images that are decoded lazily stay so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from adlightning.data.sources.base import LazyImages, Samples
+from adlightning.preprocessing.images import Resize
+
+_CHUNK = 1000  # images resized at a time: as floats they take four times the memory
 
 
 def chosen(samples: Samples, rows: NDArray[np.int64]) -> Samples:
@@ -33,6 +37,55 @@ def rows_not_among(samples: Samples, others: Samples, rows: NDArray[np.int64]) -
         return None
     seen = {others.x[int(row)].numpy().tobytes() for row in rows}
     return np.array([i for i, x in enumerate(samples.x) if x.numpy().tobytes() not in seen], dtype=np.int64)
+
+
+def matched(samples: Samples, shape: tuple[int, ...]) -> Samples:
+    """Images uint8 with the channels and the size of others, (C, H, W) with C 1 or 3.
+
+    Colour becomes grey by the luma weights of ITU-R 601, as in torchvision, grey becomes colour by repetition; then
+    images are resized, bilinear and antialiased. Raises ValueError for other numbers of channels.
+    """
+    found = tuple(samples.x[0].shape)
+    if found == tuple(shape):
+        return samples
+    if found[0] != shape[0] and {found[0], shape[0]} != {1, 3}:
+        raise ValueError(f"images of {found[0]} channels cannot be made images of {shape[0]}, only 1 and 3 convert")
+    matching, x = _Matching(shape), samples.x
+    alike = _Matched(x, matching) if not isinstance(x, Tensor) else torch.cat([matching(p) for p in x.split(_CHUNK)])
+    return Samples(alike, samples.y, samples.names)
+
+
+def in_memory(samples: Samples) -> Samples:
+    """The samples with all their images decoded."""
+    x = samples.x
+    return Samples(x if isinstance(x, Tensor) else torch.stack([x[i] for i in range(len(x))]), samples.y, samples.names)
+
+
+class _Matching:
+    """Images uint8 (N, C, H, W) to the channels and the size of `shape`."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.resize = shape, Resize(shape[1], shape[2])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 3 and self.shape[0] == 1:
+            x = rgb_to_grayscale(x)
+        if x.shape[1] == 1 and self.shape[0] == 3:
+            x = x.expand(-1, 3, -1, -1)
+        return self.resize(x) if tuple(x.shape[2:]) != self.shape[1:] else x.contiguous()
+
+
+class _Matched:
+    """Images that are made alike when asked for."""
+
+    def __init__(self, images: LazyImages, matching: _Matching) -> None:
+        self.images, self.matching = images, matching
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.matching(self.images[index][None])[0]
 
 
 class _Chosen:

@@ -74,6 +74,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     protocol: str = "clean"
     """What a result row has to say of the split: `clean`, `inductive`, or how test data reached training."""
 
+    validates_on_tested_kinds: bool = False
+    """Whether validation holds anomalies of a kind that is tested: what is chosen by them is chosen by an oracle."""
+
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
     @property

@@ -229,6 +229,48 @@ def limited_negatives(
     return Split(*training, test, np.where(np.isin(test, drawn[2]), NORMAL, ANOMALY))
 
 
+def normals_only(
+    train_y: ArrayLike,
+    test_y: ArrayLike,
+    normal_class: Sequence[int] | None = None,
+    *,
+    validation_fraction: float = 0.0,
+    n_classes: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Some classes, or all (None), are normal and there are no anomalies: these come from elsewhere.
+
+    Training holds the normal classes, unlabelled, less `validation_fraction` of them; their test samples are tested.
+    Other classes are not used. Raises ValueError for what cannot be satisfied.
+    """
+    protocol, upper = Protocol(0.0, 0.0, validation_fraction, 0), n_classes or math.inf
+    train_y, test_y = as_labels("train_y", train_y, 0, upper), as_labels("test_y", test_y, 0, upper)
+    n_classes = n_classes or int(max(train_y.max(initial=-1), test_y.max(initial=-1))) + 1
+    normal = list(range(n_classes)) if normal_class is None else check_classes("normal_class", normal_class, n_classes)
+    pool, test = np.flatnonzero(np.isin(train_y, normal)), np.flatnonzero(np.isin(test_y, normal))
+    for part, rows in (("training", pool), ("test", test)):
+        if not len(rows):
+            raise ValueError(f"normal_class must have {part} samples, {normal} have none")
+    labels = np.zeros_like(train_y)
+    return Split(*compose(labels, pool, labels == ANOMALY, protocol, Streams(seed)), test, np.zeros_like(test))
+
+
+def drawn_anomalies(n: int, n_test: int | None, n_validation: int, seed: int) -> tuple[Indices, Indices]:
+    """Rows of `n` anomalies to test and to validate on, at random without replacement, disjoint, each ascending.
+
+    Neither depends on how many the other takes, but that `n_test=None` tests all that validation leaves. The draw
+    depends on `n` and the seed only, so that sets which are read twice are drawn alike. Raises ValueError when there
+    are too few.
+    """
+    wanted = (1 if n_test is None else n_test) + n_validation
+    if n < wanted:
+        raise ValueError(f"{wanted} anomalies are needed, there are {n}")
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(13)[12])  # apart from all other streams
+    shuffled = rng.permutation(n)
+    end = n - n_validation
+    return np.sort(shuffled[: end if n_test is None else n_test]), np.sort(shuffled[end:])
+
+
 def _labelled_classes(given: list[int], n: int, ratio: float, anomalous: list[int], rng: Generator) -> list[int]:
     """The classes whose anomalies may be labelled: those given, or `n` of the anomalous ones at random."""
     if not 0 <= n <= len(anomalous):

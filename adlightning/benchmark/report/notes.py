@@ -14,6 +14,7 @@ _SELECTION = {
     "none": "",
     "val": "selection val: checkpoint or hyper-parameters chosen on validation data",
     "oracle": "selection oracle: chosen on test data",
+    "oracle-ood": "selection oracle-ood: checkpoint chosen by validation anomalies of a kind that is tested",
 }
 _PROTOCOL = {
     "": "",
