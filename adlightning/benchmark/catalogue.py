@@ -27,6 +27,11 @@ _FILES = {
     "Abalone": ("data/abalone", ("abalone.data",), "put abalone.data of the UCI repository into {root}"),
     "Epilepsy": ("data/epilepsy", ("data.csv",), "put data.csv of UCI's Epileptic Seizure Recognition into {root}"),
     "SpeechCommands": ("data/speech_commands", ("",), "unpack Speech Commands into {root}"),
+    "Omniglot": ("data", ("omniglot-py/images_evaluation",), _DOWNLOAD),
+    "GTSRB": ("data", ("gtsrb/GT-final_test.csv",), _DOWNLOAD),
+    "CelebA": ("data", ("celeba/img_align_celeba",), _DOWNLOAD),
+    "LSUN": ("data/lsun", ("",), "unpack LSUN's databases into {root}"),
+    "FlatFolder": ("", ("",), "put images into {root}"),
     "ImageFolder": ("", ("train",), "put images into {root}/train/CLASS and {root}/test/CLASS"),
 }
 
@@ -104,8 +109,9 @@ def _classes(value: Any, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Keys as `--set` has them, names and arguments of classes, also of those within the arguments of others."""
     if not isinstance(value, dict):
         return
-    arguments = value.get("init_args") or {}
+    arguments = value
     if "class_path" in value:
+        arguments = value.get("init_args") or {}
         yield key, value["class_path"].rpartition(".")[2], arguments
     for argument, inner in arguments.items():
         yield from _classes(inner, f"{key}.{argument}")

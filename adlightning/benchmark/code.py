@@ -27,10 +27,11 @@ def code_version(config: Any) -> str:
 
 
 def _classes(config: Any) -> Iterator[str]:
-    """Names of classes in a configuration: each `class_path`, and a source by its name alone."""
+    """Names of classes in a configuration: each `class_path`, and sources by their names alone."""
     for key, value in config.items() if isinstance(config, dict) else ():
-        if isinstance(value, str) and key in ("class_path", "source"):
-            yield value.rpartition(".")[2]
+        alone = list(value.values()) if key == "anomaly_sources" and isinstance(value, dict) else []
+        alone += [value] if key in ("class_path", "source") else []
+        yield from (name.rpartition(".")[2] for name in alone if isinstance(name, str))
         yield from _classes(value)
 
 

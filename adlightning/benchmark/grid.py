@@ -27,6 +27,7 @@ _METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_no
 _NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "cache", "plots", "boundary_features"}
 # whatever their root: public data of one version
 _SAME_ANYWHERE = {"MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN", "Odds", "Abalone", "Epilepsy"}
+_SAME_ANYWHERE |= {"Omniglot", "GTSRB", "CelebA", "LSUN"}
 _NO_RESULT_TRAINER = {"accelerator", "devices", "logger", "enable_progress_bar", "enable_model_summary"}
 _NO_RESULT_TRAINER |= {"enable_checkpointing", "default_root_dir"}
 _UNLABELLED = {"data.labelled_anomaly_ratio": 0.0}
@@ -47,6 +48,12 @@ class Cell:
     config: dict[str, Any]
     config_hash: str
     code: str
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """Names of its test sets, where its configuration names some: each gets a row of its own."""
+        sources = self.config.get("data", {}).get("init_args", {}).get("anomaly_sources")
+        return tuple(sorted(sources)) if isinstance(sources, dict) else ()
 
     @property
     def name(self) -> str:

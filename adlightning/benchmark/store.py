@@ -3,7 +3,7 @@
 manifest.json         the cells of the grid: their place in the table and their configuration's hash
 cells/HASH-CODE.json  one cell's result, or its error
 runs/HASH-CODE/       its run folder
-rows.csv              all rows, to keep or to commit
+rows.csv              all rows, to keep or to commit: one a cell, or one for each test set of a cell that names several
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from adlightning.benchmark.grid import LABELS, Cell, Grid
 from adlightning.files import write_atomically
 
 Row = dict[str, Any]
+
+_OF_TEST_SET = ("metrics", "n_test")
 
 
 class Results:
@@ -98,6 +100,8 @@ class Results:
         path = self.path(cell)
         if path.exists() and self._read(path).get("status") == "done":
             return
+        if row["status"] != "done" and cell.test_sets:
+            row = row | {"test_sets": {name: {} for name in cell.test_sets}}  # each has failed
         kept = self.folder / "runs" / self.key(cell)
         if run is not None and run.exists():
             if kept.exists():
@@ -118,13 +122,21 @@ class Results:
         Raises:
             ValueError: a row without the hash of its configuration and the version of its code.
         """
+        results: dict[str, Row] = {}
         for row in rows:
             name = f"{row.get('key')}-{row.get('code')}"
             if not re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{8}", name):
                 raise ValueError(f"rows_from: rows must hold key and code as rows.csv has them, got {name}")
+            result = {key: value for key, value in row.items() if key not in ("key", "title", *LABELS)}
+            test_set = result.pop("test_set", "")
+            if row["status"] == "done" and test_set:
+                part = {key: result.pop(key) for key in _OF_TEST_SET if key in result}
+                results.setdefault(name, result | {"test_sets": {}})["test_sets"][test_set] = part
+            elif row["status"] == "done":
+                results[name] = result
+        for name, result in results.items():
             file = self.folder / "cells" / f"{name}.json"
-            if row["status"] == "done" and not file.exists():
-                result = {name: value for name, value in row.items() if name not in ("key", "title", *LABELS)}
+            if not file.exists():
                 write_atomically(file, json.dumps(result, indent=1) + "\n")
 
     def write_rows(self) -> Path:
@@ -190,13 +202,14 @@ class Results:
         return done
 
     def rows(self) -> list[Row]:
-        """One row for each cell of the manifest that has a result, finished or failed, with its place in the table."""
+        """Rows of each cell of the manifest that has a result, finished or failed, with their place in the table."""
         stored = self.stored()
-        return [
+        cells: list[Row] = [
             {"key": entry["config_hash"], "title": entry["title"], **entry["labels"], **stored[entry["config_hash"]][0]}
             for entry in self.manifest()
             if entry["config_hash"] in stored
         ]
+        return [row for cell in cells for row in _by_test_set(cell)]
 
 
 @contextlib.contextmanager
@@ -206,6 +219,21 @@ def _locked(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _by_test_set(row: Row) -> list[Row]:
+    """A cell's row, or one for each of its named test sets, whose setting names it: `ood=mnist`, as in AMA's tables.
+
+    A setting that says so itself stays as it is.
+    """
+    if "test_sets" not in row:
+        return [row]
+    common = {key: value for key, value in row.items() if key != "test_sets"}
+    rows = []
+    for name, part in row["test_sets"].items():
+        settings = [text for text in str(row["setting"]).split(";") if text and text != f"ood={name}"]
+        rows.append(common | {"setting": ";".join([*settings, f"ood={name}"]), "test_set": name} | part)
+    return rows
 
 
 def _text(labels: dict[str, Any]) -> str:
@@ -225,7 +253,7 @@ def read_rows(path: Path) -> list[Row]:
     import pandas as pd
 
     text = ["key", "status", "error", "paper", "table", "dataset", "setting", "normal", "labelled", "method", "variant"]
-    text += ["title", "selection", "protocol", "code", "device", "finished"]
+    text += ["title", "test_set", "selection", "protocol", "code", "device", "finished"]
     frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values={})
     if missing := {"status", "paper", "table", "dataset", "method", "seed"} - set(frame.columns):
         raise ValueError(f"results: {path} is no file of rows, it lacks {', '.join(sorted(missing))}")

@@ -64,21 +64,25 @@ def _arguments(cell: Cell, folder: Path, keep_checkpoints: bool) -> list[str]:
 
 
 def describe(report: dict[str, Any]) -> Row:
-    """A run's metrics.json as a row. Raises ValueError when nothing was tested, or not exactly one test set."""
+    """A run's metrics.json as a row, with a part for each named test set. Raises ValueError when nothing was tested."""
     tests = report["test_sets"]
-    if len(tests) != 1:
-        raise ValueError(f"a cell must have one test set, this run has {', '.join(tests) or 'none'}")
-    (test,) = tests.values()
-    if not test["metrics"]:
-        raise ValueError(test["note"])
-    return {
-        "metrics": {name: entry["value"] for name, entry in test["metrics"].items()},
+    if not tests:
+        raise ValueError("a cell must have a test set, this run has none")
+    parts: dict[str, Row] = {}
+    for name, test in tests.items():
+        if not test["metrics"]:
+            raise ValueError(test["note"])
+        values = {metric: entry["value"] for metric, entry in test["metrics"].items()}
+        parts[name] = {"metrics": values, "n_test": test["normal"] + test["anomalies"]}
+    measured: Row = {"test_sets": parts}
+    if list(tests) == ["test"]:
+        measured = parts["test"] | {"n_test": report["samples"]["test"]}  # samples without label too
+    return measured | {
         "selection": report["selection"],
         "protocol": report["protocol"],
         "seconds": dict(report["seconds"]),
         "peak_memory_mb": report["peak_memory_mb"].get("cuda", report["peak_memory_mb"]["host"]),
         "n_train": report["samples"]["train"],
-        "n_test": report["samples"]["test"],
         "device": report["device"],
         "torch": report["versions"]["torch"],
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adlightning.benchmark.report.compare import Comparison
 from adlightning.benchmark.report.grid import STAR, Entry, Grid, Line, grouped, row_stubs
+from adlightning.benchmark.report.runs import one_a_fit
 from adlightning.benchmark.report.significance import ALPHA, passed_over_remarks
 from adlightning.published import dataset_heading
 
@@ -80,6 +81,7 @@ def overview(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[tupl
     tables = [("tables", ", ".join(comparison.layout.id for comparison in comparisons))]
     if runs.empty:
         return [*tables, ("runs", "none; published numbers alone")]
+    runs = one_a_fit(runs)
     failed = int((runs["status"] == "failed").sum())
     grids = [("grid", title) for title in dict.fromkeys(runs["title"]) if title]
     facts = [*grids, ("runs", f"{len(runs) - failed} done, {failed} failed")]

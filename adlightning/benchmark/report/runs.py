@@ -12,7 +12,19 @@ if TYPE_CHECKING:
 PLACE = ("paper", "table", "dataset", "setting", "normal", "method", "variant")
 """What a run shares with its published value."""
 
-_TEXT = (*PLACE, "title", "labelled", "status", "error", "selection", "protocol", "code", "device", "finished")
+_TEXT = (
+    *PLACE,
+    "title",
+    "labelled",
+    "test_set",
+    "status",
+    "error",
+    "selection",
+    "protocol",
+    "code",
+    "device",
+    "finished",
+)
 _REQUIRED = ("status", "paper", "table", "dataset", "method", "seed")
 # Two rows that agree in all of these are the same run, done twice; so one run is never counted as two.
 _IDENTITY = [*PLACE, "labelled", "seed"]
@@ -48,6 +60,12 @@ def runs_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     frame["older"] = frame.groupby(_DONE_IDENTITY)["seed"].transform("size") - 1
     frame = frame.drop_duplicates(_DONE_IDENTITY, keep="last").sort_values(_DONE_IDENTITY, kind="stable")
     return frame.drop(columns="_done").reset_index(drop=True)
+
+
+def one_a_fit(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows with one for each fit: of a fit with several test sets the first."""
+    of_fit = [name for name in (*_IDENTITY, "code", "finished", "seconds.total") if name != "setting" and name in runs]
+    return runs[(runs["test_set"] == "") | ~runs.duplicated(of_fit)]
 
 
 def setting_values(setting: str) -> dict[str, float]:
