@@ -45,6 +45,9 @@ KERNEL_RATIO_DATA = (
 )
 LIMITED_DATA = ("mnist_half_zeros", "noisy_sine", "speech_commands_close")
 LIMITED_METHODS = ("binary_classifier", "deep_sad", "deep_svdd", "drocc", "drocc_lf", "drocc_oe", "nearest_neighbor")
+# A whole data set against others.
+OOD_DATA = ("fashion_mnist_ood", "cifar10_ood", "svhn_ood")
+OOD_METHODS = ("autoencoder", "deep_svdd", "isolation_forest")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -80,6 +83,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in KERNEL_RATIO for data in KERNEL_RATIO_DATA}
     wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
     wanted |= {f"configs/goad/{data}.yaml" for data in TABLES}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in OOD_METHODS for data in OOD_DATA}
     assert wanted <= set(CONFIGS)
 
 
@@ -126,6 +130,8 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
     if name == "TableData":
         return [f"--data.path={own / 'table.csv'}", "--data.label_column=label"]
     options = source_options(arguments["source"], "--data.source", own, "words")
+    if name == "OutOfDistribution" and options is not None:
+        return [*options, *anomaly_options(arguments["anomaly_sources"], own)]
     if name != "LimitedNegatives" or options is None:
         return options
     close = arguments["close_negatives"]
@@ -135,9 +141,20 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
     return [*options, *(f"--data.{argument}=null" for argument in arguments if argument.startswith("n_"))]  # all
 
 
+def anomaly_options(sources: dict[str, Any], own: Path) -> list[str]:
+    """Where the anomalies are, few of each; of a source that is not on this machine a stand-in."""
+    options = ["--data.anomaly_ratio=0.0005"]
+    for name, source in sources.items():
+        flag = f"--data.anomaly_sources.{name}"
+        there = source_options(source, flag, own, "words")
+        stand_in = [f"{flag}=FlatFolder", f"{flag}.init_args.root={own / 'classes'}"]
+        options += stand_in if there is None else there
+    return options
+
+
 def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] | None:
     """Where a source's data are, with `flag` for the source; of stand-ins, smaller samples too."""
-    if source == "Digits" or source["class_path"] in ("Sine", "NoisySine", "Sphere"):
+    if isinstance(source, str) or source["class_path"] in ("Sine", "NoisySine", "Sphere"):  # Digits, UniformNoise
         return []
     name, arguments, flag = source["class_path"], source["init_args"], f"{flag}.init_args"
     if name == "ImageFolder":
@@ -152,6 +169,8 @@ def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] |
         "MNIST": ["MNIST/raw"],
         "FashionMNIST": ["FashionMNIST/raw"],
         "CIFAR10": ["cifar10.npz"],
+        "SVHN": ["train_32x32.mat"],
+        "Omniglot": ["omniglot-py/images_evaluation"],
         "CIFAR100": ["cifar-100-python"],  # an .npz of it may hold the test part alone
         "Abalone": ["abalone/abalone.data"],
         "Epilepsy": ["epilepsy/data.csv"],

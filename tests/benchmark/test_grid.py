@@ -215,6 +215,7 @@ INPUTS = {
     "mnist": InputSpec("image", (1, 28, 28)),
     "fashion_mnist": InputSpec("image", (1, 28, 28)),
     "cifar100": InputSpec("image", (3, 32, 32)),
+    "svhn": InputSpec("image", (3, 32, 32)),
     "cifar10": InputSpec("image", (3, 32, 32)),
     "imagenet10": InputSpec("image", (3, 224, 224)),
     "epilepsy": InputSpec("series", (178, 1)),
