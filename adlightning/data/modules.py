@@ -20,7 +20,7 @@ from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalB
 from adlightning.data.composition import Split
 from adlightning.data.loading import IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
 from adlightning.data.sources.base import ClassSource, Samples, Source
-from adlightning.data.splits import one_vs_all
+from adlightning.data.splits import one_vs_all, with_tested
 
 ClassName = int | str
 
@@ -276,6 +276,7 @@ class OneVsAll(AnomalyDataModule):
         n_labelled_classes: k_l, number of classes drawn at random for them, where `labelled_classes` is empty.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
         validation_anomalies: number of training anomalies added to the validation set, for model selection.
+        n_test: number of test samples drawn at random from the test part, as ADGAN's paper takes 5,000; null takes all.
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
     """
 
@@ -288,9 +289,12 @@ class OneVsAll(AnomalyDataModule):
         n_labelled_classes: int = 0,
         pollution_ratio: float = 0.0,
         validation_anomalies: int = 0,
+        n_test: int | None = None,
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
+        if n_test is not None and n_test < 2:
+            raise ValueError(f"n_test must be at least 2, or null for all, got {n_test}")
         self.source = source
         self.normal_class = normal_class
         self.labelled_anomaly_ratio = labelled_anomaly_ratio
@@ -298,6 +302,7 @@ class OneVsAll(AnomalyDataModule):
         self.n_labelled_classes = n_labelled_classes
         self.pollution_ratio = pollution_ratio
         self.validation_anomalies = validation_anomalies
+        self.n_test = n_test
 
     @property
     def data_source(self) -> Source:
@@ -322,6 +327,8 @@ class OneVsAll(AnomalyDataModule):
             n_classes=len(self.source.classes),
             seed=self.effective_seed(),
         )
+        if self.n_test is not None:
+            split = with_tested(split, self.n_test, self.effective_seed())
         names = ", ".join(self.source.classes[i] for i in normal)
         return train, test, split, f"{self.source.name}, normal class {names}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -269,6 +270,19 @@ def drawn_anomalies(n: int, n_test: int | None, n_validation: int, seed: int) ->
     shuffled = rng.permutation(n)
     end = n - n_validation
     return np.sort(shuffled[: end if n_test is None else n_test]), np.sort(shuffled[end:])
+
+
+def with_tested(split: Split, n_test: int, seed: int) -> Split:
+    """The split with `n_test` of its test samples, drawn at random; nothing else changes.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if n_test > len(split.test):
+        raise ValueError(f"n_test must be at most {len(split.test)}, the number of test samples, got {n_test}")
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(14)[13])  # apart from all other streams
+    drawn = np.sort(rng.permutation(len(split.test))[:n_test])
+    return replace(split, test=split.test[drawn], test_labels=split.test_labels[drawn])
 
 
 def _labelled_classes(given: list[int], n: int, ratio: float, anomalous: list[int], rng: Generator) -> list[int]:

@@ -14,6 +14,7 @@ from conftest import Blobs, Stripes
 from PIL import Image
 
 from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.data.composition import Split
 from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
 from adlightning.data.modules import AnomalyDataModule, OneVsAll, class_index
 from adlightning.data.sources import NoisySine
@@ -208,3 +209,22 @@ def test_a_table_with_labels_holds_some_out(tmp_path: Path) -> None:
     assert data.counts()["test_anomalies"] == 2
     assert sorted(set(data.split.known.tolist())) == [-1, 0, 1]
     assert not set(data.split.train) & set(data.split.test)
+
+
+def test_some_of_the_test_samples_at_random() -> None:
+    def split(n_test: int | None, seed: int = 0) -> Split:
+        data = OneVsAll(Stripes(), "middle", n_test=n_test, seed=seed)
+        data.setup("fit")
+        return data.split
+
+    whole, some = split(None), split(20)
+    assert some.test.tolist() == sorted(set(some.test.tolist()))
+    assert len(some.test) == 20
+    labels = dict(zip(whole.test.tolist(), whole.test_labels.tolist(), strict=True))
+    assert [labels[row] for row in some.test.tolist()] == some.test_labels.tolist()
+    assert some.train.tolist() == whole.train.tolist()
+    assert split(20).test.tolist() == some.test.tolist() != split(20, seed=1).test.tolist()
+    with pytest.raises(ValueError, match="n_test must be at most 90, the number of test samples, got 91"):
+        split(91)
+    with pytest.raises(ValueError, match="n_test must be at least 2, or null for all, got 1"):
+        OneVsAll(Stripes(), 0, n_test=1)
