@@ -35,11 +35,14 @@ examples:
 
 more help:
   adlightning VERB --help                options of a verb
-  adlightning fit --model.help DeepSAD   arguments of a method: Autoencoder, BinaryClassifier, DeepSAD, DeepSVDD, DROCC,
-                                         DROCCLF, DROCCOE, DROCCRand, GOAD, SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM;
-                                         GMM, IsolationForest, KDE, LOF, NearestNeighbor, OCSVM, SSAD
+  adlightning fit --model.help DeepSAD   arguments of a method: ADGAN, AnoGAN, Autoencoder, BinaryClassifier, DeepSAD,
+                                         DeepSVDD, DensityRatio, DROCC, DROCCLF, DROCCOE, DROCCRand,
+                                         GeometricTransforms, GOAD, SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM; GMM,
+                                         IsolationForest, KDE, KernelKLIEP, KernelULSIF, LOF, NearestNeighbor, OCSVM,
+                                         SSAD
   adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, LimitedNegatives,
-                                         OutOfDistribution, FolderData, TableData
+                                         OutOfDistribution, InductiveOneVsAll, InductiveLabelled, TransductiveOneVsAll,
+                                         TransductiveLabelled, FolderData, TableData
   adlightning benchmark --list           the papers' tables: what can be run, what is done, what is missing
   adlightning --version"""
 

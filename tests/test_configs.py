@@ -27,6 +27,7 @@ DEEP = (
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf"),
     "density_ratio",
 )
+SEARCHED = ("adgan", "anogan")
 HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
 KERNEL_RATIO = ("kernel_kliep", "kernel_ulsif")
@@ -78,6 +79,8 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in LIMITED_METHODS for data in LIMITED_DATA}
     wanted |= {f"configs/{method}/cifar10_augmented.yaml" for method in ("binary_classifier", "deep_sad")}
     wanted |= {f"configs/{method}/imagenet10.yaml" for method in ("binary_classifier", "deep_sad")}
+    images = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
+    wanted |= {f"configs/{method}/{data}.yaml" for method in SEARCHED for data in images}
     wanted |= {f"configs/geometric_transforms/{data}.yaml" for data in IMAGES}
     wanted |= {f"configs/density_ratio/{data}.yaml" for data in ("cifar100", "cifar10_imagenet", "cifar100_imagenet")}
     wanted |= {f"configs/{method}/{data}.yaml" for method in KERNEL_RATIO for data in KERNEL_RATIO_DATA}
@@ -200,6 +203,8 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
         phase.append("--model.weights=null")  # they would have to be downloaded
     if config["model"]["class_path"] in ("DensityRatio", "GeometricTransforms") and init.get("network") != "mlp":
         options = [*options, "--data.batch_size=2", "--data.eval_batch_size=2", "--model.head=compact"]
+    elif method in SEARCHED:
+        phase += ["--model.n_steps=2", "--data.eval_batch_size=4"]
     elif "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0

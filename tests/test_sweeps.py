@@ -24,9 +24,15 @@ METHODS = {
     *("density_ratio", "geometric_transforms"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
     *("kernel_kliep", "kernel_ulsif"),
+    *("adgan", "anogan"),
 }
 DATA = {"goad": "noisy_sine"}  # takes no images; all others have digits
-QUICK = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
+QUICK = [
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_model_summary=false",
+]
 
 
 def inner_value(parameter: dict[str, Any]) -> Any:
