@@ -1,0 +1,81 @@
+"""ADGAN's batched inversion against a loop over (sample, seed), each with a generator and optimisers of its own.
+
+    python benchmarks/adgan_inversion.py [--side 32] [--samples 4] [--seeds 8] [--steps 5] [--chunk 8] [--device cuda]
+
+The generator is ADGAN's. Says how far the losses of both differ, how many pairs fit at a time, how long the paper's
+5,000 images would take, and how many bytes of weights, gradients and moments a second the search moves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from turns import take_turns
+
+from adlightning.networks.gan import DCGANGenerator
+from adlightning.objectives.inversion import Inversion, pairs_that_fit
+
+
+def one_by_one(generator: nn.Module, x: Tensor, starts: Tensor, search: Inversion) -> Tensor:
+    """Losses (N,) of pairs, one after the other."""
+    losses = []
+    for sample, start in zip(x, starts, strict=True):
+        network, z = copy.deepcopy(generator), start[None].clone().requires_grad_()
+        groups = [
+            {"params": [z], "lr": search.lr_latent},
+            {"params": list(network.parameters()), "lr": search.lr_weights},
+        ]
+        optimizer = Adam(groups, betas=search.betas)
+        for _ in range(search.n_steps):
+            optimizer.zero_grad()
+            (network(z) - sample).square().sum().backward()
+            optimizer.step()
+        with torch.no_grad():
+            losses.append((network(z) - sample).square().sum())
+    return torch.stack(losses)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {"side": 32, "channels": 1, "samples": 4, "seeds": 8, "steps": 5, "rounds": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--chunk", type=int, help="pairs at a time; default: what fits")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    options = parser.parse_args()
+    device, n = torch.device(options.device), options.samples * options.seeds
+    torch.manual_seed(0)
+    shape = (options.channels, options.side, options.side)
+    generator = DCGANGenerator(shape, latent_dim=256).to(device).eval()
+    x, starts = torch.rand(n, *shape, device=device) * 2 - 1, torch.randn(n, 256, device=device)
+    search = Inversion(options.steps)
+    fitting = pairs_that_fit(generator, x[0].numel(), device)
+    chunk = options.chunk or fitting
+
+    batched = search(generator, x, starts, chunk)[1]
+    difference = ((batched - one_by_one(generator, x, starts, search)).abs() / batched).max().item()
+    print(f"largest relative difference of the losses: {difference:.1e}; {fitting} pairs fit at a time, {chunk} taken")
+    sides = {
+        "one by one": lambda: one_by_one(generator, x, starts, search),
+        "batched": lambda: search(generator, x, starts, chunk),
+    }
+    take_turns(f"{n} pairs, {options.steps} steps, {options.side} pixels,", sides, options.rounds, 1, options.device)
+
+    begin = time.perf_counter()
+    search(generator, x, starts, chunk)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - begin
+    weights = sum(weight.numel() for weight in generator.parameters())
+    # a step reads weights twice, writes gradients, then reads and writes weights and both moments
+    moved = 4 * weights * n * options.steps * (2 + 2 + 6)
+    print(f"5,000 images with {options.seeds} seeds: {seconds / options.samples * 5000 / 60:.1f} minutes", end="; ")
+    print(f"{moved / seconds / 1e9:.1f} GB a second")
+
+
+if __name__ == "__main__":
+    main()
