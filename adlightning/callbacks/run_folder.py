@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import adlightning
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
+from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
 from adlightning.detector import AnomalyDetector
@@ -116,6 +117,8 @@ class RunFolder(pl.Callback):
                 names=pl_module.data.sample_names(name),
                 title_prefix=words,
             )
+            if (read := _image_reader(pl_module, name)) is not None:
+                self.plots += write_generated(folder, pl_module, scored, read, words)
             if axes is not None:
                 self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
 

@@ -68,3 +68,8 @@ class Autoencoder(ReconstructingDetector):
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction error (B,)."""
         return self.reconstruction_errors(x)
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """Reconstructions (B, ...) of raw samples, in the preprocessed range."""
+        reconstruction: Tensor = self.decoder(self.encoder(self.preprocess(x)))
+        return reconstruction

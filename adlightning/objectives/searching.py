@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adlightning.objectives.inversion import Inversion, pairs_that_fit, starting_latents
@@ -75,6 +76,19 @@ class SearchingDetector(WGANDetector):
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of the loss where the search ends."""
         return mean_over_seeds(self.search(x)[1], self.n_seeds)
+
+    def filmstrip(self, x: Tensor) -> Tensor:
+        """What the first seed's search makes of raw samples before and after each step, (B, steps + 1, C, H, W)."""
+        frames: list[Tensor] = []
+        starts = starting_latents(x, 1, self.latent_dim, self.search_seed).flatten(0, 1)
+        self.inversion()(self.generator, self.preprocess(x), starts, len(x), lambda _, images: frames.append(images))
+        return torch.stack(frames, dim=1)
+
+    def generated(self, n: int) -> Tensor:
+        """Images (n, C, H, W) of random latents, the same ones every time, in the preprocessed range."""
+        latents = torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(self.search_seed))
+        images: Tensor = self.generator(latents.to(self.device))
+        return images
 
     def reconstructions(self, x: Tensor) -> Tensor:
         """What the first seed's search makes of raw samples, (B, C, H, W), in the preprocessed range."""

@@ -1,0 +1,110 @@
+"""Pictures of what a detector makes: reconstructions beside their images, a search step by step, generated samples.
+
+A detector that has `reconstructions`, `filmstrip` or `generated` gets them after a test on images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adlightning.callbacks.plots import COLOURS, titled_figure
+from adlightning.contracts import ANOMALY, NORMAL
+from adlightning.detector import AnomalyDetector
+from adlightning.metrics import ScoredSamples
+from adlightning.preprocessing import Output
+
+Images = Callable[[NDArray[np.int64]], Tensor]
+
+_RANGES: dict[Output, tuple[float, float]] = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+_N_SHOWN = 10
+_N_GENERATED = 60
+_KINDS = {NORMAL: "normal", ANOMALY: "anomaly"}
+
+
+@torch.no_grad()
+def write_generated(
+    folder: Path, detector: AnomalyDetector, scored: ScoredSamples, images: Images, title_prefix: str
+) -> list[Path]:
+    """What the detector can show of these test images, as PNG files in `folder`; returns their paths.
+
+    `reconstructions.png`: of each kind, images and their reconstructions, from the least to the most anomalous.
+    `filmstrip.png`: of each kind, the image of median score and what reproduces it, step by step.
+    `generated.png`: samples.
+    """
+    if not {"reconstructions", "filmstrip", "generated"} & set(dir(detector)) or not np.isfinite(scored.scores).all():
+        return []
+    written, was_training = [], detector.training
+    detector.eval()
+    kinds = [kind for kind in _KINDS if (scored.labels == kind).any()]
+    if hasattr(detector, "reconstructions") and kinds:
+        rows, captions, colours = [], [], []
+        for kind in kinds:
+            chosen = _spread(scored, kind, _N_SHOWN)
+            raw = images(scored.index[chosen]).to(detector.device)
+            rows += [detector.preprocess(raw), detector.reconstructions(raw)]
+            captions += [[f"{score:.4g}" for score in scored.scores[chosen]], [""] * len(chosen)]
+            colours += [COLOURS[kind]] * 2
+        title = f"{title_prefix}: images of rising score, normal and anomalous, each above its reconstruction"
+        path = folder / "reconstructions.png"
+        written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
+    if hasattr(detector, "filmstrip") and kinds:
+        rows, captions, colours = [], [], []
+        for kind in kinds:
+            raw = images(scored.index[_spread(scored, kind, 1)]).to(detector.device)
+            film = detector.filmstrip(raw)[0]
+            steps = np.unique(np.linspace(0, len(film) - 1, min(_N_SHOWN, len(film))).round().astype(int))
+            rows.append(torch.cat([detector.preprocess(raw), film[torch.from_numpy(steps).to(film.device)]]))
+            captions.append([_KINDS[kind], *(f"step {step}" for step in steps)])
+            colours.append(COLOURS[kind])
+        title = f"{title_prefix}: the search for a normal and for an anomalous image"
+        path = folder / "filmstrip.png"
+        written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
+    if hasattr(detector, "generated"):
+        made = list(detector.generated(_N_GENERATED).split(_N_SHOWN))
+        captions, colours = [[""] * _N_SHOWN] * len(made), ["0.7"] * len(made)
+        path, title = folder / "generated.png", f"{title_prefix}: generated samples"
+        written.append(_rows_of_images(path, made, captions, colours, detector.preprocess.output, title))
+    detector.train(was_training)
+    return written
+
+
+def _spread(scored: ScoredSamples, kind: int, n: int) -> NDArray[np.int64]:
+    """Positions of up to `n` samples of a kind, evenly over the ranks of their scores; the median's for one."""
+    of_kind = np.flatnonzero(scored.labels == kind)
+    ascending = of_kind[np.argsort(scored.scores[of_kind], kind="stable")]
+    places = np.linspace(0, len(ascending) - 1, min(n, len(ascending))) if n > 1 else [(len(ascending) - 1) / 2]
+    chosen: NDArray[np.int64] = ascending[np.round(places).astype(int)]
+    return chosen
+
+
+def _rows_of_images(
+    path: Path,
+    rows: Sequence[Tensor],
+    captions: Sequence[Sequence[str]],
+    colours: Sequence[str],
+    output: Output,
+    title: str,
+) -> Path:
+    """Rows of preprocessed images (K, C, H, W), of 1 or 3 channels; others show their first channel."""
+    low, high = _RANGES.get(output) or (float(rows[0].min()), float(rows[0].max()))
+    n_columns = max(len(row) for row in rows)
+    with titled_figure(path, (max(n_columns, 5.0), 1.15 * len(rows) + 0.8), title) as figure:
+        grid = figure.subplots(len(rows), n_columns, squeeze=False)
+        for line, row, words, colour in zip(grid, rows, captions, colours, strict=True):
+            shown = ((row.float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1).numpy()
+            for axes in line[len(shown) :]:
+                axes.set_visible(False)
+            for axes, image, caption in zip(line, shown, words, strict=False):
+                picture = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+                axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axes.set(xticks=[], yticks=[])
+                axes.set_title(caption, fontsize=7, pad=2)
+                for spine in axes.spines.values():
+                    spine.set(visible=True, color=colour, linewidth=1.5)
+    return path
