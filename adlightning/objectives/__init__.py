@@ -1,6 +1,7 @@
 """The methods of the papers, a file each: the loss as pure functions on top, the LightningModule below."""
 
 from adlightning.objectives.adgan import ADGAN
+from adlightning.objectives.ama import AMA, SemiSupervisedAMA
 from adlightning.objectives.anogan import AnoGAN
 from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.binary_classifier import BinaryClassifier
@@ -16,6 +17,7 @@ from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 
 __all__ = [
     "ADGAN",
+    "AMA",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
@@ -29,6 +31,7 @@ __all__ = [
     "DeepSVDD",
     "DensityRatio",
     "GeometricTransforms",
+    "SemiSupervisedAMA",
     "SoftBoundaryDeepSVDD",
     "StackedSSDGM",
 ]
