@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
         ("goad/sphere", 2048, ["--model.centers=running", "--model.n_maps=16"]),  # its centres are those of all ranks
         ("density_ratio/digits", 596, ["--trainer.max_epochs=3"]),  # both streams shared out
         ("geometric_transforms/digits", 596, ["--trainer.max_epochs=1", "--model.network=mlp"]),
+        ("ama/digits", 596, ["--trainer.max_epochs=2", "--model.warm_up_epochs=1"]),  # three players, spectral norms
     ],
 )
 def test_two_ranks_score_each_sample_once_and_as_one_process_does(

@@ -24,7 +24,7 @@ METHODS = {
     *("density_ratio", "geometric_transforms"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
     *("kernel_kliep", "kernel_ulsif"),
-    *("adgan", "anogan"),
+    *("adgan", "anogan", "ama"),
 }
 DATA = {"goad": "noisy_sine"}  # takes no images; all others have digits
 QUICK = [
