@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import torch
@@ -266,7 +267,8 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
     def fit_on_training_data(self) -> None:
         """Mean and standard deviation of R over the training samples that are not known anomalies."""
         with self.trainer.precision_plugin.forward_context():
-            r = [self.r_scores(b.x[b.known != KNOWN_ANOMALY]).cpu() for b in self.training_data()]
+            batches = islice(self.training_data(), 1 if self.is_trial else None)
+            r = [self.r_scores(b.x[b.known != KNOWN_ANOMALY]).cpu() for b in batches]
         values = torch.cat(r).double()
         self.r_mean.fill_(values.mean())
         self.r_std.fill_(values.std(correction=0))
