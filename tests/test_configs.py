@@ -50,6 +50,9 @@ LIMITED_METHODS = ("binary_classifier", "deep_sad", "deep_svdd", "drocc", "drocc
 OOD_DATA = ("fashion_mnist_ood", "cifar10_ood", "svhn_ood")
 OOD_METHODS = ("autoencoder", "deep_svdd", "isolation_forest")
 AMA_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder", *OOD_DATA)  # of images alone
+# On a DCGAN's layers: images only.
+DCGAN_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
+DCGAN_METHODS = ("dcae", "vae")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -87,6 +90,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in KERNEL_RATIO for data in KERNEL_RATIO_DATA}
     wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
     wanted |= {f"configs/goad/{data}.yaml" for data in TABLES}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in DCGAN_METHODS for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in OOD_METHODS for data in OOD_DATA}
     wanted |= {f"configs/ama/{data}.yaml" for data in AMA_DATA}
     assert wanted <= set(CONFIGS)

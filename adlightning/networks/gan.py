@@ -113,6 +113,42 @@ class DCGANCritic(nn.Module):
         return values.flatten()
 
 
+class DCGANEncoder(nn.Module):
+    """Images (B, C, S, S) to codes (B, code_dim): the generator mirrored, BatchNorm and (leaky) ReLU in each layer.
+
+    Args:
+        shape: (C, S, S) of the images.
+        code_dim: dimension of the codes.
+        width: channels of the first feature map.
+        kernel_size: 4, or 3.
+        leakiness: slope of the leaky ReLU below zero; 0 is the ReLU.
+
+    Raises:
+        ValueError: images that are not square or of a side it does not take, or a kernel size it does not have.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], code_dim: int, width: int = 64, kernel_size: int = 4, leakiness: float = 0.0
+    ) -> None:
+        super().__init__()
+        first, doublings = stages(square_side(shape))
+        _check_kernel(kernel_size)
+        layers: list[nn.Module] = []
+        channels = shape[0]
+        for i in range(doublings):
+            layers += [_halving(channels, width * 2**i, kernel_size)]
+            channels = width * 2**i
+            layers += [nn.BatchNorm2d(channels), nn.LeakyReLU(leakiness)]
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Conv2d(channels, code_dim, first, bias=False)
+        dcgan_init_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, code_dim), unbounded."""
+        codes: Tensor = self.last(self.features(x))
+        return codes.flatten(1)
+
+
 def _doubling(n_in: int, n_out: int, kernel_size: int) -> nn.Module:
     return nn.ConvTranspose2d(n_in, n_out, kernel_size, 2, 1, output_padding=4 - kernel_size, bias=False)
 

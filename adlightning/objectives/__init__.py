@@ -5,6 +5,7 @@ from adlightning.objectives.ama import AMA, SemiSupervisedAMA
 from adlightning.objectives.anogan import AnoGAN
 from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.binary_classifier import BinaryClassifier
+from adlightning.objectives.dcae import DCAE
 from adlightning.objectives.deep_sad import DeepSAD
 from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.objectives.density_ratio import DensityRatio
@@ -14,15 +15,18 @@ from adlightning.objectives.geometric import GeometricTransforms
 from adlightning.objectives.goad import GOAD
 from adlightning.objectives.shell import DROCCRand
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
+from adlightning.objectives.vae import VAE
 
 __all__ = [
     "ADGAN",
     "AMA",
+    "DCAE",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
     "GOAD",
     "SSDGM",
+    "VAE",
     "AnoGAN",
     "Autoencoder",
     "BinaryClassifier",

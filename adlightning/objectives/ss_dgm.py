@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from adlightning.contracts import KNOWN_ANOMALY, UNLABELLED, TrainBatch
+from adlightning.detector import AnomalyDetector
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.initialisation import glorot_uniform_
 from adlightning.objectives.encoder import EncoderDetector
@@ -36,6 +37,15 @@ def gaussian_log_likelihood(x: Tensor, mean: Tensor) -> Tensor:
 
 
 LOG_LIKELIHOODS = {"bernoulli": bernoulli_log_likelihood, "gaussian": gaussian_log_likelihood}
+
+
+def require_likelihood(detector: AnomalyDetector, likelihood: Likelihood) -> None:
+    """Raise ValueError for the Bernoulli likelihood of preprocessed input outside [0, 1]; for `build`."""
+    if likelihood == "bernoulli" and detector.preprocess.output != "sigmoid":
+        raise ValueError(
+            "likelihood bernoulli needs preprocessing to [0, 1] (unit, standardize_minmax), got preprocessing "
+            f"{detector.preprocessing!r}: take such a one, or likelihood gaussian"
+        )
 
 
 def kl_from_standard(mean: Tensor, scale: Tensor) -> Tensor:
@@ -130,14 +140,6 @@ class M2Detector(OptimizedDetector):
         self.alpha = alpha
         self.separate_means = separate_means
 
-    def require_likelihood(self) -> None:
-        """Refuse the Bernoulli likelihood for preprocessed input outside [0, 1]; for `build`."""
-        if self.likelihood == "bernoulli" and self.preprocess.output != "sigmoid":
-            raise ValueError(
-                "likelihood bernoulli needs preprocessing to [0, 1] (unit, standardize_minmax), got preprocessing "
-                f"{self.preprocessing!r}: take such a one, or likelihood gaussian"
-            )
-
     def objective(self, x: Tensor, logits: Tensor, known: Tensor, likelihood: Likelihood) -> Tensor:
         """M2's loss from its data (B, D), the classifier's log-odds (B,) and what is known of the samples (B,).
 
@@ -169,7 +171,7 @@ class SSDGM(M2Detector, EncoderDetector):
 
     def build_head(self, shape: tuple[int, ...]) -> None:
         """The classifier's logit, and the VAE of flattened samples."""
-        self.require_likelihood()
+        require_likelihood(self, self.likelihood)
         self.head = nn.Linear(self.rep_dim, 1)
         self.m2 = VAE(math.prod(shape), self.hidden, self.latent_dim, n_classes=2)
 
@@ -211,7 +213,7 @@ class StackedSSDGM(TwoPhaseDetector, M2Detector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """M1 on flattened samples, M2 and the classifier on M1's latent variable."""
-        self.require_likelihood()
+        require_likelihood(self, self.likelihood)
         self.m1 = VAE(math.prod(shape), self.hidden, self.latent_dim)
         self.m2 = VAE(self.latent_dim, self.hidden, self.latent_dim, n_classes=2)
         self.classifier = fully_connected((self.latent_dim, self.hidden[0], 1))
