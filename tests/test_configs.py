@@ -51,8 +51,9 @@ OOD_DATA = ("fashion_mnist_ood", "cifar10_ood", "svhn_ood")
 OOD_METHODS = ("autoencoder", "deep_svdd", "isolation_forest")
 AMA_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder", *OOD_DATA)  # of images alone
 # On a DCGAN's layers: images only.
+# On convolutional networks of their own: square images only.
 DCGAN_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
-DCGAN_METHODS = ("dcae", "vae")
+DCGAN_METHODS = ("dcae", "vae", "fence_gan")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),

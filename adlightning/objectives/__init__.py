@@ -11,6 +11,7 @@ from adlightning.objectives.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.objectives.density_ratio import DensityRatio
 from adlightning.objectives.drocc import DROCC, DROCCOE
 from adlightning.objectives.drocc_lf import DROCCLF
+from adlightning.objectives.fence_gan import FenceGAN
 from adlightning.objectives.geometric import GeometricTransforms
 from adlightning.objectives.goad import GOAD
 from adlightning.objectives.shell import DROCCRand
@@ -34,6 +35,7 @@ __all__ = [
     "DeepSAD",
     "DeepSVDD",
     "DensityRatio",
+    "FenceGAN",
     "GeometricTransforms",
     "SemiSupervisedAMA",
     "SoftBoundaryDeepSVDD",
