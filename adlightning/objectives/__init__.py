@@ -15,6 +15,7 @@ from adlightning.objectives.fence_gan import FenceGAN
 from adlightning.objectives.geometric import GeometricTransforms
 from adlightning.objectives.goad import GOAD
 from adlightning.objectives.shell import DROCCRand
+from adlightning.objectives.skip_ganomaly import SkipGANomaly
 from adlightning.objectives.ss_dgm import SSDGM, StackedSSDGM
 from adlightning.objectives.vae import VAE
 
@@ -38,6 +39,7 @@ __all__ = [
     "FenceGAN",
     "GeometricTransforms",
     "SemiSupervisedAMA",
+    "SkipGANomaly",
     "SoftBoundaryDeepSVDD",
     "StackedSSDGM",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from adlightning.detector import AnomalyDetector
@@ -102,6 +103,16 @@ class AdversarialDetector(AnomalyDetector):
                 scale = 1.0 if scaler is None else scaler.get_scale()  # float16's gradients are still scaled up here
                 nn.utils.clip_grad_norm_(self.players()[name].parameters(), self.max_gradient_norm * scale)
             optimizer.step()
+
+
+def real_loss(logits: Tensor) -> Tensor:
+    """-mean log D, from a discriminator's logits (B,): the cross-entropy of what is to be called real."""
+    return F.softplus(-logits).mean()
+
+
+def fake_loss(logits: Tensor) -> Tensor:
+    """-mean log(1 - D), from a discriminator's logits (B,): the cross-entropy of what is to be called fake."""
+    return F.softplus(logits).mean()
 
 
 def gradient_penalty(critic_values: Tensor, x: Tensor) -> Tensor:

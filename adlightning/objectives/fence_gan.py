@@ -13,22 +13,12 @@ from torch.optim import Adam, Optimizer
 
 from adlightning.contracts import TrainBatch
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator, FenceNetwork
-from adlightning.objectives.adversarial import AdversarialDetector
+from adlightning.objectives.adversarial import AdversarialDetector, fake_loss, real_loss
 from adlightning.objectives.optimization import require_epochs_beyond
 
 Encirclement = Literal["cross_entropy", "log_distance"]
 
 SMALLEST = 1e-7  # distance from alpha, below which its logarithm goes no further
-
-
-def real_loss(logits: Tensor) -> Tensor:
-    """-mean log D(x), from the discriminator's logits (B,) of normal samples."""
-    return F.softplus(-logits).mean()
-
-
-def generated_loss(logits: Tensor) -> Tensor:
-    """-mean log(1 - D(G(z))), from the logits (B,) of generated samples; the discriminator weighs it by gamma."""
-    return F.softplus(logits).mean()
 
 
 def encirclement_loss(logits: Tensor, alpha: float, form: Encirclement = "cross_entropy") -> Tensor:
@@ -163,7 +153,7 @@ class FenceGAN(AdversarialDetector):
             loss = real_loss(self.discriminator(real).float())
             if self.separate_steps:
                 self.minimise(loss, "discriminator")
-            of_generated = self.gamma * generated_loss(self.discriminator(fake).float())
+            of_generated = self.gamma * fake_loss(self.discriminator(fake).float())
             self.minimise(of_generated if self.separate_steps else loss + of_generated, "discriminator")
         if self.current_epoch >= self.pretrain_epochs:
             with self.only("generator"):

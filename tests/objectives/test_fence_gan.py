@@ -19,7 +19,8 @@ from adlightning.data.modules import OneVsAll
 from adlightning.metrics import ranking_metrics
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator, maps
 from adlightning.objectives import FenceGAN
-from adlightning.objectives.fence_gan import dispersion, encirclement_loss, generated_loss, real_loss
+from adlightning.objectives.adversarial import fake_loss, real_loss
+from adlightning.objectives.fence_gan import dispersion, encirclement_loss
 
 SMALL: dict[str, Any] = {
     "latent_dim": 8,
@@ -97,7 +98,7 @@ def test_other_sides_and_networks_are_refused() -> None:
 def test_losses_by_hand() -> None:
     logits = torch.tensor([logit(0.8), logit(0.5)])
     assert real_loss(logits).item() == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
-    assert generated_loss(logits).item() == pytest.approx(-(math.log(0.2) + math.log(0.5)) / 2)
+    assert fake_loss(logits).item() == pytest.approx(-(math.log(0.2) + math.log(0.5)) / 2)
     by_hand = -(0.1 * math.log(0.8) + 0.9 * math.log(0.2) + math.log(0.5)) / 2
     assert encirclement_loss(logits, 0.1).item() == pytest.approx(by_hand)
     assert encirclement_loss(logits, 0.1, "log_distance").item() == pytest.approx((math.log(0.7) + math.log(0.4)) / 2)
