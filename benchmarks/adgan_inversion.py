@@ -59,10 +59,14 @@ def main() -> None:
     batched = search(generator, x, starts, chunk)[1]
     difference = ((batched - one_by_one(generator, x, starts, search)).abs() / batched).max().item()
     print(f"largest relative difference of the losses: {difference:.1e}; {fitting} pairs fit at a time, {chunk} taken")
-    sides = {
-        "one by one": lambda: one_by_one(generator, x, starts, search),
-        "batched": lambda: search(generator, x, starts, chunk),
-    }
+
+    def loop() -> None:
+        one_by_one(generator, x, starts, search)
+
+    def stacked() -> None:
+        search(generator, x, starts, chunk)
+
+    sides = {"one by one": loop, "batched": stacked}
     take_turns(f"{n} pairs, {options.steps} steps, {options.side} pixels,", sides, options.rounds, 1, options.device)
 
     begin = time.perf_counter()

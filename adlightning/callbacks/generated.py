@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +28,33 @@ _N_GENERATED = 60
 _KINDS = {NORMAL: "normal", ANOMALY: "anomaly"}
 
 
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A detector that reproduces raw samples (B, ...), in the preprocessed range."""
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """Reconstructions (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """A detector that searches for what reproduces a raw sample, step by step."""
+
+    def filmstrip(self, x: Tensor) -> Tensor:
+        """Images before and after each step, (B, steps + 1, C, H, W), in the preprocessed range."""
+        ...
+
+
+@runtime_checkable
+class Generating(Protocol):
+    """A detector that makes samples."""
+
+    def generated(self, n: int) -> Tensor:
+        """Images (n, C, H, W), in the preprocessed range."""
+        ...
+
+
 @torch.no_grad()
 def write_generated(
     folder: Path, detector: AnomalyDetector, scored: ScoredSamples, images: Images, title_prefix: str
@@ -37,12 +65,12 @@ def write_generated(
     `filmstrip.png`: of each kind, the image of median score and what reproduces it, step by step.
     `generated.png`: samples.
     """
-    if not {"reconstructions", "filmstrip", "generated"} & set(dir(detector)) or not np.isfinite(scored.scores).all():
+    if not np.isfinite(scored.scores).all():
         return []
     written, was_training = [], detector.training
     detector.eval()
     kinds = [kind for kind in _KINDS if (scored.labels == kind).any()]
-    if hasattr(detector, "reconstructions") and kinds:
+    if isinstance(detector, Reconstructing) and kinds:
         rows, captions, colours = [], [], []
         for kind in kinds:
             chosen = _spread(scored, kind, _N_SHOWN)
@@ -53,7 +81,7 @@ def write_generated(
         title = f"{title_prefix}: images of rising score, normal and anomalous, each above its reconstruction"
         path = folder / "reconstructions.png"
         written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
-    if hasattr(detector, "filmstrip") and kinds:
+    if isinstance(detector, Searching) and kinds:
         rows, captions, colours = [], [], []
         for kind in kinds:
             raw = images(scored.index[_spread(scored, kind, 1)]).to(detector.device)
@@ -65,7 +93,7 @@ def write_generated(
         title = f"{title_prefix}: the search for a normal and for an anomalous image"
         path = folder / "filmstrip.png"
         written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
-    if hasattr(detector, "generated"):
+    if isinstance(detector, Generating):
         made = list(detector.generated(_N_GENERATED).split(_N_SHOWN))
         captions, colours = [[""] * _N_SHOWN] * len(made), ["0.7"] * len(made)
         path, title = folder / "generated.png", f"{title_prefix}: generated samples"

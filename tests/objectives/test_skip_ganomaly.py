@@ -59,8 +59,8 @@ def test_unet_has_the_released_sizes_at_32_pixels() -> None:
     network = UNet((3, 32, 32))
 
     def layers(blocks: nn.ModuleList, kind: type[nn.Module]) -> list[list[int]]:
-        convolutions = [layer for block in blocks for layer in block.modules() if isinstance(layer, kind)]
-        return [[layer.in_channels, layer.out_channels] for layer in convolutions]  # type: ignore[misc]
+        convolutions: list[Any] = [layer for block in blocks for layer in block.modules() if isinstance(layer, kind)]
+        return [[layer.in_channels, layer.out_channels] for layer in convolutions]
 
     downs = layers(network.downs, nn.Conv2d)
     assert downs == [[3, 64], [64, 128], [128, 256], [256, 512], [512, 512]]
@@ -104,7 +104,7 @@ def test_losses_and_score_by_hand() -> None:
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def fitted(make_trainer: MakeTrainer, epochs: int = 1, **options: Any) -> tuple[SkipGANomaly, dict[str, Tensor]]:
+def fitted(make_trainer: MakeTrainer, epochs: int = 1, **options: Any) -> tuple[SkipGANomaly, dict[str, Any]]:
     """A detector after so many epochs, and its weights before."""
     pl.seed_everything(0, verbose=False)
     detector, data = SkipGANomaly(**{**SMALL, **options}), stripes()
