@@ -53,7 +53,7 @@ AMA_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder", *OOD_DATA) 
 # On a DCGAN's layers: images only.
 # On convolutional networks of their own: square images only.
 DCGAN_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
-DCGAN_METHODS = ("dcae", "vae", "fence_gan", "skip_ganomaly")
+DCGAN_METHODS = ("dcae", "vae", "fence_gan", "skip_ganomaly", "alad")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),

@@ -22,7 +22,7 @@ METHODS = {
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
     *("density_ratio", "geometric_transforms"),
-    *("dcae", "vae", "fence_gan", "skip_ganomaly"),
+    *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
     *("kernel_kliep", "kernel_ulsif"),
     *("adgan", "anogan", "ama"),

@@ -1,6 +1,7 @@
 """The methods of the papers, a file each: the loss as pure functions on top, the LightningModule below."""
 
 from adlightning.objectives.adgan import ADGAN
+from adlightning.objectives.alad import ALAD
 from adlightning.objectives.ama import AMA, SemiSupervisedAMA
 from adlightning.objectives.anogan import AnoGAN
 from adlightning.objectives.autoencoder import Autoencoder
@@ -21,6 +22,7 @@ from adlightning.objectives.vae import VAE
 
 __all__ = [
     "ADGAN",
+    "ALAD",
     "AMA",
     "DCAE",
     "DROCC",

@@ -62,9 +62,13 @@ def test_unet_has_the_released_sizes_at_32_pixels() -> None:
         convolutions: list[Any] = [layer for block in blocks for layer in block.modules() if isinstance(layer, kind)]
         return [[layer.in_channels, layer.out_channels] for layer in convolutions]
 
-    downs = layers(network.downs, nn.Conv2d)
+    def layers(blocks: nn.ModuleList) -> list[list[int]]:
+        kinds = (nn.Conv2d, nn.ConvTranspose2d)
+        return [[m.in_channels, m.out_channels] for block in blocks for m in block.modules() if isinstance(m, kinds)]
+
+    downs = layers(network.downs)
     assert downs == [[3, 64], [64, 128], [128, 256], [256, 512], [512, 512]]
-    ups = layers(network.ups, nn.ConvTranspose2d)
+    ups = layers(network.ups)
     assert ups == [[128, 3], [256, 64], [512, 128], [1024, 256], [512, 512]]
     normed = [sum(isinstance(m, nn.BatchNorm2d) for m in block.modules()) for block in network.downs]
     assert normed == [0, 1, 1, 1, 0]
@@ -110,7 +114,7 @@ def fitted(make_trainer: MakeTrainer, epochs: int = 1, **options: Any) -> tuple[
     detector, data = SkipGANomaly(**{**SMALL, **options}), stripes()
     data.setup("fit")
     detector.configure_for(data.input_spec)
-    before = copy.deepcopy(dict(detector.named_parameters()))
+    before: dict[str, Tensor] = copy.deepcopy(dict(detector.named_parameters()))
     make_trainer(max_epochs=epochs).fit(detector, datamodule=data)
     return detector, before
 
