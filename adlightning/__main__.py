@@ -35,9 +35,9 @@ examples:
 
 more help:
   adlightning VERB --help                options of a verb
-  adlightning fit --model.help DeepSAD   arguments of a method: ADGAN, AMA, AnoGAN, Autoencoder, BinaryClassifier, DCAE,
-                                         DeepSAD, DeepSVDD, DensityRatio, DROCC, DROCCLF, DROCCOE, DROCCRand, FenceGAN,
-                                         GeometricTransforms, GOAD, SemiSupervisedAMA, SkipGANomaly,
+  adlightning fit --model.help DeepSAD   arguments of a method: ADGAN, ALAD, AMA, AnoGAN, Autoencoder, BinaryClassifier,
+                                         DCAE, DeepSAD, DeepSVDD, DensityRatio, DROCC, DROCCLF, DROCCOE, DROCCRand,
+                                         FenceGAN, GeometricTransforms, GOAD, SemiSupervisedAMA, SkipGANomaly,
                                          SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM, VAE; GMM, IsolationForest, KDE,
                                          KernelKLIEP, KernelULSIF, LOF, NearestNeighbor, OCSVM, SSAD
   adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, LimitedNegatives,

@@ -58,10 +58,6 @@ def test_networks_fit_images_of_each_size(shape: tuple[int, int, int]) -> None:
 def test_unet_has_the_released_sizes_at_32_pixels() -> None:
     network = UNet((3, 32, 32))
 
-    def layers(blocks: nn.ModuleList, kind: type[nn.Module]) -> list[list[int]]:
-        convolutions: list[Any] = [layer for block in blocks for layer in block.modules() if isinstance(layer, kind)]
-        return [[layer.in_channels, layer.out_channels] for layer in convolutions]
-
     def layers(blocks: nn.ModuleList) -> list[list[int]]:
         kinds = (nn.Conv2d, nn.ConvTranspose2d)
         return [[m.in_channels, m.out_channels] for block in blocks for m in block.modules() if isinstance(m, kinds)]
@@ -108,7 +104,7 @@ def test_losses_and_score_by_hand() -> None:
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def fitted(make_trainer: MakeTrainer, epochs: int = 1, **options: Any) -> tuple[SkipGANomaly, dict[str, Any]]:
+def fitted(make_trainer: MakeTrainer, epochs: int = 1, **options: Any) -> tuple[SkipGANomaly, dict[str, Tensor]]:
     """A detector after so many epochs, and its weights before."""
     pl.seed_everything(0, verbose=False)
     detector, data = SkipGANomaly(**{**SMALL, **options}), stripes()
