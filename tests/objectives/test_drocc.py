@@ -585,6 +585,7 @@ def test_a_compiled_network_gives_the_same_offsets_and_gradients(monkeypatch: py
     results = []
     for compiled in (False, True):
         detector = built(compile_network=compiled, ascent_steps=2)
+        detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
         detector.on_fit_start()
         assert (detector.network_logits != detector.logits) is compiled
         torch.manual_seed(1)
