@@ -72,7 +72,7 @@ def test_wandb_offline_run_has_config_curves_summary_plots_and_scores(
     monkeypatch.setenv("WANDB_MODE", "offline")
     fit(tmp_path / "run", "--trainer.logger=WandbLogger", "--trainer.logger.project=adlightning-test")
     records = read_offline_run(tmp_path / "run")
-    changes = [*records.get("config", []), *(run.config for run in records["run"])]
+    changes = [*records.get("config", []), *(run.config for run in records.get("run", []))]
     config = {item.key: item.value_json for change in changes for item in change.update}
     assert json.loads(config["model"])["init_args"]["eta"] == 1.0
     history = [
