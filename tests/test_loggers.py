@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def log_records(data: bytes) -> Iterator[bytes]:
             position += left  # a block's end too short for a header is padding
             continue
         _, length, kind = struct.unpack_from("<IHB", data, position)
+        if position + 7 + length > len(data):
+            return  # it is being written
         part += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # a whole record, or its last piece
@@ -45,16 +48,21 @@ def log_records(data: bytes) -> Iterator[bytes]:
 
 
 def read_offline_run(folder: Path) -> dict[str, list[Any]]:
-    """Records of an offline W&B run by type."""
+    """Records of an offline W&B run by type, once W&B's own process, which `finish` does not wait for, wrote its end."""
     from wandb.proto import wandb_internal_pb2
 
     (file,) = folder.rglob("run-*.wandb")
+    deadline = time.monotonic() + 60
     records: dict[str, list[Any]] = {}
-    for data in log_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-        record.ParseFromString(data)
-        kind = record.WhichOneof("record_type")
-        records.setdefault(kind, []).append(getattr(record, kind))
+    while "exit" not in records:
+        assert time.monotonic() < deadline, f"W&B wrote no end of the run, only {sorted(records)}"
+        time.sleep(0.1)
+        records = {}
+        for data in log_records(file.read_bytes()):
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            record.ParseFromString(data)
+            kind = record.WhichOneof("record_type")
+            records.setdefault(kind, []).append(getattr(record, kind))
     return records
 
 
@@ -72,7 +80,7 @@ def test_wandb_offline_run_has_config_curves_summary_plots_and_scores(
     monkeypatch.setenv("WANDB_MODE", "offline")
     fit(tmp_path / "run", "--trainer.logger=WandbLogger", "--trainer.logger.project=adlightning-test")
     records = read_offline_run(tmp_path / "run")
-    changes = [*records.get("config", []), *(run.config for run in records.get("run", []))]
+    changes = [*records.get("config", []), *(run.config for run in records["run"])]
     config = {item.key: item.value_json for change in changes for item in change.update}
     assert json.loads(config["model"])["init_args"]["eta"] == 1.0
     history = [
