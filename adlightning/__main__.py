@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import adlightning
+from adlightning.memory import keep_freed_memory
 from adlightning.messages import plain_message
 
 VERBS = {
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed.
     """
+    keep_freed_memory()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -20,7 +20,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch.optim import Adam
 
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import CIFAR10, MNIST
 from adlightning.objectives import DeepSAD
 from adlightning.objectives.deep_sad import deep_sad_loss

@@ -108,7 +108,7 @@ def test_the_stored_threshold_is_that_of_the_stored_weights(tmp_path: Path, opti
     detector = load_detector(tmp_path / "r")
     assert detector.threshold.item() == pytest.approx(report["score"])
     # read the same checkpoint's split again and fit the rule by hand
-    from adlightning.data.modules import OneVsAll
+    from adlightning.data.one_vs_all import OneVsAll
     from adlightning.data.sources import Digits
 
     fraction = 0.0 if "--data.validation_fraction=0" in options else 0.1

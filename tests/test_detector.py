@@ -18,7 +18,8 @@ from adlightning.checkpoint import load_detector, read_checkpoint
 from adlightning.collapse import TrainingCollapse
 from adlightning.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import AnomalyDataModule, OneVsAll
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.unlabelled import TransductiveLabelled, TransductiveOneVsAll
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ranking_metrics

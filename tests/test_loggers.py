@@ -48,7 +48,7 @@ def log_records(data: bytes) -> Iterator[bytes]:
 
 
 def read_offline_run(folder: Path) -> dict[str, list[Any]]:
-    """Records of an offline W&B run by type, once W&B's own process, which `finish` does not wait for, wrote its end."""
+    """Records of an offline W&B run by type, once W&B's own process, which may outlast `finish`, wrote its end."""
     from wandb.proto import wandb_internal_pb2
 
     (file,) = folder.rglob("run-*.wandb")

@@ -18,6 +18,7 @@ import yaml
 from adlightning.benchmark.code import code_version
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
+from adlightning.memory import keep_freed_memory
 from adlightning.messages import plain_message, printable
 
 
@@ -28,6 +29,7 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
     """
     from adlightning.cli import run as run_verb  # once a process: torch takes seconds
 
+    keep_freed_memory()
     if code_version(cell.config) != cell.code:
         raise RuntimeError("the package's code changed after the benchmark began: start it again")
     started = time.perf_counter()

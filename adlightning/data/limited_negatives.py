@@ -14,7 +14,8 @@ from torch import Tensor
 from adlightning.contracts import InputSpec
 from adlightning.data.composition import Split
 from adlightning.data.joining import chosen, joined
-from adlightning.data.modules import AnomalyDataModule, ClassName, class_index
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import ClassName, class_index
 from adlightning.data.sources.base import ClassSource, LazyImages, Samples, Source
 from adlightning.data.splits import limited_negatives
 

@@ -1,4 +1,4 @@
-"""LightningDataModules: a source, a split, and the batches they give."""
+"""What every datamodule is: a source, a split, and the batches they give."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from torch.utils.data import DataLoader
 from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
 from adlightning.data.composition import Split
 from adlightning.data.loading import IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
-from adlightning.data.sources.base import ClassSource, Samples, Source
-from adlightning.data.splits import one_vs_all, with_tested
-
-ClassName = int | str
+from adlightning.data.sources.base import Samples, Source
 
 
 class AnomalyDataModule(pl.LightningDataModule, ABC):
@@ -259,88 +256,3 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             return lazy_loader(samples.x, rows, y, order, EvalBatch, device, self.num_workers)
         columns = resident_columns(samples.x, rows, y, EvalBatch, device, self.device_budget_mb)
         return TensorLoader(columns, order, device)
-
-
-class OneVsAll(AnomalyDataModule):
-    """One class (or several) of a labelled source is normal, all others anomalies; its official test part is scored.
-
-    The protocol of Deep SAD, Section 4.2 (docs/protocols.md): all training images of the normal classes are unlabelled;
-    counts of labelled anomalies m and of polluters solve gamma_l = m / (n + m), gamma_p = n_out / n.
-
-    Args:
-        source: a class-labelled source: `Digits`, `MNIST`, `FashionMNIST`, `CIFAR10`, `CIFAR100`, `SVHN`, `Npz`,
-            `ImageFolder`.
-        normal_class: index or name of the normal class, or a list of several.
-        labelled_anomaly_ratio: gamma_l in [0, 1), share of labelled anomalies in the training set.
-        labelled_classes: classes of the labelled anomalies, by index or name.
-        n_labelled_classes: k_l, number of classes drawn at random for them, where `labelled_classes` is empty.
-        pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
-        validation_anomalies: number of training anomalies added to the validation set, for model selection.
-        n_test: number of test samples drawn at random from the test part, as ADGAN's paper takes 5,000; null takes all.
-        loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
-    """
-
-    def __init__(
-        self,
-        source: ClassSource,
-        normal_class: ClassName | list[ClassName] = 0,
-        labelled_anomaly_ratio: float = 0.0,
-        labelled_classes: list[ClassName] | None = None,
-        n_labelled_classes: int = 0,
-        pollution_ratio: float = 0.0,
-        validation_anomalies: int = 0,
-        n_test: int | None = None,
-        **loading: Any,
-    ) -> None:
-        super().__init__(**loading)
-        if n_test is not None and n_test < 2:
-            raise ValueError(f"n_test must be at least 2, or null for all, got {n_test}")
-        self.source = source
-        self.normal_class = normal_class
-        self.labelled_anomaly_ratio = labelled_anomaly_ratio
-        self.labelled_classes = labelled_classes or []
-        self.n_labelled_classes = n_labelled_classes
-        self.pollution_ratio = pollution_ratio
-        self.validation_anomalies = validation_anomalies
-        self.n_test = n_test
-
-    @property
-    def data_source(self) -> Source:
-        """The class-labelled source."""
-        return self.source
-
-    def make_split(self) -> tuple[Samples, Samples, Split, str]:
-        """Training and official test part, split one against all."""
-        train, test = self.source.load("train"), self.source.load("test")
-        classes = self.normal_class if isinstance(self.normal_class, list) else [self.normal_class]
-        normal = [class_index(name, self.source.classes, "normal_class") for name in classes]
-        split = one_vs_all(
-            train.y,
-            test.y,
-            normal_class=normal,
-            labelled_anomaly_ratio=self.labelled_anomaly_ratio,
-            labelled_classes=[class_index(c, self.source.classes, "labelled_classes") for c in self.labelled_classes],
-            n_labelled_classes=self.n_labelled_classes,
-            pollution_ratio=self.pollution_ratio,
-            validation_fraction=self.validation_fraction,
-            validation_anomalies=self.validation_anomalies,
-            n_classes=len(self.source.classes),
-            seed=self.effective_seed(),
-        )
-        if self.n_test is not None:
-            split = with_tested(split, self.n_test, self.effective_seed())
-        names = ", ".join(self.source.classes[i] for i in normal)
-        return train, test, split, f"{self.source.name}, normal class {names}"
-
-
-def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int:
-    """A class by its name or index. Raises ValueError naming the argument, the value and the classes there are."""
-    text = str(name)
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    shown = ", ".join(classes[:30]) + (", ..." if len(classes) > 30 else "")
-    raise ValueError(
-        f"{argument}: there is no class {name!r}; classes are {shown} (or indices 0 to {len(classes) - 1})"
-    )

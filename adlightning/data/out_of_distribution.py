@@ -14,7 +14,8 @@ from torch import Tensor
 from adlightning.contracts import ANOMALY, InputSpec
 from adlightning.data.composition import ROUNDING, Indices, Split
 from adlightning.data.joining import chosen, in_memory, joined, matched
-from adlightning.data.modules import AnomalyDataModule, ClassName, class_index
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import ClassName, class_index
 from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.sources.noise import Noise
 from adlightning.data.splits import drawn_anomalies, normals_only

@@ -14,7 +14,8 @@ import numpy as np
 from adlightning.data.composition import ROUNDING, Indices, Split, with_unlabelled
 from adlightning.data.joining import chosen, joined, rows_not_among
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import AnomalyDataModule, OneVsAll
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import AnomalySource, ClassSource, Samples, Source
 
 Parts = tuple[Samples, Samples, Split, str]

@@ -115,7 +115,7 @@ def fake_loss(logits: Tensor) -> Tensor:
     return F.softplus(logits).mean()
 
 
-def gradient_penalty(critic_values: Tensor, x: Tensor) -> Tensor:
+def gradient_penalty(critic_values: Tensor, x: Tensor, per_pixel: bool = False) -> Tensor:
     """Mean over samples of (||d critic / d x||_2 - 1)^2, the norm over all of a sample's values.
 
     Gulrajani et al., "Improved training of Wasserstein GANs" (NeurIPS 2017), equation 3. Call it outside autocast.
@@ -123,10 +123,12 @@ def gradient_penalty(critic_values: Tensor, x: Tensor) -> Tensor:
     Args:
         critic_values: (B,), computed from `x` without a coupling between samples (no BatchNorm).
         x: (B, ...), a leaf or a result that takes a gradient.
+        per_pixel: mean over samples and pixels, each pixel's norm over its channels, as AMA's released code has it.
     """
     (gradient,) = torch.autograd.grad(critic_values.sum(), x, create_graph=True)
     # the root's derivative is infinite at 0
-    norms = (gradient.float().flatten(1).square().sum(dim=1) + 1e-12).sqrt()
+    squares = gradient.float().square()
+    norms = ((squares if per_pixel else squares.flatten(1)).sum(dim=1) + 1e-12).sqrt()
     return (norms - 1).square().mean()
 
 

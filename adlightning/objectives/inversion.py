@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim import Adam
 
+from adlightning.networks.single_sample import for_single_samples
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Distances (N,) of images (N, ...) from samples (N, ...)."""
 
@@ -108,7 +110,7 @@ class Inversion:
                 name: weight.detach().expand(len(x), *weight.shape).clone().requires_grad_()
                 for name, weight in generator.named_parameters()
             }
-        images = partial(_images, generator, copies)
+        images = partial(_images, for_single_samples(generator) if copies else generator, copies)
         optimizers = [Adam([z], lr=self.lr_latent, betas=self.betas, fused=True)]
         if copies:
             optimizers.append(Adam(list(copies.values()), lr=self.lr_weights, betas=self.betas, fused=True))

@@ -25,7 +25,6 @@ from adlightning.objectives.pair_losses import (
     corners,
     latent_norms,
     mean_over,
-    pixel_gradient_penalty,
     r_score,
     reconstruction_terms,
     simplex_weights,
@@ -245,10 +244,9 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
         """The weighted gradient penalty on pairs whose second image lies between x and what is made of it."""
         if not self.penalty_weight:
             return x.new_zeros(())
-        penalty = gradient_penalty if self.gp_mode == "per_sample" else pixel_gradient_penalty
         with torch.autocast(self.device.type, enabled=False):
             pairs = self.pairs(x, between(x, made.float())).detach().requires_grad_()
-            return self.penalty_weight * penalty(self.critic(pairs), pairs)
+            return self.penalty_weight * gradient_penalty(self.critic(pairs), pairs, self.gp_mode == "per_pixel")
 
     def pairs(self, x: Tensor, images: Tensor) -> Tensor:
         """What the critic sees of preprocessed samples and images made of them: both stacked, or the images alone."""

@@ -64,19 +64,6 @@ def corners(negative: Tensor, k: int) -> Tensor:
     return drawn
 
 
-def pixel_gradient_penalty(critic_values: Tensor, x: Tensor) -> Tensor:
-    """Mean over samples and pixels of (||d critic / d x[:, :, i, j]|| - 1)^2, norms over channels: the released code's.
-
-    Args:
-        critic_values: (B,).
-        x: (B, C, H, W), takes a gradient.
-    """
-    (gradient,) = torch.autograd.grad(critic_values.sum(), x, create_graph=True)
-    # the root's derivative is infinite at 0
-    norms = (gradient.float().square().sum(dim=1) + 1e-12).sqrt()
-    return (norms - 1).square().mean()
-
-
 def r_score(features_real: Tensor, features_made: Tensor) -> Tensor:
     """||f(x, x) - f(x, G(E(x)))||_1 (B,) of the critic's features (B, width): equation 5."""
     return (features_real.float() - features_made.float()).abs().sum(dim=1)

@@ -66,12 +66,16 @@ class SearchingDetector(WGANDetector):
     def inversion(self) -> Inversion:
         """The search, with its settings."""
 
-    def search(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Final latents (B n_seeds, d), losses (B n_seeds,) and images of raw samples (B, ...), seed by seed."""
+    def search(self, x: Tensor, n_seeds: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Final latents (B n_seeds, d), losses (B n_seeds,) and images of raw samples (B, ...), seed by seed.
+
+        From the first `n_seeds` starting latents; None takes all of the detector's.
+        """
+        n_seeds = n_seeds or self.n_seeds
         prepared = self.preprocess(x)
-        starts = starting_latents(x, self.n_seeds, self.latent_dim, self.search_seed).flatten(0, 1)
+        starts = starting_latents(x, n_seeds, self.latent_dim, self.search_seed).flatten(0, 1)
         chunk_size = self.chunk_size or pairs_that_fit(self.generator, prepared[:1].numel(), x.device)
-        return self.inversion()(self.generator, prepared.repeat_interleave(self.n_seeds, dim=0), starts, chunk_size)
+        return self.inversion()(self.generator, prepared.repeat_interleave(n_seeds, dim=0), starts, chunk_size)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of the loss where the search ends."""
@@ -92,4 +96,4 @@ class SearchingDetector(WGANDetector):
 
     def reconstructions(self, x: Tensor) -> Tensor:
         """What the first seed's search makes of raw samples, (B, C, H, W), in the preprocessed range."""
-        return self.search(x)[2][:: self.n_seeds]
+        return self.search(x, n_seeds=1)[2]

@@ -128,6 +128,7 @@ class WGANDetector(AdversarialDetector):
 
     def on_train_start(self) -> None:
         """Where the turns stand, on the host: a training step waits for no device."""
+        super().on_train_start()
         self._critic_steps, self._generator_steps = self.steps_taken.tolist()
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> None:

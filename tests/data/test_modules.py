@@ -16,7 +16,8 @@ from PIL import Image
 from adlightning.contracts import EvalBatch, TrainBatch
 from adlightning.data.composition import Split
 from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
-from adlightning.data.modules import AnomalyDataModule, OneVsAll, class_index
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll, class_index
 from adlightning.data.sources import NoisySine
 
 

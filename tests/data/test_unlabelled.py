@@ -16,7 +16,8 @@ from torch import Tensor
 from adlightning.contracts import TrainBatch
 from adlightning.data.composition import Indices
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import AnomalyDataModule, OneVsAll
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import ImageFolder, Table
 from adlightning.data.sources.base import Part, Samples
 from adlightning.data.unlabelled import (

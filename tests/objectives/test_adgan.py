@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
+from gan_cases import images, stripes
 from torch import Tensor, nn
 
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec
-from adlightning.data.modules import OneVsAll
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator, stages
 from adlightning.objectives import ADGAN, AnoGAN
 from adlightning.objectives.adgan import prior_surprise
@@ -27,10 +27,6 @@ from adlightning.objectives.wgan import critic_loss, critic_steps_due, generator
 
 SMALL: dict[str, Any] = {"latent_dim": 8, "width": 4, "preprocessing": "symmetric", "critic_bursts": False}
 SPEC = InputSpec("image", (1, 16, 16))
-
-
-def stripes(**options: Any) -> OneVsAll:
-    return OneVsAll(Stripes(), 0, **{"batch_size": 20, "seed": 0, "validation_fraction": 0.0, **options})
 
 
 def built(cls: type[ADGAN] | type[AnoGAN] = ADGAN, **options: Any) -> ADGAN | AnoGAN:
@@ -47,11 +43,6 @@ def built(cls: type[ADGAN] | type[AnoGAN] = ADGAN, **options: Any) -> ADGAN | An
         elif isinstance(module, nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0, 0.2)
     return detector.eval()
-
-
-def images(n: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (n, 1, 16, 16), generator=generator, dtype=torch.uint8)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------

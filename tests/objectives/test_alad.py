@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
+from gan_cases import images, stripes
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec
-from adlightning.data.modules import OneVsAll
 from adlightning.metrics import ranking_metrics
 from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator, LatentPairDiscriminator
 from adlightning.objectives import ALAD
@@ -32,14 +32,6 @@ SMALL: dict[str, Any] = {
     "preprocessing": "symmetric",
 }
 SCORES = ["features", "absolute", "euclidean", "logit"]
-
-
-def stripes(**options: Any) -> OneVsAll:
-    return OneVsAll(Stripes(), 0, **{"batch_size": 20, "seed": 0, "validation_fraction": 0.0, **options})
-
-
-def images(n: int) -> Tensor:
-    return torch.randint(0, 256, (n, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def built(**options: Any) -> ALAD:

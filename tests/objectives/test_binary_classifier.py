@@ -11,7 +11,7 @@ from torch import nn
 
 from adlightning.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.objectives import BinaryClassifier
 from adlightning.objectives.binary_classifier import classification_loss
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import Part, Samples
 from adlightning.objectives import DROCC, DROCCLF, DROCCOE, DROCCRand
 from adlightning.objectives.drocc import ascend, unit_gradient

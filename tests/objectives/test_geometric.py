@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adlightning.contracts import InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.objectives import GeometricTransforms
 from adlightning.objectives.dirichlet import fit_dirichlet
 from adlightning.objectives.transforms import TRANSFORMS, source_pixels, transform_all, transform_each

@@ -19,7 +19,7 @@ from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.loading import IndexBatches
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.objectives import GOAD, goad
 from adlightning.objectives.goad import map_log_probabilities, relative_distances, triplet_center_loss
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.objectives import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.objectives.hypersphere import HypersphereDetector, snap_center
 

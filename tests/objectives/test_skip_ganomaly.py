@@ -10,25 +10,17 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
+from gan_cases import images, stripes
 from torch import Tensor, nn
 
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec
-from adlightning.data.modules import OneVsAll
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.objectives import SkipGANomaly
 from adlightning.objectives.skip_ganomaly import contextual_loss, latent_loss, skip_ganomaly_score
 
 SMALL: dict[str, Any] = {"n_features": 6, "width": 4, "lr": 1e-3, "preprocessing": "symmetric"}
-
-
-def stripes(**options: Any) -> OneVsAll:
-    return OneVsAll(Stripes(), 0, **{"batch_size": 20, "seed": 0, "validation_fraction": 0.0, **options})
-
-
-def images(n: int) -> Tensor:
-    return torch.randint(0, 256, (n, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def built(**options: Any) -> SkipGANomaly:

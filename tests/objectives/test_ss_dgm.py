@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adlightning.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import OneVsAll
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.objectives import SSDGM, StackedSSDGM
 from adlightning.objectives.ss_dgm import (
     bernoulli_log_likelihood,

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
+from gan_cases import images, stripes
 from torch import Tensor, nn
 
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec
-from adlightning.data.modules import OneVsAll
 from adlightning.metrics import ranking_metrics
 from adlightning.networks.gan import DCGANEncoder
 from adlightning.objectives import DCAE, VAE
@@ -33,10 +33,6 @@ CASES: list[tuple[type[DCAE] | type[VAE], dict[str, Any]]] = [
 ]
 
 
-def stripes(**options: Any) -> OneVsAll:
-    return OneVsAll(Stripes(), 0, **{"batch_size": 20, "seed": 0, "validation_fraction": 0.2, **options})
-
-
 def built(cls: type[DCAE] | type[VAE], **options: Any) -> Any:
     torch.manual_seed(0)
     detector = cls(**{**SMALL, **options})
@@ -48,10 +44,6 @@ def built(cls: type[DCAE] | type[VAE], **options: Any) -> Any:
         elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0, 0.2)
     return detector.eval()
-
-
-def images(n: int) -> Tensor:
-    return torch.randint(0, 256, (n, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("kernel_size", [3, 4])
@@ -122,7 +114,7 @@ def test_fit_moves_all_weights_and_ranks_stripes_and_its_checkpoint_is_whole(
     make_trainer: MakeTrainer, tmp_path: Path, cls: Any, options: dict[str, Any]
 ) -> None:
     pl.seed_everything(0, verbose=False)
-    detector, data = cls(**{**SMALL, **options}), stripes()
+    detector, data = cls(**{**SMALL, **options}), stripes(validation_fraction=0.2)
     data.setup("fit")
     detector.configure_for(data.input_spec)
     before = copy.deepcopy(dict(detector.named_parameters()))

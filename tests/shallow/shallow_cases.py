@@ -10,7 +10,8 @@ from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
 
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import AnomalyDataModule, OneVsAll
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.unlabelled import TransductiveLabelled
 from adlightning.shallow import (
     GMM,
