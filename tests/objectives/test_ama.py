@@ -20,6 +20,7 @@ from torch import Tensor
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.metrics import ranking_metrics
 from adlightning.objectives import AMA, SemiSupervisedAMA
 from adlightning.objectives.adversarial import gradient_penalty
 from adlightning.objectives.ama import in_annulus, in_cube, in_scaled_cube, overwritten, rescaled
@@ -384,6 +385,18 @@ def test_learning_lowers_the_error_of_reconstruction(make_trainer: MakeTrainer) 
             return float((detector.reconstructions(x) - detector.preprocess(x)).square().mean())
 
     assert error(8) < 0.5 * error(1)
+
+
+@pytest.mark.parametrize("score", ["A", "R"])
+def test_anomalies_score_higher(make_trainer: MakeTrainer, score: Any) -> None:
+    pl.seed_everything(0, verbose=False)
+    widths = {"encoder_width": 8, "generator_width": 8, "critic_width": 8}
+    detector, data = AMA(**{**QUICK, **widths, "critic_steps": 3, "lr": 3e-3, "score": score}), stripes()
+    trainer = make_trainer(max_epochs=8)
+    trainer.fit(detector, datamodule=data)
+    trainer.test(detector, datamodule=data, verbose=False)
+    tested = detector.results["test"]
+    assert ranking_metrics(tested.scores, tested.labels)["auroc"] > 0.9
 
 
 def test_checkpoint_round_trip(make_trainer: MakeTrainer, tmp_path: Path) -> None:
