@@ -101,14 +101,15 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     """The cells that fit every `label=value[,value]`.
 
     A method is `deep_sad` or `ocsvm/raw`; a setting is the whole of it or one of its parts, `gamma_l=0.05`.
+    `variant=` are the cells without one.
 
     Raises:
         ValueError: a label that there is not, or a value that no cell has.
     """
     chosen = list(cells)
     for condition in only:
-        label, _, text = condition.partition("=")
-        if label not in LABELS or not text:
+        label, equals, text = condition.partition("=")
+        if label not in LABELS or not equals:
             raise ValueError(f"only: {condition!r} must be LABEL=VALUE[,VALUE] with a label of {', '.join(LABELS)}")
         values = text.split(",")
         for value in values:

@@ -139,6 +139,7 @@ def test_only_chooses_cells(grid_file: Path) -> None:
     assert len(choose(cells, ["method=deep_sad"])) == 2
     assert len(choose(cells, ["method=deep_svdd/one_class", "seed=1"])) == 1
     assert len(choose(cells, ["method=deep_sad,deep_svdd", "seed=0"])) == 2
+    assert {cell.labels["method"] for cell in choose(cells, ["variant="])} == {"deep_sad"}
     assert len(read_grid(grid_file, seeds=5).cells) == 10
 
 
