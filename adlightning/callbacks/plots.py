@@ -75,7 +75,7 @@ def histogram_plot(path: Path, scores: ArrayLike, labels: ArrayLike, threshold: 
     finite = np.isfinite(s)
     if not finite.any():
         raise ValueError(f"a histogram needs a finite score, there is none among {len(s)}")
-    low, high, log = _score_axis(s[finite], threshold)
+    low, high, log = score_axis(s[finite], threshold)
     n_bins = int(np.clip(math.sqrt(finite.sum()), 10, 50))
     edges = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
     with titled_figure(path, (6.4, 4.6), title) as figure:
@@ -90,7 +90,7 @@ def histogram_plot(path: Path, scores: ArrayLike, labels: ArrayLike, threshold: 
         shown = threshold is not None and low <= threshold <= high
         if threshold is not None and shown:
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1.3, label=f"threshold {threshold:.4g}")
-        notes = _left_out(s, low, high) + (
+        notes = left_out(s, low, high) + (
             [] if shown or threshold is None else [f"beyond this axis: the threshold, {threshold:.4g}"]
         )
         axes.set(xlim=(low, high), ylabel="share of its kind per bin (%)")
@@ -197,7 +197,7 @@ def titled_figure(path: Path, size: tuple[float, float], title: str) -> Iterator
         figure.savefig(path, dpi=150, facecolor="white")
 
 
-def _score_axis(scores: NDArray[np.float64], threshold: float | None) -> tuple[float, float, bool]:
+def score_axis(scores: NDArray[np.float64], threshold: float | None) -> tuple[float, float, bool]:
     """Ends of the score axis and whether it is logarithmic."""
     q_low, q_high = np.percentile(scores, _CENTRAL)
     log = bool(scores.min() > 0 and q_high > 100 * q_low)
@@ -216,7 +216,7 @@ def _score_axis(scores: NDArray[np.float64], threshold: float | None) -> tuple[f
     return (10.0 ** (low - 1e-9), 10.0 ** (high + 1e-9), True) if log else (float(low), float(high), False)
 
 
-def _left_out(scores: NDArray[np.float64], low: float, high: float) -> list[str]:
+def left_out(scores: NDArray[np.float64], low: float, high: float) -> list[str]:
     """What the axis does not show, in words."""
     n_not_finite = int(np.sum(~np.isfinite(scores)))
     n_beyond = len(scores) - n_not_finite - int(np.sum((scores >= low) & (scores <= high)))

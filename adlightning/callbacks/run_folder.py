@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import adlightning
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
+from adlightning.callbacks.densities import write_densities
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
@@ -121,6 +122,8 @@ class RunFolder(pl.Callback):
                 self.plots += write_generated(folder, pl_module, scored, read, words)
             if axes is not None:
                 self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
+        readers = {name: _image_reader(pl_module, name) for name in pl_module.results}
+        self.plots += write_densities(self.folder / "plots" / "densities.png", pl_module, pl_module.results, readers)
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

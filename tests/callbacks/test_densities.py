@@ -1,0 +1,84 @@
+"""Densities of scores: which groups are drawn, of which score, and what a flat or broken one does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Stripes
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from adlightning.callbacks import densities
+from adlightning.callbacks.densities import densities_plot, write_densities
+from adlightning.contracts import InputSpec
+from adlightning.metrics import ScoredSamples
+from adlightning.objectives import AMA, DeepSVDD
+
+SPEC = InputSpec("image", (1, 16, 16), "stripes")
+X = Stripes().load("test").x
+LABELS = np.repeat([0, 1], 20)
+ONE = ScoredSamples(np.linspace(1, 2, 40), LABELS, np.arange(40))
+OTHER = ScoredSamples(np.linspace(3, 4, 40), LABELS, np.arange(40, 80))
+
+
+def read(index: NDArray[np.int64]) -> Tensor:
+    assert isinstance(X, Tensor)
+    return X[torch.from_numpy(index)]
+
+
+def drawn(
+    monkeypatch: pytest.MonkeyPatch, path: Path, detector: Any, results: dict[str, ScoredSamples], images: Any = read
+) -> tuple[dict[str, NDArray[np.float64]], str]:
+    """The groups that are drawn and the words on their axis."""
+    detector.configure_for(SPEC)
+    detector._trainer = SimpleNamespace(datamodule=SimpleNamespace(input_spec=SPEC))
+    seen: list[Any] = []
+
+    def watched(*given: Any) -> Path:
+        seen.append(given)
+        return densities_plot(*given)
+
+    monkeypatch.setattr(densities, "densities_plot", watched)
+    for written in write_densities(path, detector, results, dict.fromkeys(results, images)):
+        with Image.open(written) as image:
+            assert image.format == "PNG"
+    return (dict(seen[0][1]), seen[0][2]) if seen else ({}, "")
+
+
+def test_several_test_sets_share_their_normals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    groups, axis = drawn(monkeypatch, tmp_path / "d.png", DeepSVDD(rep_dim=16), {"one": ONE, "two": OTHER})
+    assert axis == "anomaly score"
+    assert list(groups) == ["normal", "one", "two"]
+    np.testing.assert_array_equal(groups["normal"], ONE.scores[:20])
+    np.testing.assert_array_equal(groups["two"], OTHER.scores[20:])
+
+
+def test_one_test_set_is_drawn_for_ama_alone_and_by_r(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert drawn(monkeypatch, tmp_path / "none.png", DeepSVDD(rep_dim=16), {"test": ONE}) == ({}, "")
+    torch.manual_seed(0)
+    detector = AMA(latent_dim=4, encoder_width=4, generator_width=8, critic_width=6, first_scored_epoch=0)
+    groups, axis = drawn(monkeypatch, tmp_path / "d.png", detector, {"test": ONE})
+    assert axis == "R-score"
+    assert list(groups) == ["normal", "anomaly"]
+    with torch.no_grad():
+        expected = detector.eval().r_scores(read(np.arange(20, 40))).double().numpy()
+    np.testing.assert_allclose(groups["anomaly"], expected, rtol=1e-5)
+
+
+def test_flat_and_broken_scores_are_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flat = ScoredSamples(np.ones(40), LABELS, np.arange(40))
+    broken = ScoredSamples(np.full(40, np.nan), LABELS, np.arange(40))
+    assert list(drawn(monkeypatch, tmp_path / "d.png", DeepSVDD(rep_dim=16), {"a": flat, "b": broken})[0]) == [
+        "normal",
+        "a",
+        "b",
+    ]
+    assert drawn(monkeypatch, tmp_path / "e.png", DeepSVDD(rep_dim=16), {"a": broken, "b": broken}) == ({}, "")
+    with pytest.raises(ValueError, match="none among 40"):
+        densities_plot(tmp_path / "f.png", {"normal": broken.scores}, "score", "title")
