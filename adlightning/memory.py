@@ -6,11 +6,11 @@ import ctypes
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGEST = (2**30, 2**25)  # older C libraries take 32 MiB at most
+LARGEST = (2**26, 2**25)  # older C libraries take 32 MiB at most
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep freed blocks of up to 1 GiB for its next step; nothing where glibc is not the C library.
+    """Let the process keep freed blocks of up to 64 MiB for its next step; nothing where glibc is not the C library.
 
     glibc gives large blocks back to the system when they are freed, and gets them back in pages of zeros: at every step
     of training for every feature map. MALLOC_MMAP_THRESHOLD_ or MALLOC_TRIM_THRESHOLD_ in the environment come first.

@@ -94,6 +94,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in DCGAN_METHODS for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in OOD_METHODS for data in OOD_DATA}
     wanted |= {f"configs/ama/{data}.yaml" for data in AMA_DATA}
+    wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
     assert wanted <= set(CONFIGS)
 
 
@@ -212,7 +213,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
         options = [*options, "--data.batch_size=2", "--data.eval_batch_size=2", "--model.head=compact"]
     elif method in SEARCHED:
         phase += ["--model.n_steps=2", "--data.eval_batch_size=4"]
-    elif config["model"]["class_path"] == "AMA":  # ten make one negative
+    elif config["model"]["class_path"] in ("AMA", "SemiSupervisedAMA"):  # ten make one negative
         phase += ["--data.batch_size=10", "--data.eval_batch_size=10", "--model.critic_steps=1"]
     elif "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series

@@ -19,7 +19,7 @@ SELECTING = [name for name, sweep in SWEEPS.items() if "metric" in sweep]
 RUN_ID = "${oc.env:WANDB_RUN_ID}"  # two agents never share a run folder: W&B names each run
 METHODS = {
     *("deep_sad", "deep_svdd", "soft_boundary_deep_svdd", "autoencoder"),
-    *("binary_classifier", "ss_dgm", "stacked_ss_dgm"),
+    *("binary_classifier", "ss_dgm", "stacked_ss_dgm", "semi_supervised_ama"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
     *("density_ratio", "geometric_transforms"),
     *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad"),

@@ -151,14 +151,14 @@ def _images(generator: nn.Module, copies: dict[str, Tensor], z: Tensor) -> Tenso
 def pairs_that_fit(generator: nn.Module, pixels: int, device: torch.device) -> int:
     """How many pairs to search at a time: as many copies of the weights as half of the device's free memory holds.
 
-    A copy has a gradient, two moments, and feature maps beside it. On a CPU, where many are no faster, 1 GiB.
+    A copy has a gradient, two moments, and feature maps beside it. On a CPU, where more are no faster, 512 MiB.
 
     Args:
         generator: whose weights are copied.
         pixels: number of values of a sample.
         device: where the search runs.
     """
-    memory = 2**30
+    memory = 2**29
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

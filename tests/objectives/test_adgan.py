@@ -255,10 +255,10 @@ def test_latents_are_drawn_by_what_is_in_a_sample() -> None:
     assert many.std().item() == pytest.approx(1, abs=0.02)
 
 
-def test_chunks_on_a_cpu_take_a_gibibyte() -> None:
+def test_chunks_on_a_cpu_take_half_a_gibibyte() -> None:
     with torch.device("meta"):
         paper, huge = DCGANGenerator((3, 32, 32), 256), DCGANGenerator((3, 64, 64), 4096, 512)
-    assert 10 <= pairs_that_fit(paper, 3072, torch.device("cpu")) <= 30
+    assert 5 <= pairs_that_fit(paper, 3072, torch.device("cpu")) <= 15
     assert pairs_that_fit(huge, 12288, torch.device("cpu")) == 1
 
 
