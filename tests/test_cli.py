@@ -105,7 +105,7 @@ def test_monitor_selects_the_best_checkpoint_and_says_so(tmp_path: Path) -> None
     arguments = ["--monitor=val/auroc", "--data.validation_anomalies=10", f"--run_dir={tmp_path / 'r'}", *SHORT]
     assert main(["fit", "--config", DIGITS, *arguments]) == 0
     assert (tmp_path / "r/checkpoints/best.ckpt").is_file()
-    assert json.loads((tmp_path / "r/metrics.json").read_text())["selection"] == "val"
+    assert json.loads((tmp_path / "r/metrics.json").read_text())["selection"] == "oracle-ood"
 
 
 def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_header_says_what_the_config_is(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images, one of classes of images, two of words, and a table in part without labels: all one's own."""
+    """Folders of images, of classes of images and of words, small image sets, and a table in part without labels."""
     root = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     parts = {"train/normal": 30, "train/unlabelled": 4, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}
@@ -128,9 +128,30 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tested = {"words": ("marvin/0.wav", "go/0.wav"), "close": ("marvel/0.wav", "marvel/1.wav")}
     for folder, names in tested.items():
         (root / folder / "testing_list.txt").write_text("\n".join(names))
+    write_small_image_sets(root / "data", rng)
     frame = pd.DataFrame(rng.normal(size=(90, 5)), columns=list("abcde"))
     frame.assign(label=["normal"] * 64 + ["anomaly"] * 16 + [""] * 10).to_csv(root / "table.csv", index=False)
     return root
+
+
+def write_small_image_sets(root: Path, rng: np.random.Generator) -> None:
+    """MNIST, Fashion-MNIST and CIFAR-10 in their own files, with 300 training and 12 test images a class, of noise."""
+    sizes = {"train": 300, "test": 12}
+    for name in ("MNIST", "FashionMNIST"):
+        folder = root / name / "raw"
+        folder.mkdir(parents=True)
+        for part, file in (("train", "train"), ("test", "t10k")):
+            labels = np.repeat(np.arange(10, dtype=np.uint8), sizes[part])
+            pixels = rng.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
+            for array, kind in ((pixels, "images-idx3"), (labels, "labels-idx1")):
+                head = np.array([0x0800 + array.ndim, *array.shape], dtype=">i4").tobytes()
+                (folder / f"{file}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    arrays = {}
+    for part, n in sizes.items():
+        arrays[f"{part}_labels"] = np.repeat(np.arange(10, dtype=np.uint8), n)
+        arrays[f"{part}_images"] = rng.integers(0, 256, (10 * n, 32, 32, 3), dtype=np.uint8)
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    np.savez(root / "cifar10.npz", classes=np.array(names), **arrays)
 
 
 def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
@@ -154,7 +175,7 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
 
 def anomaly_options(sources: dict[str, Any], own: Path) -> list[str]:
     """Where the anomalies are, few of each; of a source that is not on this machine a stand-in."""
-    options = ["--data.anomaly_ratio=0.0005"]
+    options = ["--data.anomaly_ratio=0.05"]
     for name, source in sources.items():
         flag = f"--data.anomaly_sources.{name}"
         there = source_options(source, flag, own, "words")
@@ -176,11 +197,11 @@ def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] |
         here = find_spec("librosa") is not None and find_spec("soundfile") is not None
         small = [f"{flag}.cache={own / 'features'}", f"{flag}.n_frames=8"]
         return [f"{flag}.root={own / words}", *small] if here else None
+    if name in ("MNIST", "FashionMNIST", "CIFAR10"):
+        return [f"{flag}.root={own / 'data'}"]
     needed = {
-        "MNIST": ["MNIST/raw"],
-        "FashionMNIST": ["FashionMNIST/raw"],
-        "CIFAR10": ["cifar10.npz"],
         "SVHN": ["train_32x32.mat"],
+        "LSUN": ["lsun"],
         "Omniglot": ["omniglot-py/images_evaluation"],
         "CIFAR100": ["cifar-100-python"],  # an .npz of it may hold the test part alone
         "Abalone": ["abalone/abalone.data"],

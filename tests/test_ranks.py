@@ -28,6 +28,10 @@ ROOT = Path(__file__).parents[1]
         ("density_ratio/digits", 596, ["--trainer.max_epochs=3"]),  # both streams shared out
         ("geometric_transforms/digits", 596, ["--trainer.max_epochs=1", "--model.network=mlp"]),
         ("ama/digits", 596, ["--trainer.max_epochs=2", "--model.warm_up_epochs=1"]),  # three players, spectral norms
+        (
+            *("adgan/digits", 596),
+            ["--trainer.max_epochs=2", "--model.n_steps=1", "--model.n_seeds=2", "--trainer.precision=bf16-mixed"],
+        ),
     ],
 )
 def test_two_ranks_score_each_sample_once_and_as_one_process_does(

@@ -26,7 +26,8 @@ class OneVsAll(AnomalyDataModule):
         labelled_classes: classes of the labelled anomalies, by index or name.
         n_labelled_classes: k_l, number of classes drawn at random for them, where `labelled_classes` is empty.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
-        validation_anomalies: number of training anomalies added to the validation set, for model selection.
+        validation_anomalies: number of training anomalies added to the validation set, for model selection; they are of
+            the classes that are tested, and a checkpoint that they choose is `oracle-ood`.
         n_test: number of test samples drawn at random from the test part, as ADGAN's paper takes 5,000; null takes all.
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
     """
@@ -53,6 +54,7 @@ class OneVsAll(AnomalyDataModule):
         self.n_labelled_classes = n_labelled_classes
         self.pollution_ratio = pollution_ratio
         self.validation_anomalies = validation_anomalies
+        self.validates_on_tested_kinds = validation_anomalies > 0
         self.n_test = n_test
 
     @property

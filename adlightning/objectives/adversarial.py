@@ -103,6 +103,7 @@ class AdversarialDetector(AnomalyDetector):
                 scale = 1.0 if scaler is None else scaler.get_scale()  # float16's gradients are still scaled up here
                 nn.utils.clip_grad_norm_(self.players()[name].parameters(), self.max_gradient_norm * scale)
             optimizer.step()
+        torch.clear_autocast_cache()  # of the weights before this step
 
 
 def real_loss(logits: Tensor) -> Tensor:

@@ -74,6 +74,8 @@ class AMA(MirroredDetector):
         shell_radius: `sqrt_dim`, the paper's radius, or `empirical`, the median norm of the batch's latents.
         negative_share: negatives drawn, as a share of the batch.
         warm_up_epochs: epochs without negatives: 10 in the paper, 11 in the released code.
+        selection: `oracle` when `direction`, `delta` or another of these values were chosen by anomalies of a tested
+            kind, as the paper's were: reports say so.
         common: networks, losses and training, as in :class:`MirroredDetector`; preprocessing and threshold, as in
             :class:`AnomalyDetector`.
 
@@ -92,9 +94,12 @@ class AMA(MirroredDetector):
         shell_radius: ShellRadius = "sqrt_dim",
         negative_share: float = 0.1,
         warm_up_epochs: int = 10,
+        selection: Literal["none", "oracle"] = "none",
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        if selection not in ("none", "oracle"):
+            raise ValueError(f"selection must be none or oracle, got {selection!r}")
         kinds: dict[str, tuple[str, Any]] = {"atypical": (atypical, Atypical), "direction": (direction, Direction)}
         for name, (chosen, kind) in {**kinds, "shell_radius": (shell_radius, ShellRadius)}.items():
             if chosen not in get_args(kind):
@@ -114,6 +119,7 @@ class AMA(MirroredDetector):
         self.shell_radius = shell_radius
         self.negative_share = negative_share
         self.warm_up_epochs = warm_up_epochs
+        self.selection = selection
         self._warned = False
 
     @property
@@ -123,9 +129,16 @@ class AMA(MirroredDetector):
         return wanted and self.current_epoch >= self.warm_up_epochs
 
     def setup(self, stage: str) -> None:
-        """Refuse batches that would have no negative."""
+        """Refuse batches that would have no negative, and say so when a fit ends before there are any."""
         super().setup(stage)
-        if stage == "fit" and self.atypical != "none" and self._n_negatives(self.data.batch_size) < 1:
+        if stage != "fit" or self.atypical == "none":
+            return
+        epochs = self.trainer.max_epochs
+        if not self.is_trial and epochs is not None and 0 <= epochs <= self.warm_up_epochs:
+            rank_zero_warn(
+                f"trainer.max_epochs={epochs} ends within model.warm_up_epochs={self.warm_up_epochs}: no negatives"
+            )
+        if self._n_negatives(self.data.batch_size) < 1:
             raise ValueError(
                 f"negative_share must amount to at least one sample of a batch, got {self.negative_share} of "
                 f"{self.data.batch_size} (data.batch_size)"
@@ -139,7 +152,10 @@ class AMA(MirroredDetector):
         """Negatives in the place of random samples of the batch, once the warm-up is over."""
         if not self.has_negatives:
             return x, torch.zeros_like(known, dtype=torch.bool)
-        positions = torch.randint(len(x), (self._n_negatives(len(x)),), device=x.device)
+        n = self._n_negatives(len(x))
+        if n == 0:  # an epoch's last batch, too small to have one
+            return x, torch.zeros_like(known, dtype=torch.bool)
+        positions = torch.randint(len(x), (n,), device=x.device)
         self.encoder.eval()
         self.generator.eval()
         made = self.generator(self.atypical_latents(self.encoder(x).float(), positions)).to(x.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adlightning.objectives.inversion import Inversion
@@ -55,8 +56,9 @@ class AnoGAN(SearchingDetector):
 
     def distance(self, images: Tensor, x: Tensor) -> Tensor:
         """The loss (N,) of generated images and preprocessed samples, both (N, ...)."""
-        features = self.critic.features
-        return anogan_loss(images, x, features(images), features(x), self.feature_weight)
+        with torch.no_grad():
+            features = self.critic.features(x)
+        return anogan_loss(images, x, self.critic.features(images), features, self.feature_weight)
 
     def inversion(self) -> Inversion:
         """Of latents alone."""

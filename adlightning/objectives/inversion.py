@@ -148,20 +148,22 @@ def _images(generator: nn.Module, copies: dict[str, Tensor], z: Tensor) -> Tenso
     return stacked
 
 
-def pairs_that_fit(generator: nn.Module, pixels: int, device: torch.device) -> int:
-    """How many pairs to search at a time: as many copies of the weights as half of the device's free memory holds.
+def pairs_that_fit(generator: nn.Module, pixels: int, device: torch.device, copied: bool = True) -> int:
+    """How many pairs to search at a time: as many as half of the device's free memory holds.
 
-    A copy has a gradient, two moments, and feature maps beside it. On a CPU, where more are no faster, 512 MiB.
+    A copy of the weights has a gradient, two moments, and feature maps beside it. On a CPU, where more are no faster,
+    512 MiB.
 
     Args:
-        generator: whose weights are copied.
+        generator: what is searched.
         pixels: number of values of a sample.
         device: where the search runs.
+        copied: whether each pair has a copy of the weights.
     """
     memory = 2**29
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         memory = (free + unused) // 2
-    weights = sum(weight.numel() for weight in generator.parameters())
+    weights = sum(weight.numel() for weight in generator.parameters()) if copied else 0
     return max(1, memory // (4 * (6 * weights + 100 * pixels)))

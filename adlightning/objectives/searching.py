@@ -74,8 +74,10 @@ class SearchingDetector(WGANDetector):
         n_seeds = n_seeds or self.n_seeds
         prepared = self.preprocess(x)
         starts = starting_latents(x, n_seeds, self.latent_dim, self.search_seed).flatten(0, 1)
-        chunk_size = self.chunk_size or pairs_that_fit(self.generator, prepared[:1].numel(), x.device)
-        return self.inversion()(self.generator, prepared.repeat_interleave(n_seeds, dim=0), starts, chunk_size)
+        inversion = self.inversion()
+        copied = inversion.lr_weights > 0
+        chunk_size = self.chunk_size or pairs_that_fit(self.generator, prepared[:1].numel(), x.device, copied)
+        return inversion(self.generator, prepared.repeat_interleave(n_seeds, dim=0), starts, chunk_size)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of the loss where the search ends."""

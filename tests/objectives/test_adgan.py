@@ -162,6 +162,20 @@ def test_a_resumed_run_takes_its_turns_where_it_stood(make_trainer: MakeTrainer,
     assert fit(2, ckpt_path=tmp_path / "last.ckpt").steps_taken.tolist() == [0, 3]
 
 
+@pytest.mark.parametrize("lipschitz", ["clipping", "penalty"])
+def test_both_players_move_in_half_precision(make_trainer: MakeTrainer, lipschitz: Any) -> None:
+    torch.manual_seed(0)
+    options = {**SMALL, "critic_steps": 1, "optimizer": "adam", "lr": 1e-3, "lipschitz": lipschitz}
+    detector, data = ADGAN(**options, n_steps=1), stripes()
+    data.setup("fit")
+    detector.configure_for(data.input_spec)
+    before = copy.deepcopy(dict(detector.named_parameters()))
+    make_trainer(max_epochs=1, precision="bf16-mixed").fit(detector, datamodule=data)
+    for name, weight in detector.named_parameters():
+        assert weight.isfinite().all()
+        assert not torch.equal(weight, before[name]), name
+
+
 def test_learning_rates_follow_the_epochs_and_gradients_are_bounded(make_trainer: MakeTrainer) -> None:
     torch.manual_seed(0)
     detector = ADGAN(**SMALL, critic_steps=1, lr=1e-3, lr_milestones=[1], max_gradient_norm=1e-3)

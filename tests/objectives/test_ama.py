@@ -212,6 +212,19 @@ def test_there_are_no_negatives_without_need(options: dict[str, Any]) -> None:
     assert not negative.any()
 
 
+def test_a_fit_that_ends_before_there_are_negatives_says_so(make_trainer: MakeTrainer) -> None:
+    with pytest.warns(UserWarning, match=r"max_epochs=1 ends within model.warm_up_epochs=10: no negatives"):
+        make_trainer(max_epochs=1).fit(AMA(**QUICK), datamodule=stripes())
+
+
+def test_a_last_batch_too_small_for_a_negative_has_none() -> None:
+    x = torch.randn(9, 1, 16, 16)
+    mixed, negative = built().with_negatives(x, torch.zeros(9))
+    assert mixed is x
+    assert negative.tolist() == [False] * 9
+    assert built().with_negatives(torch.randn(10, 1, 16, 16), torch.zeros(10))[1].sum() == 1
+
+
 def test_negatives_begin_after_the_warm_up(make_trainer: MakeTrainer) -> None:
     seen: list[int] = []
 
@@ -391,7 +404,10 @@ def test_learning_lowers_the_error_of_reconstruction(make_trainer: MakeTrainer) 
 def test_anomalies_score_higher(make_trainer: MakeTrainer, score: Any) -> None:
     pl.seed_everything(0, verbose=False)
     widths = {"encoder_width": 8, "generator_width": 8, "critic_width": 8}
-    detector, data = AMA(**{**QUICK, **widths, "critic_steps": 3, "lr": 3e-3, "score": score}), stripes()
+    detector, data = (
+        AMA(**{**QUICK, **widths, "critic_steps": 3, "lr": 3e-3, "score": score, "warm_up_epochs": 1}),
+        stripes(),
+    )
     trainer = make_trainer(max_epochs=8)
     trainer.fit(detector, datamodule=data)
     trainer.test(detector, datamodule=data, verbose=False)
@@ -463,10 +479,15 @@ def test_every_validation_has_scores_of_its_own_weights_from_the_first_scored_ep
 
 def test_half_precision(make_trainer: MakeTrainer) -> None:
     torch.manual_seed(0)
-    detector = AMA(**QUICK, warm_up_epochs=0)
-    make_trainer(max_epochs=1, precision="bf16-mixed").fit(detector, datamodule=stripes())
+    detector, data = AMA(**QUICK, warm_up_epochs=0), stripes()
+    data.setup("fit")
+    detector.configure_for(data.input_spec)
+    before = copy.deepcopy(dict(detector.named_parameters()))
+    make_trainer(max_epochs=1, precision="bf16-mixed").fit(detector, datamodule=data)
     assert torch.isfinite(detector.r_mean)
-    assert all(torch.isfinite(weight).all() for weight in detector.parameters())
+    for name, weight in detector.named_parameters():
+        assert weight.isfinite().all()
+        assert not torch.equal(weight, before[name]), name
 
 
 @pytest.mark.parametrize(("options", "warned"), [({"lambda_reg": 100.0}, True), ({"atypical": "none"}, False)])

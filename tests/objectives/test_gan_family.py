@@ -16,7 +16,14 @@ WGAN: dict[str, Any] = {"latent_dim": 8, "width": 4, "n_steps": 2, "critic_steps
 CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
     ADGAN: {**WGAN, "n_seeds": 2},
     ALAD: {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7},
-    AMA: {"latent_dim": 4, "encoder_width": 4, "generator_width": 8, "critic_width": 6, "first_scored_epoch": 0},
+    AMA: {
+        "latent_dim": 4,
+        "encoder_width": 4,
+        "generator_width": 8,
+        "critic_width": 6,
+        "first_scored_epoch": 0,
+        "warm_up_epochs": 1,
+    },
     AnoGAN: WGAN,
     DCAE: {"latent_dim": 8, "width": 8},
     FenceGAN: {"latent_dim": 8, "width": 4, "hidden": 16, "pretrain_epochs": 1},
