@@ -146,7 +146,7 @@ def write_small_image_sets(root: Path, rng: np.random.Generator) -> None:
             for array, kind in ((pixels, "images-idx3"), (labels, "labels-idx1")):
                 head = np.array([0x0800 + array.ndim, *array.shape], dtype=">i4").tobytes()
                 (folder / f"{file}-{kind}-ubyte").write_bytes(head + array.tobytes())
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, n in sizes.items():
         arrays[f"{part}_labels"] = np.repeat(np.arange(10, dtype=np.uint8), n)
         arrays[f"{part}_images"] = rng.integers(0, 256, (10 * n, 32, 32, 3), dtype=np.uint8)
