@@ -39,7 +39,7 @@ def auroc(method: str, precision: str, normal_class: int, accelerator: str) -> s
         if ended.returncode:
             return (ended.stderr.strip().splitlines() or ["failed"])[-1][:120]
         metrics = json.loads((Path(folder) / "run" / "metrics.json").read_text())
-    return f"{100 * metrics['test_sets']['test']['metrics']['auroc']:.2f}"
+    return f"{100 * metrics['test_sets']['test']['metrics']['auroc']['value']:.2f}"
 
 
 def main() -> None:

@@ -90,9 +90,10 @@ class Inversion:
             chunk_size: number of pairs that are searched at a time.
             after_step: is told after every step, and before the first one (0), which images there are; of one chunk.
         """
+        network = for_single_samples(generator) if self.lr_weights > 0 else generator
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             parts = [
-                self._search(generator, part, start, after_step)
+                self._search(network, part, start, after_step)
                 for part, start in zip(
                     x.detach().clone().split(chunk_size), latents.detach().clone().split(chunk_size), strict=True
                 )
@@ -110,7 +111,7 @@ class Inversion:
                 name: weight.detach().expand(len(x), *weight.shape).clone().requires_grad_()
                 for name, weight in generator.named_parameters()
             }
-        images = partial(_images, for_single_samples(generator) if copies else generator, copies)
+        images = partial(_images, generator, copies)
         optimizers = [Adam([z], lr=self.lr_latent, betas=self.betas, fused=True)]
         if copies:
             optimizers.append(Adam(list(copies.values()), lr=self.lr_weights, betas=self.betas, fused=True))
