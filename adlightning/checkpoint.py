@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ import adlightning.objectives
 import adlightning.shallow  # noqa: F401  # both make the built-in detectors known
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
+
+LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
+"""Names of the last whole epoch's checkpoint, and of the one before it."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -43,11 +47,31 @@ def checkpoint_file(path: str | Path, prefer: Literal["best", "last"] = "best") 
     path = Path(path)
     if path.is_file():
         return path
-    for name in ("best.ckpt", "last.ckpt") if prefer == "best" else ("last.ckpt",):
+    for name in ("best.ckpt", LAST) if prefer == "best" else (LAST,):
         for candidate in (path / "checkpoints" / name, path / name):
             if candidate.is_file():
                 return candidate
     raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/last.ckpt)")
+
+
+def resumable_checkpoint(run_dir: str | Path) -> Path:
+    """The checkpoint that a fit goes on from: the run's last one or, with a warning, the one before a broken one.
+
+    Raises:
+        ValueError: there is none, or none that can be read.
+    """
+    folder = Path(run_dir) / "checkpoints"
+    try:
+        last = checkpoint_file(run_dir, prefer="last")
+        read_checkpoint(last)
+        return last
+    except ValueError as error:
+        before = folder / BEFORE_LAST
+        if not before.is_file():
+            raise
+        read_checkpoint(before)
+        warnings.warn(f"{error}; going on from the epoch before, {before}", stacklevel=2)
+        return before
 
 
 def load_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
@@ -68,6 +92,17 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
     return detector.to(device).eval()
+
+
+def load_ready_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
+    """As :func:`load_detector`. Raises ValueError for a detector that was saved before its scores meant anything."""
+    detector = load_detector(path, device)
+    if not detector.ready_to_score():
+        raise ValueError(
+            f"ckpt_path: {path} was saved before its detector could score: in pre-training, or before what is fitted "
+            "after the last step"
+        )
+    return detector
 
 
 def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:

@@ -23,15 +23,16 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
-from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import checkpoint_file, read_checkpoint
+from adlightning.checkpoint import checkpoint_file, read_checkpoint, resumable_checkpoint
 from adlightning.contracts import InputSpec
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
+from adlightning.faults import StopOnSigterm, explained
 from adlightning.files import claim_run_dir, remove_empty
 from adlightning.messages import plain_message
 from adlightning.stored_config import with_stored_config
@@ -61,7 +62,8 @@ class AnomalyCLI(LightningCLI):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._claimed: Path | None = None
         try:
-            super().__init__(*args, **kwargs)
+            with explained():
+                super().__init__(*args, **kwargs)
         except BaseException:
             if self._claimed is not None:
                 remove_empty(self._claimed)  # nothing came of this run
@@ -125,10 +127,10 @@ class AnomalyCLI(LightningCLI):
             raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
         goes_on = False
         if options.ckpt_path:
-            last = options.ckpt_path == "last"
-            options.ckpt_path = str(
-                checkpoint_file(run_dir if last else options.ckpt_path, prefer="last" if fits else "best")
-            )
+            if fits and options.ckpt_path == "last":
+                options.ckpt_path = str(resumable_checkpoint(run_dir))
+            else:
+                options.ckpt_path = str(checkpoint_file(options.ckpt_path, prefer="last" if fits else "best"))
             goes_on = fits and Path(options.ckpt_path).absolute().parent == run_dir.absolute() / "checkpoints"
             _keep_trained_hyperparameters(options, refuse=fits)
         if getattr(rank_zero_only, "rank", 0) == 0:  # other ranks start when the first one has begun to write
@@ -154,11 +156,13 @@ class AnomalyCLI(LightningCLI):
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
         selection = self._selection(options.monitor) if selected else "none"
         self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
-        callbacks: list[Callback] = [timing, self.run_folder, CurvesFile(self.run_dir, options.plots)]
+        callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder, CurvesFile(self.run_dir, options.plots)]
         loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
-        if any(isinstance(logger, WandbLogger) for logger in loggers):
-            from adlightning.callbacks.wandb_report import WandbReport
+        if reported := [logger for logger in loggers if isinstance(logger, WandbLogger)]:
+            from adlightning.callbacks.wandb_report import WandbReport, connect
 
+            for logger in reported:
+                connect(logger)
             callbacks.append(WandbReport(self.run_folder))
         self.best: BestCheckpoint | None = None
         if fits and options.trainer.enable_checkpointing is not False:
@@ -167,9 +171,10 @@ class AnomalyCLI(LightningCLI):
                 self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
                 callbacks.append(self.best)
         self._extra_callbacks = callbacks
-        if SLURMEnvironment.detect() and not options.trainer.plugins:
+        if not options.trainer.plugins:
             # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
-            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
+            slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+            kwargs["plugins"] = [AtomicCheckpointIO(), *slurm]
         return super().instantiate_trainer(logger=loggers, **kwargs)
 
     def _parse_ckpt_path(self) -> None:

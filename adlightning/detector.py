@@ -26,6 +26,7 @@ from adlightning.contracts import (
     TrainBatch,
 )
 from adlightning.curves import StepCurves
+from adlightning.faults import PartSize
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.preprocessing import PreprocessingName, build_preprocessing
 from adlightning.saving import SavedModule
@@ -67,6 +68,9 @@ class AnomalyDetector(SavedModule):
     """True for methods that contrast known normals with unlabelled samples: an epoch is one pass over the normals, each
     batch has as many unlabelled samples as a full one has normals, and a fit without both kinds is refused."""
 
+    score_needs: str | None = None
+    """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
+
     passes_per_epoch: ClassVar[int] = 1
     """How often an epoch takes each training sample: more than once where a sample has several views."""
 
@@ -94,6 +98,8 @@ class AnomalyDetector(SavedModule):
         self.results: dict[str, ScoredSamples] = {}
         self.training_record = {}
         self._threshold_step = -1
+        self._fit_seed = 0
+        self._part_size = PartSize("data.eval_batch_size")
         self.curves = StepCurves()
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
@@ -171,6 +177,15 @@ class AnomalyDetector(SavedModule):
         self._loss_count += len(batch.index)
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        """Draw anew in each epoch and on each rank: a fit that goes on then draws what an undisturbed one does."""
+        self.seed_epoch(self.trainer.global_rank)
+
+    def seed_epoch(self, stream: int) -> None:
+        """Set torch's random state by the fit's seed, the epoch and the stream (a rank, or -1 for all ranks alike)."""
+        words = np.random.SeedSequence((self._fit_seed, self.current_epoch, stream + 1)).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; stop when the loss is not finite, before the epoch's checkpoint is written."""
         self.log_dict({f"train/{name}": mean for name, mean in self.curves.end_epoch().items()}, sync_dist=True)
@@ -185,8 +200,7 @@ class AnomalyDetector(SavedModule):
 
     def on_fit_start(self) -> None:
         """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
-        if self.trainer.world_size > 1:  # ranks seeded alike would draw the same noise and drop the same units
-            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
+        self._fit_seed = torch.initial_seed()
         if not self.preprocess.fitted:
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
 
@@ -201,10 +215,16 @@ class AnomalyDetector(SavedModule):
         was_training = self.training
         self.eval()
         with self.trainer.precision_plugin.forward_context():
-            scores = [self.anomaly_score(x.to(self.device)).float().cpu() for x in raw]
+            scores = [self.scores_that_fit(x.to(self.device)).float().cpu() for x in raw]
         self.train(was_training)
         values: NDArray[np.float64] = torch.cat(scores).double().numpy()
         return values
+
+    def scores_that_fit(self, x: Tensor) -> Tensor:
+        """Scores (B,) of raw input (B, ...), in smaller parts where the device's memory is too small for all of it."""
+        return self._part_size.run(
+            lambda n: torch.cat([self.anomaly_score(part) for part in x.split(n)]), max(len(x), 1)
+        )
 
     def _training_scores(self) -> NDArray[np.float64]:
         return self._scores(b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())
@@ -248,7 +268,7 @@ class AnomalyDetector(SavedModule):
     def _score_step(self, batch: EvalBatch, name: str) -> Tensor:
         if self.training:
             raise RuntimeError("scores are computed in eval mode only")
-        scores = self.anomaly_score(batch.x)
+        scores = self.scores_that_fit(batch.x)
         if name not in self.tables:
             self.tables[name] = ScoreTable().to(self.device)
         self.tables[name].update(scores, batch.label, batch.index)

@@ -1,55 +1,143 @@
-"""Two processes: every test sample once, the same scores as one process has for the same weights."""
+"""Two processes: every objective trains, each test sample is scored once, as one process does with the same weights."""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 
 from adlightning.__main__ import main
 
 ROOT = Path(__file__).parents[1]
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+SMALL = {"n_steps": 1, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
+METHODS = sorted(path.parent.name for path in (ROOT / "configs").glob("*/digits.yaml"))
+CASES = {method: (f"{method}/digits", ()) for method in METHODS}
+CASES |= {
+    "goad": ("goad/sphere", ()),
+    "goad, running centres": ("goad/sphere", ("--model.centers=running",)),
+    "ocsvm on codes": ("ocsvm/digits_hybrid", ()),  # its estimator is fitted on every rank
+    "geometric_transforms": ("geometric_transforms/digits", ("--model.network=mlp",)),
+    "adgan, bf16": ("adgan/digits", ("--trainer.precision=bf16-mixed",)),
+    "drocc_lf, bf16": ("drocc_lf/digits", ("--trainer.precision=bf16-mixed",)),
+    "deep_sad, anew": ("deep_sad/digits", ("--model.pretrain_transfer=false",)),  # weights drawn in the middle
+}
+# Weights stay as they were drawn and there is no BatchNorm: whatever is fitted to the data is as one process has it.
+FITTED = {
+    "deep_svdd": ("deep_svdd/noisy_sine", ("--model.lr=1e-30", "--model.pretrain_lr=1e-30")),
+    "goad": ("goad/sphere", ("--model.lr=1e-30",)),
+    "geometric_transforms": ("geometric_transforms/digits", ("--model.network=mlp", "--model.lr=1e-30")),
+    "density_ratio": ("density_ratio/digits", ("--model.lr=1e-30",)),
+    "kde": ("kde/digits", ()),
+    "autoencoder on a table": ("autoencoder/noisy_sine", ("--model.lr=1e-30",)),
+}
 
 
-@pytest.mark.parametrize(
-    ("config", "n_tested", "phases"),
-    [
-        ("deep_sad/digits", 596, ["--trainer.max_epochs=4", "--model.pretrain_epochs=2"]),
-        (
-            *("drocc_lf/digits", 596),
-            ["--trainer.max_epochs=3", "--model.warm_up_epochs=1", "--trainer.precision=bf16-mixed"],
-        ),
-        ("ocsvm/digits_hybrid", 596, ["--trainer.max_epochs=2"]),  # its estimator is fitted on codes, on every rank
-        ("goad/sphere", 2048, ["--model.centers=running", "--model.n_maps=16"]),  # its centres are those of all ranks
-        ("density_ratio/digits", 596, ["--trainer.max_epochs=3"]),  # both streams shared out
-        ("geometric_transforms/digits", 596, ["--trainer.max_epochs=1", "--model.network=mlp"]),
-        ("ama/digits", 596, ["--trainer.max_epochs=2", "--model.warm_up_epochs=1"]),  # three players, spectral norms
-        (
-            *("adgan/digits", 596),
-            ["--trainer.max_epochs=2", "--model.n_steps=1", "--model.n_seeds=2", "--trainer.precision=bf16-mixed"],
-        ),
-    ],
-)
+def arguments(case: tuple[str, tuple[str, ...]], run: Path) -> list[str]:
+    """A short fit of every phase, with an odd number of samples a batch."""
+    config, extra = case
+    init: dict[str, Any] = yaml.safe_load((ROOT / f"configs/{config}.yaml").read_text())["model"]["init_args"]
+    phases = [f"--model.{phase}=1" for phase in ("pretrain_epochs", "warm_up_epochs") if init.get(phase)]
+    small = [f"--model.{name}={value}" for name, value in SMALL.items() if name in init]
+    short = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--data.eval_batch_size=99", "--plots=false"]
+    file = str(ROOT / f"configs/{config}.yaml")
+    return ["--config", file, *phases, *small, *short, *extra, *QUIET, f"--run_dir={run}"]
+
+
+def on_two_ranks(fits: dict[str, list[str]], folder: Path) -> list[dict[str, dict[str, str]]]:
+    """What each of two processes ends with."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({name: [*fit, *options] for name, fit in fits.items()}))
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    common |= {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
+    script = str(Path(__file__).with_name("fit_on_ranks.py"))
+    processes = []
+    for rank in ("0", "1"):
+        with (folder / f"log{rank}").open("w") as log:
+            command = [sys.executable, script, str(plan), str(folder / f"ended{rank}")]
+            environment = {**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank}
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+    try:
+        codes = [process.wait(timeout=900) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    logs = "\n".join((folder / f"log{rank}").read_text()[-3000:] for rank in (0, 1))
+    assert codes == [0, 0], logs
+    return [json.loads((folder / f"ended{rank}").read_text()) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+def run_of(name: str, folder: Path) -> Path:
+    return folder / name.replace(", ", "-").replace(" ", "_")
+
+
+@pytest.fixture(scope="module")
+def ended(folder: Path) -> list[dict[str, dict[str, str]]]:
+    return on_two_ranks({name: arguments(case, run_of(name, folder)) for name, case in CASES.items()}, folder)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_two_ranks_score_each_sample_once_and_as_one_process_does(
-    tmp_path: Path, config: str, n_tested: int, phases: list[str]
+    name: str, folder: Path, ended: list[dict[str, dict[str, str]]], tmp_path: Path
 ) -> None:
-    options = [
-        *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", *phases),
-        *("--data.eval_batch_size=100", f"--run_dir={tmp_path / 'two'}"),
-        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
-    ]
-    file = str(ROOT / "configs" / f"{config}.yaml")
-    command = [sys.executable, "-m", "adlightning", "fit", "--config", file, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    alone = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false"]
-    assert main(["test", f"--ckpt_path={tmp_path / 'two'}", f"--run_dir={tmp_path / 'one'}", *alone]) == 0
-    two, one = (pd.read_csv(tmp_path / name / "scores.csv") for name in ("two", "one"))
+    alone = [*QUIET[:2], "--trainer.devices=1", "--trainer.strategy=auto", "--plots=false"]
+    assert main(["test", f"--ckpt_path={run_of(name, folder)}", f"--run_dir={tmp_path / 'one'}", *alone]) == 0
+    two, one = (pd.read_csv(run / "scores.csv") for run in (run_of(name, folder), tmp_path / "one"))
     assert list(two["index"]) == list(one["index"])
     assert two["index"].is_unique
-    assert len(two) == n_tested
+    assert len(two) == (2048 if "sphere" in CASES[name][0] else 596)
     np.testing.assert_allclose(two.score.to_numpy(), one.score.to_numpy(), rtol=1e-5)
+    reports = [json.loads((run / "metrics.json").read_text()) for run in (run_of(name, folder), tmp_path / "one")]
+    assert [report["devices"] for report in reports] == [2, 1]
+    values = [report["test_sets"]["test"]["metrics"]["auroc"]["value"] for report in reports]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_ranks_end_with_the_same_weights_and_fits(name: str, ended: list[dict[str, dict[str, str]]]) -> None:
+    first, second = (rank[name] for rank in ended)
+    assert first.keys() == second.keys()
+    assert [key for key in first if first[key] != second[key]] == []
+
+
+def test_only_the_first_rank_writes(folder: Path, ended: list[dict[str, dict[str, str]]]) -> None:
+    for name in CASES:
+        files = {file.relative_to(run_of(name, folder)).parts[0] for file in run_of(name, folder).rglob("*")}
+        wanted = {"checkpoints", "config.yaml", "logs", "metrics.json", "scores.csv"}
+        assert wanted <= files <= wanted | {"curves.csv"}
+        assert [file.name for file in (run_of(name, folder) / "logs").iterdir()] == ["version_0"]
+
+
+def test_what_is_fitted_to_the_data_is_as_one_process_has_it(tmp_path: Path) -> None:
+    on_two_ranks({name: arguments(case, run_of(name, tmp_path / "two")) for name, case in FITTED.items()}, tmp_path)
+    for name, case in FITTED.items():
+        assert main(["fit", *arguments(case, run_of(name, tmp_path / "one"))]) == 0
+        two, one = (
+            torch.load(run_of(name, tmp_path / ranks) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+            for ranks in ("two", "one")
+        )
+        assert two.keys() == one.keys()
+        for key, value in one.items():
+            torch.testing.assert_close(
+                two[key], value, rtol=1e-5, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}"
+            )
+        assert np.isfinite(one["threshold"])

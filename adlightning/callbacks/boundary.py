@@ -114,7 +114,7 @@ def score_plane(
     detector.eval()
     with detector.trainer.precision_plugin.forward_context():
         batches = points.split(detector.data.eval_batch_size)
-        scores = torch.cat([detector.anomaly_score(batch.to(detector.device)).float().cpu() for batch in batches])
+        scores = torch.cat([detector.scores_that_fit(batch.to(detector.device)).float().cpu() for batch in batches])
     detector.train(was_training)
     return Plane(x, y, scores.double().numpy().reshape(_RESOLUTION, _RESOLUTION), names)
 

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from adlightning.checkpoint import BEFORE_LAST, LAST
 from adlightning.detector import AnomalyDetector
 
 
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints written whole or not at all; the one before the last stays beside it.
+
+    Lightning's own way goes through the system's folder for temporary files: from there to another file system it
+    copies, and a copy can be cut off.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write to a file beside `path`, to the disk itself, and only then give it its name.
+
+        Raises:
+            OSError: it cannot be written; what was there is as it was.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)  # straight to the file, a full disk would be an error of torch's own
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                path.replace(path.with_name(BEFORE_LAST))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 class LastCheckpoint(ModelCheckpoint):
-    """`last.ckpt` after every epoch, replaced atomically."""
+    """`last.ckpt` after every epoch, with the one before as `last-before.ckpt`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(

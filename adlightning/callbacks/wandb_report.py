@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import os
+
 import pytorch_lightning as pl
+import wandb
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.run_folder import RunFolder, score_frame
 from adlightning.detector import AnomalyDetector
+
+
+@rank_zero_only
+def connect(logger: WandbLogger) -> None:
+    """Begin the logger's run: offline, with a warning, where W&B cannot be reached. It tries for a minute or two."""
+    try:
+        logger.experiment  # noqa: B018  # made when it is first looked at
+    except wandb.errors.CommError as error:
+        reason = str(error).splitlines()[0]
+        rank_zero_warn(
+            f"Weights & Biases cannot be reached ({reason}): this run is logged offline. Send it later with "
+            "`wandb sync RUN/wandb/offline-run-*`"
+        )
+        wandb.teardown()  # of the attempt
+        os.environ["WANDB_MODE"] = "offline"
+        logger.experiment  # noqa: B018
 
 
 class WandbReport(pl.Callback):

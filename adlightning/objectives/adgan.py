@@ -63,6 +63,8 @@ class ADGAN(SearchingDetector):
         self.search_betas = list(search_betas)
         self.alternating = alternating
         self.score = score
+        if score == "critic":
+            self.score_needs = None
 
     def inversion(self) -> Inversion:
         """Of latents and weights."""

@@ -86,9 +86,10 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
     def log_outputs(self, x: Tensor) -> Tensor:
         """Log softmax outputs (B, 72, 72), in float64, of raw images (B, C, H, W) under each of the 72 transforms."""
         x = self.preprocess(x)
-        parts = x.split(max(1, self.scoring_batch // N_TRANSFORMS))
+        whole = torch.compiler.is_exporting()  # a graph has no loop over parts, whose number depends on the batch
+        parts = [x] if whole else x.split(max(1, self.scoring_batch // N_TRANSFORMS))
         logits = [self.net(transform_all(part, self.sources).flatten(0, 1)) for part in parts]
-        return log_probabilities(torch.cat(logits)).view(len(x), N_TRANSFORMS, N_TRANSFORMS)
+        return log_probabilities(torch.cat(logits)).view(x.shape[0], N_TRANSFORMS, N_TRANSFORMS)
 
     def fit_on_training_data(self) -> None:
         """The Dirichlet distribution of each transform, from the mean outputs and the mean of their logarithms."""

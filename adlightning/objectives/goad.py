@@ -215,6 +215,7 @@ class GOAD(OptimizedDetector):
 
     def on_train_epoch_start(self) -> None:
         """The average of the batches' means begins anew; centres of earlier weights are out of date."""
+        super().on_train_epoch_start()
         self._batch_means, self._n_batches, self._centers_step = 0.0, 0, -1
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
@@ -281,5 +282,7 @@ class GOAD(OptimizedDetector):
         return torch.cat(scores)
 
     def _chunks(self, x: Tensor) -> Iterator[Tensor]:
-        """Samples in parts small enough for every tensor made of a part."""
+        """Samples in parts small enough for every tensor made of a part; all at once in an exported graph."""
+        if torch.compiler.is_exporting():
+            return iter([x])
         return iter(x.split(max(1, CHUNK // (self.n_maps * max(self.n_maps, self.map_dim, self.rep_dim)))))

@@ -78,6 +78,7 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
 
     def on_train_epoch_start(self) -> None:
         """Set the phase's weight decay; at the start of the second phase begin the objective."""
+        super().on_train_epoch_start()
         optimizer = self.trainer.optimizers[0]
         for group in optimizer.param_groups:
             group["weight_decay"] = self.pretrain_weight_decay if self.pretraining else self.weight_decay
@@ -87,7 +88,9 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
     def begin_objective(self) -> None:
         """Set the centre on the pre-trained encoder and start the optimiser anew."""
         if not self.pretrain_transfer:
+            self.seed_epoch(-1)  # the same weights on every rank
             reset_parameters_(self.encoder)
+            self.seed_epoch(self.trainer.global_rank)
         self.trainer.optimizers[0].state.clear()  # a new optimiser: moments of the first phase are forgotten
         self.center.copy_(snap_center(self.mean_representation()))
         self.center_is_set.fill_(True)

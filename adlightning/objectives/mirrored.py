@@ -292,8 +292,8 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
         """R (B,) of raw samples."""
         prepared = self.preprocess(x)
         seen = torch.cat([self.pairs(prepared, prepared), self.pairs(prepared, self._made(prepared))])
-        real, made = self.critic.features(seen).chunk(2)
-        return r_score(real, made)
+        features = self.critic.features(seen)
+        return r_score(features[: x.shape[0]], features[x.shape[0] :])
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The A-score (B,) as squared distance from the mean R of training samples, or R itself."""

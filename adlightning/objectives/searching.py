@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adlightning.faults import PartSize
 from adlightning.objectives.inversion import Inversion, pairs_that_fit, starting_latents
 from adlightning.objectives.wgan import WGANDetector
 
@@ -37,6 +38,8 @@ class SearchingDetector(WGANDetector):
         ValueError: an argument outside its range, or images of a side that the network cannot make.
     """
 
+    score_needs = "a search by gradients for each sample"
+
     def __init__(
         self,
         n_seeds: int,
@@ -61,6 +64,7 @@ class SearchingDetector(WGANDetector):
         self.lr_latent = lr_latent
         self.search_seed = search_seed
         self.chunk_size = chunk_size
+        self._chunk = PartSize("model.chunk_size")
 
     @abstractmethod
     def inversion(self) -> Inversion:
@@ -77,7 +81,8 @@ class SearchingDetector(WGANDetector):
         inversion = self.inversion()
         copied = inversion.lr_weights > 0
         chunk_size = self.chunk_size or pairs_that_fit(self.generator, prepared[:1].numel(), x.device, copied)
-        return inversion(self.generator, prepared.repeat_interleave(n_seeds, dim=0), starts, chunk_size)
+        pairs = prepared.repeat_interleave(n_seeds, dim=0)
+        return self._chunk.run(lambda n: inversion(self.generator, pairs, starts, n), chunk_size)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of the loss where the search ends."""

@@ -137,6 +137,7 @@ class ShellDetector(LogitDetector):
 
     def on_train_epoch_start(self) -> None:
         """Note the end of the warm-up."""
+        super().on_train_epoch_start()
         if self.current_epoch >= self.warm_up_epochs:
             self.is_warm.fill_(True)
 

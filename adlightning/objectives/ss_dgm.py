@@ -237,6 +237,7 @@ class StackedSSDGM(TwoPhaseDetector, M2Detector):
 
     def on_train_epoch_start(self) -> None:
         """At the start of the second phase, note that M1 is trained."""
+        super().on_train_epoch_start()
         if not self.pretraining and not self.m1_is_trained:
             self.trainer.optimizers[0].state.clear()  # of no use to M1; M2's hold zeros where several ranks train
             self.m1_is_trained.fill_(True)

@@ -53,6 +53,8 @@ class VAE(DCGANAutoencoder):
         self.likelihood = likelihood
         self.score_samples = score_samples
         self.score_seed = score_seed
+        if score_samples:
+            self.score_needs = f"samples drawn for each image by what is in it (score_samples: {score_samples})"
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder and decoder for images of this shape; the decoder gives logits, or means in the input's range."""

@@ -9,7 +9,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from sklearn.ensemble import IsolationForest
-from skops import io as skops
 from torch import Tensor
 
 TRUSTED = [
@@ -26,6 +25,8 @@ _DAMAGE = (BadZipFile, KeyError, TypeError, AttributeError, ImportError, EOFErro
 
 def to_bytes(estimator: Any) -> Tensor:
     """An estimator as a uint8 tensor (N,), which a checkpoint holds without pickling anything."""
+    from skops import io as skops  # takes a second: not for detectors without an estimator
+
     return torch.frombuffer(bytearray(skops.dumps(estimator)), dtype=torch.uint8)
 
 
@@ -35,6 +36,8 @@ def from_bytes(data: object, expected: type) -> Any:
     Raises:
         ValueError: data that hold something else, damaged data, or types that no estimator of ours consists of.
     """
+    from skops import io as skops
+
     if not isinstance(data, Tensor) or data.dtype != torch.uint8:
         raise ValueError("the checkpoint's estimator must be a tensor of bytes")
     content = data.cpu().numpy().tobytes()

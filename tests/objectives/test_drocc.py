@@ -348,8 +348,11 @@ def test_noise_is_standard_normal_or_shifted() -> None:
 @pytest.mark.parametrize(
     ("mode", "moves", "trains_after"), [("eval", False, True), ("train", True, True), ("frozen", False, False)]
 )
-def test_batch_norm_during_ascent(mode: str, moves: bool, trains_after: bool, is_synchronised: bool) -> None:
+def test_batch_norm_during_ascent(
+    mode: str, moves: bool, trains_after: bool, is_synchronised: bool, make_trainer: MakeTrainer
+) -> None:
     detector = built(shape=(1, 8, 8), ascent_batch_norm=mode, ascent_steps=2, **LENET)
+    detector.trainer = make_trainer()
     detector.on_train_epoch_start()  # of an earlier fit
     if is_synchronised:
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(detector)  # as `trainer.sync_batchnorm` does, after `build`

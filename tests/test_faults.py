@@ -1,0 +1,212 @@
+"""What stops a fit from outside: each fault ends in its message and code, and the run folder can be gone on with."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fits_in_children import fill_the_disk, kill, run_in_child, terminate
+from PIL import Image
+
+from adlightning.__main__ import main
+from adlightning.contracts import InputSpec
+from adlightning.faults import PartSize
+from adlightning.objectives import ADGAN, Autoencoder
+from adlightning.objectives.inversion import Inversion
+
+ROOT = Path(__file__).parents[1]
+SHORT = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.max_epochs=4",
+    "--trainer.limit_train_batches=3",
+    "--plots=false",
+]
+DIGITS = ["fit", "--config", str(ROOT / "configs/autoencoder/digits.yaml"), *SHORT]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert run_in_child([*DIGITS, f"--run_dir={folder / 'run'}"], folder / "log") == 0, (folder / "log").read_text()
+    return folder / "run"
+
+
+def goes_on_to_the_same_end(run: Path, whole: Path, log: Path) -> str:
+    """What the fit that goes on in `run` says; its scores are those of the undisturbed run."""
+    assert run_in_child([*DIGITS, f"--run_dir={run}", "--ckpt_path=last"], log) == 0, log.read_text()
+    assert (run / "scores.csv").read_text() == (whole / "scores.csv").read_text()
+    return log.read_text()
+
+
+def test_sigterm_ends_with_its_own_code_and_the_fit_goes_on(tmp_path: Path, whole: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=7, then=terminate) == 143, log.read_text()
+    assert "stopped by SIGTERM in epoch 2" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    goes_on_to_the_same_end(run, whole, log)
+
+
+def test_a_full_disk_leaves_the_epoch_before(tmp_path: Path, whole: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=7, then=fill_the_disk) == 1, log.read_text()
+    assert "the disk is full" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert {file.name for file in (run / "checkpoints").iterdir()} == {"last.ckpt", "last-before.ckpt"}
+    goes_on_to_the_same_end(run, whole, log)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path, whole: Path, size: int) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=10, then=kill) == -9, log.read_text()
+    last = run / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:size])
+    said = goes_on_to_the_same_end(run, whole, log)
+    assert "going on from the epoch before" in said
+    assert "last-before.ckpt" in said
+
+
+def test_a_fit_whose_every_checkpoint_is_broken_is_refused(tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=10, then=kill) == -9, log.read_text()
+    for file in (run / "checkpoints").iterdir():
+        file.write_bytes(b"")
+    assert run_in_child([*DIGITS, f"--run_dir={run}", "--ckpt_path=last"], log) == 2
+    assert "last-before.ckpt is truncated" in log.read_text()
+
+
+# ---- images that are read while training ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    root, rng = tmp_path / "images", np.random.default_rng(0)
+    for part, n in {"train/normal": 40, "test/normal": 4, "test/anomaly": 4}.items():
+        (root / part).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(root / part / f"{i:02}.png")
+    return root
+
+
+def folder_fit(images: Path, run: Path, workers: int) -> list[str]:
+    lazy = ["--data.memory_budget_mb=0", f"--data.num_workers={workers}", "--data.batch_size=8"]
+    config = str(ROOT / "configs/autoencoder/folder.yaml")
+    return [
+        "fit",
+        "--config",
+        config,
+        f"--data.root={images}",
+        "--model.conv_channels=[8,4]",
+        *lazy,
+        *SHORT,
+        f"--run_dir={run}",
+    ]
+
+
+def damage(images: Path) -> None:
+    for file in (images / "train/normal").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_any_more_is_named(images: Path, tmp_path: Path, workers: int) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    kept = {file: file.read_bytes() for file in (images / "train/normal").iterdir()}
+    fit = folder_fit(images, run, workers)
+    assert run_in_child(fit, log, at_batch=7, then=partial(damage, images)) == 2, log.read_text()
+    said = log.read_text()
+    assert "images/train/normal/" in said.replace(os.sep, "/")
+    assert "Traceback" not in said
+    for file, content in kept.items():
+        file.write_bytes(content)
+    assert run_in_child([*fit, "--ckpt_path=last"], log) == 0, log.read_text()
+
+
+def kill_the_readers() -> None:
+    import multiprocessing
+
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def test_a_reader_that_dies_is_no_hang(images: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    fit = folder_fit(images, run, workers=1)
+    assert run_in_child(fit, log, at_batch=3, then=kill_the_readers) == 1, log.read_text()
+    assert "a process that reads images (data.num_workers) died" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert run_in_child([*fit, "--ckpt_path=last"], log) == 0, log.read_text()
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def no_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def test_too_little_memory_in_training_says_what_to_lower(tmp_path: Path, whole: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=7, then=no_memory) == 1, log.read_text()
+    assert "the device's memory is full: lower data.batch_size" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    goes_on_to_the_same_end(run, whole, log)
+
+
+def test_scores_are_the_same_when_memory_holds_but_a_few_samples(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored, sizes = Autoencoder.anomaly_score, []
+
+    def too_little_memory(self: Autoencoder, x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 70:
+            no_memory()
+        return scored(self, x)
+
+    monkeypatch.setattr(Autoencoder, "anomaly_score", too_little_memory)
+    options = ["--data.eval_batch_size=256", "--plots=false", *SHORT[:3]]
+    with pytest.warns(UserWarning, match="data.eval_batch_size is 64 now"):
+        assert main(["test", f"--ckpt_path={whole}", f"--run_dir={tmp_path / 'test'}", *options]) == 0
+    expected, found = (pd.read_csv(run / "scores.csv").score.to_numpy() for run in (whole, tmp_path / "test"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert sizes[:3] == [256, 128, 64]
+    assert max(sizes[2:]) == 64
+
+
+def test_one_sample_that_does_not_fit_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def work(n: int) -> None:
+        tried.append(n)
+        no_memory()
+
+    with pytest.warns(UserWarning, match="model.chunk_size is 1 now"), pytest.raises(torch.OutOfMemoryError):
+        PartSize("model.chunk_size").run(work, 5)
+    assert tried == [5, 2, 1]
+
+
+def test_a_search_that_does_not_fit_searches_fewer_pairs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = ADGAN(n_seeds=2, n_steps=1, latent_dim=4, width=4, chunk_size=8)
+    detector.configure_for(InputSpec("image", (1, 8, 8)))
+    detector.eval()
+    x = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = detector.anomaly_score(x)
+    search = Inversion._search
+
+    def too_little_memory(self: Inversion, generator: Any, part: torch.Tensor, *rest: Any) -> Any:
+        if len(part) > 3:
+            no_memory()
+        return search(self, generator, part, *rest)
+
+    monkeypatch.setattr(Inversion, "_search", too_little_memory)
+    with pytest.warns(UserWarning, match="model.chunk_size is 2 now"):
+        torch.testing.assert_close(detector.anomaly_score(x), expected, rtol=1e-4, atol=1e-6)
