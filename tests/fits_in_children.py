@@ -51,22 +51,21 @@ def _run(
     os.dup2(file, 1)
     os.dup2(file, 2)
     multiprocessing.set_start_method("fork", force=True)  # of a DataLoader's workers, as on the command line
-    from pytorch_lightning import LightningModule
-
     from adlightning.__main__ import main
+    from adlightning.callbacks.timing import Timing
 
     if first is not None:
         first()
     if at_batch is not None and then is not None:
         seen = 0
 
-        def count(self: LightningModule, *_: object) -> None:
+        def count(self: Timing, *_: object) -> None:
             nonlocal seen
             seen += 1
             if seen > at_batch:
                 then()
 
-        LightningModule.on_train_batch_end = count  # type: ignore[method-assign]
+        Timing.on_train_batch_end = count  # type: ignore[method-assign]  # a callback of every run
     sys.exit(main(arguments))
 
 

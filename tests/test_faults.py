@@ -210,3 +210,24 @@ def test_a_search_that_does_not_fit_searches_fewer_pairs_at_a_time(monkeypatch: 
     monkeypatch.setattr(Inversion, "_search", too_little_memory)
     with pytest.warns(UserWarning, match="model.chunk_size is 2 now"):
         torch.testing.assert_close(detector.anomaly_score(x), expected, rtol=1e-4, atol=1e-6)
+
+
+# ---- Weights & Biases -----------------------------------------------------------------------------------------------
+
+
+def without_a_server() -> None:
+    os.environ.pop("WANDB_MODE", None)
+    os.environ |= {
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_BASE_URL": "http://127.0.0.1:9",  # nobody listens there
+        "WANDB_INIT_TIMEOUT": "2",
+    }
+
+
+def test_a_run_goes_on_offline_where_wandb_cannot_be_reached(tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    fit = [*DIGITS, "--trainer.logger=WandbLogger", f"--run_dir={run}"]
+    assert run_in_child(fit, log, first=without_a_server) == 0, log.read_text()
+    assert "Weights & Biases cannot be reached" in log.read_text()
+    assert (run / "metrics.json").is_file()
+    assert len(list((run / "wandb").glob("offline-run-*/*.wandb"))) == 1

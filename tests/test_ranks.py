@@ -30,6 +30,7 @@ CASES |= {
     "geometric_transforms": ("geometric_transforms/digits", ("--model.network=mlp",)),
     "adgan, bf16": ("adgan/digits", ("--trainer.precision=bf16-mixed",)),
     "drocc_lf, bf16": ("drocc_lf/digits", ("--trainer.precision=bf16-mixed",)),
+    "soft_boundary_deep_svdd, radius": ("soft_boundary_deep_svdd/digits", ("--model.warm_up_epochs=0",)),
     "deep_sad, anew": ("deep_sad/digits", ("--model.pretrain_transfer=false",)),  # weights drawn in the middle
 }
 # Weights stay as they were drawn: whatever is fitted to the data is as one process has it.

@@ -27,7 +27,7 @@ CASES = sorted(
     for path in (ROOT / "configs").glob("*/digits.yaml")
     if path.parent.name not in ONE_EPOCH
 )
-CASES += ["goad/noisy_sine", "goad/sphere", "ama/digits clip"]
+CASES += ["goad/noisy_sine", "goad/sphere", "ama/digits clip", "soft_boundary_deep_svdd/digits radius"]
 BATCHES = 3  # an epoch
 
 
@@ -41,7 +41,7 @@ def options_of(case: str) -> list[str]:
     options += ["--model.lr_milestones=[1, 3]"] if "lr_milestones" in init else []
     if name.startswith("geometric"):
         options += ["--model.network=mlp"]
-    options += ["--trainer.gradient_clip_val=0.5"] if variant == "clip" else []
+    options += {"clip": ["--model.max_gradient_norm=0.5"], "radius": ["--model.warm_up_epochs=0"]}.get(variant, [])
     return [*options, f"--trainer.limit_train_batches={BATCHES}", *SHORT]
 
 

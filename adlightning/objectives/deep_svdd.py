@@ -48,7 +48,7 @@ class SoftBoundaryDeepSVDD(HypersphereDetector):
     """Soft-boundary Deep SVDD: a share `nu` of the training samples may lie outside a sphere of learnt radius R.
 
     R starts at 0 and is left alone for `warm_up_epochs` of the objective; then, after every batch, it becomes the
-    (1 - nu) quantile of that batch's distances.
+    (1 - nu) quantile of that batch's distances (of all ranks' batches, where several train).
 
     Args:
         nu: share in (0, 1) of samples outside; the Deep SAD paper takes 0.01 and 0.1 and reports the better.
@@ -81,7 +81,9 @@ class SoftBoundaryDeepSVDD(HypersphereDetector):
     def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
         """Update the radius, after warm-up."""
         if self.current_epoch >= self.pretrain_epochs + self.warm_up_epochs:
-            self.radius.copy_(optimal_radius(self._distances, self.nu))
+            distances = self.all_gather(self._distances) if self.trainer.world_size > 1 else self._distances
+            assert isinstance(distances, Tensor)
+            self.radius.copy_(optimal_radius(distances.flatten(), self.nu))
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """d - R^2 (B,): positive outside the sphere."""
