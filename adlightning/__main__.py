@@ -16,6 +16,7 @@ VERBS = {
     "test": "score the test sets with a checkpoint: metrics, scores, plots",
     "predict": "write the test sets' scores with a checkpoint, without looking at labels",
     "score": "score your own images, table or .npz with a checkpoint",
+    "export": "write a detector as one ONNX or torch.export graph, from raw input to scores",
     "benchmark": "run a paper's table as a grid of fits, and go on where it stopped",
     "report": "show a table with ours beside the published numbers",
 }
@@ -31,6 +32,7 @@ examples:
   adlightning fit --config configs/deep_sad/digits.yaml --data.normal_class=3
   adlightning test --ckpt_path RUN
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
+  adlightning export --ckpt_path RUN --format onnx --out model.onnx
   adlightning benchmark --config configs/benchmarks/deep_sad_table6.yaml --only dataset=cardio --seeds 3
   adlightning report runs/benchmarks/deep_sad_table6
 
@@ -51,7 +53,7 @@ more help:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; errors are one message on stderr.
 
-    Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed.
+    Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed; a SIGTERM ends with 143.
     """
     keep_freed_memory()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
@@ -75,6 +77,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.score import run as run_score
 
         run_score(arguments)
+    elif verb == "export":
+        from adlightning.export import run as run_export
+
+        run_export(arguments)
     elif verb == "benchmark":
         from adlightning.benchmark.command import run as run_benchmark
 
@@ -84,6 +90,9 @@ def _run(verb: str, arguments: list[str]) -> int:
 
         run_report(arguments)
     else:
+        from adlightning.plain_yaml import check_config_files
+
+        check_config_files(arguments)
         from adlightning.cli import run as run_trainer
 
         run_trainer(verb, arguments)
@@ -98,7 +107,7 @@ def _guarded(work: Callable[[], int]) -> int:
         return work()
     except Exception as error:
         name = type(error).__name__  # by name: importing the classes would import torch
-        if name == "TrainingCollapse":
+        if name in ("TrainingCollapse", "TrainingFault"):
             print(f"training failed: {error}", file=sys.stderr)
             return 1
         if not isinstance(error, (ValueError, OSError)) and name != "MisconfigurationException":

@@ -11,6 +11,7 @@ import torch
 
 import adlightning.objectives
 import adlightning.shallow  # noqa: F401  # both make the built-in detectors known
+from adlightning.checkpoint_checks import check_container, check_content, check_fit, is_fitted
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
 
@@ -25,17 +26,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         path: a `.ckpt` file or a run folder (its best checkpoint where one was selected, else its last).
 
     Raises:
-        ValueError: missing, truncated, not a detector's, or holding pickled objects (which are never loaded).
+        ValueError: missing, truncated, not a detector's, holding pickled objects (which are never loaded), or values
+            that are not those of a detector of its class; more memory than the file's own size is not needed to tell.
     """
     file = checkpoint_file(path)
+    try:
+        check_container(file)
+    except ValueError as error:
+        raise ValueError(
+            f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused; {error}"
+        ) from None
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
         raise ValueError(f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused") from error
     try:
-        saved_part(checkpoint)
+        saved = saved_part(checkpoint)
+        check_content(checkpoint, file.stat().st_size)
+        if (cls := _detectors().get(saved["class"])) is not None:
+            check_fit(cls, checkpoint)
     except ValueError as error:
-        raise ValueError(f"ckpt_path: {file}: {error}") from None
+        raise ValueError(f"ckpt_path: {file} is refused: {error}") from None
     return dict(checkpoint)
 
 
@@ -82,13 +93,15 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
     """
     checkpoint = read_checkpoint(path)
     saved = checkpoint["adlightning"]
-    known = {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
+    known = _detectors()
     if saved["class"] not in known:
         raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
     try:
         detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
         detector.on_load_checkpoint(checkpoint)
         detector.load_state_dict(checkpoint["state_dict"])
+    except ValueError as error:
+        raise ValueError(f"ckpt_path: {path}: {error}") from error
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
     return detector.to(device).eval()
@@ -97,12 +110,16 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
 def load_ready_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
     """As :func:`load_detector`. Raises ValueError for a detector that was saved before its scores meant anything."""
     detector = load_detector(path, device)
-    if not detector.ready_to_score():
+    if not detector.ready_to_score() or not is_fitted(detector.state_dict()):
         raise ValueError(
             f"ckpt_path: {path} was saved before its detector could score: in pre-training, or before what is fitted "
             "after the last step"
         )
     return detector
+
+
+def _detectors() -> dict[str, type[AnomalyDetector]]:
+    return {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
 
 
 def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:

@@ -6,8 +6,9 @@ know, an :class:`EvalBatch` carries the label that metrics need.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -65,8 +66,28 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InputSpec:
-        """The inverse of :meth:`as_dict`."""
-        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        """The inverse of :meth:`as_dict`. Raises ValueError for values that it does not give."""
+        arguments: dict[str, Any] = {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        if unknown := arguments.keys() - {own.name for own in fields(cls)}:
+            raise ValueError(f"an input has no {', '.join(sorted(unknown))}")
+        if arguments.get("kind") not in get_args(Kind):
+            raise ValueError(f"the kind of an input must be one of {', '.join(get_args(Kind))}")
+        rank = {"image": 3, "table": 1, "series": 2}[arguments["kind"]]
+        if not _is_tuple_of(int, arguments.get("shape")) or len(arguments["shape"]) != rank:
+            raise ValueError(f"the shape of {arguments['kind']} input must be {rank} whole numbers")
+        if min(arguments["shape"]) < 1:
+            raise ValueError(f"the shape of an input must be positive, got {arguments['shape']}")
+        rules: dict[str, Callable[[Any], bool]] = {
+            "description": lambda v: isinstance(v, str),
+            "features": lambda v: _is_tuple_of(str, v) and len(v) in (0, arguments["shape"][0]),
+            "resize": lambda v: v is None or (_is_tuple_of(int, v) and len(v) == 2 and min(v) > 0),
+            "channels": lambda v: v in (None, 1, 3),
+            "ignored": lambda v: _is_tuple_of(str, v),
+            "name_column": lambda v: v is None or isinstance(v, str),
+        }
+        for name, holds in rules.items():
+            if name in arguments and not holds(arguments[name]):
+                raise ValueError(f"{name} of an input is none")
         return cls(**arguments)
 
     def refusal(self, other: InputSpec) -> str | None:
@@ -87,6 +108,10 @@ class InputSpec:
         size = "x".join(str(n) for n in self.shape)
         what = {"image": "images", "table": "features", "series": "series (time x features)"}[self.kind]
         return f"{size} {what}" + (f" ({self.description})" if self.description else "")
+
+
+def _is_tuple_of(kind: type, value: object) -> bool:
+    return isinstance(value, tuple) and all(type(item) is kind for item in value)
 
 
 def saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -45,12 +45,20 @@ def keep_older(path: Path) -> None:
         path.rename(next(older for older in numbers if not older.exists()))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all: what was there before stays when writing fails."""
+def require_new(out: Path) -> None:
+    """Refuse a file to write that is there already, or whose folder is not. Raises ValueError."""
+    if out.exists():
+        raise ValueError(f"out: {out} exists already and is not overwritten")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"out: there is no folder {out.absolute().parent}")
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: what was there before stays when writing fails. Text is UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())  # or a power cut leaves an empty file of the new name
         temporary.replace(path)

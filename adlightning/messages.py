@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+MOST = 2000
+"""Characters of a message: names, columns and values of hostile data may have any length."""
+
 
 def printable(text: str) -> str:
     """Text without control characters, which a terminal would obey, and on one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def for_terminal(text: str) -> str:
+    """Text of at most :data:`MOST` characters in which what would command a terminal is escaped; lines stay lines."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text[:MOST])
+    return shown if len(text) <= MOST else f"{shown}... ({len(text) - MOST} more characters)"
+
+
 def plain_message(message: str) -> str:
-    """The reasons in a jsonargparse error, without the list of types that were tried and the repeated value."""
+    """An error for the terminal; of jsonargparse's the reasons, without the types that were tried and the value."""
+    return for_terminal(_reasons(message))
+
+
+def _reasons(message: str) -> str:
     head, found, reasons = message.partition("Errors:\n")
     if not found:
         return message

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adlightning.files import write_atomically
+from adlightning.files import require_new, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def score(
     import torch
     from rich.console import Console
 
-    from adlightning.checkpoint import load_detector
+    from adlightning.checkpoint import load_ready_detector
 
     target = Path(out)
     _check_targets(target, plots)
@@ -57,13 +57,8 @@ def score(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    detector = load_detector(ckpt_path, device)
+    detector = load_ready_detector(ckpt_path, device)
     assert detector.input_spec is not None
-    if not detector.ready_to_score():
-        raise ValueError(
-            f"ckpt_path: {ckpt_path} was saved before its detector could score: in pre-training, or before what is "
-            "fitted after the last step"
-        )
     samples = read_samples(Path(data), detector.input_spec, key)
     scores = score_samples(detector, samples.x, batch_size)
     threshold = detector.threshold.item()
@@ -117,7 +112,7 @@ def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
 
 
 def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.data.sources.images import ImageFiles, check_uniform, find_images
+    from adlightning.data.sources.images import ImageFiles, check_uniform, find_images, image_name
 
     files = find_images(path) if path.is_dir() else [path]
     if not files:
@@ -125,7 +120,7 @@ def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
     shape = check_uniform(files, spec.resize, spec.channels)
     if shape != spec.shape:
         raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
-    names = [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files]
+    names = [image_name(file, path if path.is_dir() else file.parent) for file in files]
     return NamedSamples(ImageFiles(files, spec.resize, spec.channels), names)
 
 
@@ -154,21 +149,19 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
     import numpy as np
     import torch
 
+    from adlightning.data.sources.base import SourceError
+    from adlightning.data.sources.npz import as_float32, read_arrays, stored_keys
+
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = list(archive.keys())
-            if key is None and len(keys) != 1:
-                raise ValueError(f"key: {path} holds several arrays, choose one: {', '.join(keys)}")
-            chosen = key or keys[0]
-            if chosen not in keys:
-                raise ValueError(f"key: {path} holds no array {chosen}; it holds {', '.join(keys)}")
-            array = archive[chosen]
-    except ValueError as error:
-        if str(error).startswith("key:"):
-            raise
-        raise ValueError(f"data: {path} holds pickled objects: refused") from error
-    except Exception as error:  # a broken zip raises a handful of types; all mean the same here
-        raise ValueError(f"data: {path} is no readable .npz") from error
+        keys = stored_keys(path)
+        if key is None and len(keys) != 1:
+            raise ValueError(f"key: {path} must hold one array, or one be chosen: it holds {', '.join(keys) or 'none'}")
+        chosen = key or keys[0]
+        if chosen not in keys:
+            raise ValueError(f"key: {path} holds no array {chosen}; it holds {', '.join(keys)}")
+        array = read_arrays(path, [chosen])[chosen]
+    except SourceError as error:
+        raise ValueError(f"data: {error}: refused") from error
     if array.dtype.kind not in "buif" or array.ndim == 0:
         raise ValueError(f"data: {path} holds {array.dtype} of {array.ndim} dimensions, numbers are needed")
     if len(array) == 0:
@@ -178,9 +171,7 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
             raise ValueError(f"data: {path} holds {array.dtype} images, uint8 in 0..255 is needed")
         array = array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1) if array.ndim == 4 else array
     else:
-        array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            raise ValueError(f"data: {path} holds NaN or infinite values")
+        array = as_float32(array, f"data: {path}").numpy()
     if tuple(array.shape[1:]) != spec.shape:
         shown = "x".join(map(str, array.shape[1:]))
         raise ValueError(f"data: {path} holds samples of {shown}; the detector was trained on {spec}")
@@ -197,16 +188,13 @@ def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size:
         for start in track(range(0, len(x), batch_size), description="scoring", transient=True):
             stop = min(start + batch_size, len(x))
             batch = x[start:stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in range(start, stop)])
-            parts.append(detector.anomaly_score(batch.to(detector.device)).float().cpu())
+            parts.append(detector.scores_that_fit(batch.to(detector.device)).float().cpu())
     values: NDArray[np.float64] = torch.cat(parts).double().numpy()
     return values
 
 
 def _check_targets(out: Path, plots: str | None) -> None:
-    if out.exists():
-        raise ValueError(f"out: {out} exists already and is not overwritten")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"out: there is no folder {out.absolute().parent}")
+    require_new(out)
     if plots is not None and Path(plots).exists() and not (Path(plots).is_dir() and not any(Path(plots).iterdir())):
         raise ValueError(f"plots: {plots} exists already and nothing is overwritten")
 

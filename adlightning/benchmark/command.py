@@ -21,6 +21,7 @@ from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
 from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.view import Expectation, Progress, duration
+from adlightning.plain_yaml import read_yaml
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -166,7 +167,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not (equals and key.split(".")[0] in ("trainer", "model", "data")):
             raise ValueError(f"set: {text!r} must be KEY=VALUE with a key of trainer, model or data")
-        options[key] = yaml.safe_load(value)
+        options[key] = read_yaml(value, f"set: {key}")
     return options
 
 

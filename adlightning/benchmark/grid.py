@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adlightning.benchmark.code import code_version
+from adlightning.plain_yaml import read_yaml
 
 LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method", "variant", "seed")
 """What names a cell; all but `labelled` and `seed` as in the published tables."""
@@ -220,6 +219,8 @@ def set_option(config: dict[str, Any], key: str, value: Any) -> None:
         if isinstance(node.get(part), str):  # a class by its name alone
             node[part] = {"class_path": node[part]}
         node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ValueError(f"{key} cannot be set: {part} is {node!r}, which has no arguments")
     _arguments(node, last)[last] = value
 
 
@@ -227,6 +228,8 @@ def _arguments(node: dict[str, Any], part: str) -> dict[str, Any]:
     if "class_path" not in node or part in ("class_path", "init_args"):
         return node
     arguments: dict[str, Any] = node.setdefault("init_args", {})
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{part} cannot be set: the arguments of {node['class_path']} are {arguments!r}")
     return arguments
 
 
@@ -258,11 +261,12 @@ def _read_mapping(file: Path) -> dict[str, Any]:
     if file in _files:
         return _files[file]
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"config: {file} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise ValueError(f"config: {file} is not YAML: {error}") from error
+    content = read_yaml(text, f"config: {file}")
     if not isinstance(content, dict):
         raise ValueError(f"config: {file} must be a mapping, got {type(content).__name__}")
     return _files.setdefault(file, content)
@@ -276,11 +280,16 @@ def _check_types(file: Path, spec: dict[str, Any]) -> None:
         raise ValueError(f"{file}: normal_classes must be a list, got {spec['normal_classes']!r}")
     for method in spec["methods"]:
         _check_keys(file, f"methods, {method}: ", method, _METHOD_KEYS, required={"method"})
+        chosen = method.get("settings", [])
+        if not isinstance(method["method"], str) or not isinstance(chosen, list):
+            raise ValueError(f"{file}: methods must have a name and a list of settings, got {method!r}")
+        if not all(isinstance(name, str) for name in chosen):
+            raise ValueError(f"{file}: settings of {method['method']} must be names, got {chosen!r}")
     nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}
     names = {"per_dataset": spec["datasets"], "per_normal": spec.get("normal_classes") or ()}
     per = {f"{key} of {m['method']}": (m[key], names[key]) for m in spec["methods"] for key in names if key in m}
     for key, mapping in (nested | {key: own for key, (own, _) in per.items()}).items():
-        _check_mapping(file, key, mapping)
+        _check_mapping(file, key, mapping, text_keys=key in ("datasets", "settings"))
         for name, options in mapping.items():
             _check_mapping(file, f"{key}, {name}", options or {})
     for key, (own, known) in per.items():
@@ -291,9 +300,11 @@ def _check_types(file: Path, spec: dict[str, Any]) -> None:
         _check_mapping(file, "options", where.get("options") or {})
 
 
-def _check_mapping(file: Path, where: str, value: Any) -> None:
+def _check_mapping(file: Path, where: str, value: Any, text_keys: bool = True) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"{file}: {where} must be a mapping, got {value!r}")
+    if text_keys and (wrong := [key for key in value if not isinstance(key, str)]):
+        raise ValueError(f"{file}: {where} must have names for keys, got {wrong[0]!r}")
 
 
 def _check_keys(file: Path, where: str, mapping: Any, known: set[str], required: set[str]) -> None:

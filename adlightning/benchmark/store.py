@@ -162,17 +162,17 @@ class Results:
                 {"labels": dict(e["labels"]), "config_hash": str(e["config_hash"]), "title": str(e["title"])}
                 for e in entries
             ]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"results: {path} is damaged ({error}); without it the cells are still there") from error
 
     def _read(self, path: Path) -> Row:
         """A cell's row; an empty one, with a warning, where the file is damaged."""
         try:
             row: Row = json.loads(path.read_text(encoding="utf-8"))
-            if {"status", "code", "finished"} <= row.keys():
+            if _is_row(row):
                 return row
             problem = "it is no row"
-        except (ValueError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             problem = str(error)
         warnings.warn(f"{path} is damaged and left out: {problem}", stacklevel=2)
         return {}
@@ -210,6 +210,14 @@ class Results:
             if entry["config_hash"] in stored
         ]
         return [row for cell in cells for row in _by_test_set(cell)]
+
+
+def _is_row(row: object) -> bool:
+    """Whether it has what every row has: words for how and when it ended, and a mapping for each test set."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("status", "code", "finished")):
+        return False
+    parts = row.get("test_sets", {})
+    return isinstance(parts, dict) and all(isinstance(part, dict) for part in parts.values())
 
 
 @contextlib.contextmanager
@@ -265,7 +273,10 @@ def _nested(record: dict[Any, Any]) -> Row:
     for name, value in record.items():
         outer, _, inner = str(name).partition(".")
         if inner and value != "":
-            row.setdefault(outer, {})[inner] = float(value) if outer in ("metrics", "seconds") else value
+            group = row.setdefault(outer, {})
+            if not isinstance(group, dict):
+                raise ValueError(f"results: the columns {outer} and {name} exclude each other")
+            group[inner] = value
         elif not inner:
             row[outer] = value
     return row

@@ -20,7 +20,7 @@ from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.sources.noise import Noise
 from adlightning.data.splits import drawn_anomalies, normals_only
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
 class OutOfDistribution(AnomalyDataModule):
@@ -65,8 +65,8 @@ class OutOfDistribution(AnomalyDataModule):
             raise ValueError("anomaly_sources must name at least one source of anomalies, got none")
         if wrong := [name for name in anomaly_sources if not _NAME.fullmatch(str(name))]:
             raise ValueError(
-                f"anomaly_sources: names must be of letters, digits and any of _.+-, since rows and folders are named "
-                f"by them, got {wrong[0]!r}"
+                "anomaly_sources: names must be of letters, digits and any of _.+-, 100 at most, since rows and "
+                f"folders are named by them, got {wrong[0]!r}"
             )
         if anomaly_ratio is not None and not 0 < anomaly_ratio < float("inf"):
             raise ValueError(f"anomaly_ratio must be positive, or null for all, got {anomaly_ratio}")

@@ -38,7 +38,7 @@ class SearchingDetector(WGANDetector):
         ValueError: an argument outside its range, or images of a side that the network cannot make.
     """
 
-    score_needs = "a search by gradients for each sample"
+    score_needs: str | None = "a search by gradients for each sample"
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class ShallowDetector(FittedDetector):
     """
 
     uses_known_anomalies = False
-    score_needs = "an estimator that runs on the host"
+    score_needs: str | None = "an estimator that runs on the host"
 
     estimator_type: ClassVar[type]
     """What :meth:`fit_estimator` returns; a checkpoint with anything else is refused."""

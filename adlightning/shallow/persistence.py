@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from io import BytesIO
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 from sklearn.ensemble import IsolationForest
 from torch import Tensor
+
+from adlightning.unpacking import require_stored
 
 TRUSTED = [
     "adlightning.shallow.kde.GaussianKDE",
@@ -18,9 +21,6 @@ TRUSTED = [
     "sklearn.tree._tree.Tree",
 ]
 """Types beside scikit-learn's estimators and numpy's arrays that our own estimators consist of."""
-
-# What skops raises for bytes that are truncated, altered or of another format; any other error is a defect of ours.
-_DAMAGE = (BadZipFile, KeyError, TypeError, AttributeError, ImportError, EOFError, NotImplementedError, RecursionError)
 
 
 def to_bytes(estimator: Any) -> Tensor:
@@ -42,6 +42,8 @@ def from_bytes(data: object, expected: type) -> Any:
         raise ValueError("the checkpoint's estimator must be a tensor of bytes")
     content = data.cpu().numpy().tobytes()
     try:
+        with ZipFile(BytesIO(content)) as archive:
+            require_stored(archive, len(content))
         unknown = sorted(set(skops.get_untrusted_types(data=content)) - set(TRUSTED))
         if unknown:
             raise ValueError(f"the checkpoint's estimator holds types that are never loaded: {', '.join(unknown)}")
@@ -53,7 +55,9 @@ def from_bytes(data: object, expected: type) -> Any:
             _check_trees(estimator)
         if is_dataclass(estimator):
             _check_values(estimator)
-    except _DAMAGE as error:
+    except ValueError:
+        raise
+    except Exception as error:  # of damaged bytes skops and numpy let through whatever their parsers raise
         raise ValueError(f"the checkpoint's estimator is damaged or refused: {error}") from error
     return estimator
 

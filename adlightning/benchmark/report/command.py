@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from adlightning.files import write_atomically
+from adlightning.files import require_new, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,12 +89,8 @@ def _check(results: list[str], tables: list[str], metric: str | None, kind: str,
         raise ValueError(f"metric chooses what is shown of our runs: RESULTS must be given with --metric {metric}")
     if kind == "html" and out is None and sys.stdout.isatty():
         raise ValueError("out must be given for html on a terminal: --out report.html")
-    if out is None:
-        return
-    if out.exists():
-        raise ValueError(f"out: {out} exists already and is not overwritten")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"out: there is no folder {out.absolute().parent}")
+    if out is not None:
+        require_new(out)
 
 
 def _of_tables(runs: pd.DataFrame, comparisons: list[Comparison]) -> pd.DataFrame:
@@ -176,11 +172,16 @@ def _text(
 
 def _files(pictures: Mapping[str, list[Picture]], out: Path) -> dict[str, Picture]:
     """File names beside `out`; ValueError when one is there already."""
-    files = {f"{out.stem}_{picture.name}.png": picture for group in pictures.values() for picture in group}
+    files = {f"{out.stem}_{_word(picture.name)}.png": picture for group in pictures.values() for picture in group}
     for name in files:
         if out.with_name(name).exists():
             raise ValueError(f"out: {out.with_name(name)} exists already and is not overwritten")
     return files
+
+
+def _word(name: str) -> str:
+    """A name that rows gave, as part of a file's name: no folder, no markup."""
+    return "".join(character if character.isalnum() or character in "-_." else "-" for character in name)[:100]
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from adlightning.benchmark.report.grid import Entry, Grid, Line
 
@@ -17,7 +18,7 @@ def markdown_report(
     """A page: what was run, the tables, and the pictures (caption by file name)."""
     parts = [f"# {escape(title)}", "\n".join(f"- {name}: {escape(text)}" for name, text in facts)]
     parts += [markdown_table(grid) for grid in grids]
-    parts += [f"![{escape(caption)}]({file})\n\n{escape(caption)}" for file, caption in pictures.items()]
+    parts += [f"![{escape(caption)}]({quote(file)})\n\n{escape(caption)}" for file, caption in pictures.items()]
     return "\n\n".join(parts) + "\n"
 
 

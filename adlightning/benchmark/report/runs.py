@@ -29,6 +29,7 @@ _REQUIRED = ("status", "paper", "table", "dataset", "method", "seed")
 # Two rows that agree in all of these are the same run, done twice; so one run is never counted as two.
 _IDENTITY = [*PLACE, "labelled", "seed"]
 _DONE_IDENTITY = [*_IDENTITY, "selection", "protocol"]  # a failed row does not say these
+_LARGEST = 1e100  # of a number: sums and squares of such are numbers still
 # What would command a terminal, turn the direction of text around, or not be encodable; an error message may hold it.
 _UNPRINTABLE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -88,14 +89,23 @@ def _flat(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {name: _UNPRINTABLE.sub(" ", str(row[name])) for name in _TEXT if row.get(name) is not None}
     numbers = {"seed": row["seed"], "peak_memory_mb": row.get("peak_memory_mb")}
     for group in ("metrics", "seconds"):
-        numbers |= {f"{group}.{name}": value for name, value in (row.get(group) or {}).items()}
-    return flat | {name: _number(number, name, value) for name, value in numbers.items()}
+        values = row.get(group) or {}
+        if not isinstance(values, Mapping):
+            raise ValueError(f"row {number} of the results: {group} must be numbers by name, got {values!r}")
+        numbers |= {f"{group}.{name}": value for name, value in values.items()}
+    flat |= {name: _number(number, name, value) for name, value in numbers.items()}
+    if not flat["seed"].is_integer():  # NaN too: it would be equal to no other, not even itself
+        raise ValueError(f"row {number} of the results: seed must be a whole number, got {row['seed']!r}")
+    return flat
 
 
 def _number(number: int, name: str, value: Any) -> float:
     if value is None or value == "":
         return float("nan")
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        converted = float(value)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"row {number} of the results: {name} must be a number, got {value!r}") from None
+    if abs(converted) > _LARGEST:
+        raise ValueError(f"row {number} of the results: {name} must lie within {_LARGEST:g} of 0, got {value!r}")
+    return converted

@@ -20,6 +20,7 @@ from adlightning.data.sources.images import (
     check_uniform,
     checked_size,
     find_images,
+    image_name,
     within_budget,
 )
 
@@ -94,7 +95,7 @@ class _FileSet(ClassSource):
         shape = check_uniform(paths, self.resize, self.shape[0])
         x = within_budget(ImageFiles(paths, self.resize, self.shape[0]), shape, self.memory_budget_mb)
         y = np.array([label for _, label in files], dtype=np.int64)
-        return Samples(x, y, tuple(path.relative_to(self.root).as_posix() for path in paths))
+        return Samples(x, y, tuple(image_name(path, self.root) for path in paths))
 
 
 class Omniglot(_FileSet):
@@ -179,9 +180,14 @@ class GTSRB(_FileSet):
             with home.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file, delimiter=";", skipinitialspace=True))
             folder = self.root / "gtsrb" / "GTSRB" / "Final_Test" / "Images"
-            return [(folder / row["Filename"], self._label(row["ClassId"])) for row in rows]
-        except (KeyError, ValueError) as error:
+            return [(folder / self._file_name(row["Filename"]), self._label(row["ClassId"])) for row in rows]
+        except (KeyError, ValueError, TypeError, csv.Error) as error:  # TypeError: a row shorter than the header
             raise SourceError(f"GTSRB: {home} is not as it should be: {error}") from error
+
+    def _file_name(self, text: str) -> str:
+        if text in ("", "..") or text != Path(text).name:
+            raise ValueError(f"Filename must be a name without a folder, got {text!r}")
+        return text
 
     def _label(self, text: str) -> int:
         if not 0 <= int(text) < len(self.classes):

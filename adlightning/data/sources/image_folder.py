@@ -17,6 +17,7 @@ from adlightning.data.sources.images import (
     check_uniform,
     checked_size,
     find_images,
+    image_name,
     within_budget,
 )
 
@@ -80,7 +81,7 @@ class _FolderSource(Source):
         paths = [path for path, _ in self._files[part]]
         y = np.array([label for _, label in self._files[part]], dtype=np.int64)
         x = within_budget(ImageFiles(paths, self.resize, self.channels), self._shape, self.memory_budget_mb)
-        return Samples(x, y, tuple(path.relative_to(self.root).as_posix() for path in paths))
+        return Samples(x, y, tuple(image_name(path, self.root) for path in paths))
 
     def _subfolders(self, part: Part) -> list[Path]:
         """The folders of a part; none when the part is not there. Raises SourceError when images lie beside them."""

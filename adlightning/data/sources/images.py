@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,12 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _THREADS = min(16, os.cpu_count() or 1)
+
+MAX_PIXELS = 2**26
+"""Of an image, 8192 x 8192: a file of some kilobytes may claim to have as many as it likes."""
+
+_LARGE = 2**23  # pixels of images that are decoded one after the other, whatever the number of threads
+_one_large = threading.Lock()
 
 Shape = tuple[int, int, int]
 Size = tuple[int, int]
@@ -64,6 +71,11 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def image_name(path: Path, root: Path) -> str:
+    """A file's path below `root` as a name for tables and pictures; bytes that are no UTF-8 become `\\xff`."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
 def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | None = None) -> Tensor:
     """One image as uint8 (C, H, W), turned upright by its EXIF orientation; the first of several frames.
 
@@ -77,7 +89,7 @@ def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | No
     Raises:
         SourceError: the file is missing, truncated, no image, too large, or has more than 8 bits a value.
     """
-    with _opened(path) as (image, turn):
+    with _opened(path) as (image, turn), _one_large if math.prod(image.size) > _LARGE else nullcontext():
         image = image if turn is None else image.transpose(turn)
         grey = channels == 1 or (channels is None and image.mode in _GREY)
         if image.mode == "P" and not grey:
@@ -173,8 +185,13 @@ def load_all(files: ImageFiles) -> Tensor:
 def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
     """An image whose header has been read, and how to turn it upright; any failure within becomes a SourceError."""
     try:
+        if not path.is_file():  # a pipe, for instance, from which reading would never end
+            raise SourceError(f"{path} is no file")
         # by file object: given a path, Pillow memory-maps plain TIFFs and then garbles those it has to turn
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            if math.prod(image.size) > MAX_PIXELS:
+                size = "x".join(map(str, image.size))
+                raise SourceError(f"{path} has {size} pixels; images may have {MAX_PIXELS}: shrink it first")
             _refuse_other_modes(path, image)
             yield image, _turn(image)
     except SourceError:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adlightning.contracts import InputSpec, Kind
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.unpacking import require_unpacked_size
 
 Content = Literal["images", "features"]
 
@@ -102,7 +103,7 @@ def read_part(path: Path, part: Part) -> tuple[Tensor, NDArray[Any]]:
     content, parts = contents(path)
     key = f"{part}_{content}"
     if part not in parts:
-        raise SourceError(f"{path} has no {key}; it holds {', '.join(_keys(path))}")
+        raise SourceError(f"{path} has no {key}; it holds {', '.join(stored_keys(path))}")
     array = read_arrays(path, [key])[key]
     labels = read_labels(path, part)
     x = (_images if content == "images" else _features)(path, key, array)
@@ -113,7 +114,7 @@ def read_part(path: Path, part: Part) -> tuple[Tensor, NDArray[Any]]:
 
 def contents(path: Path) -> tuple[Content, list[Part]]:
     """Whether an .npz holds images or features, and which parts, training first. Raises SourceError when neither."""
-    keys = _keys(path)
+    keys = stored_keys(path)
     found: list[tuple[Content, list[Part]]] = []
     for content in get_args(Content):
         parts = [part for part in get_args(Part) if f"{part}_{content}" in keys]
@@ -132,7 +133,7 @@ def read_labels(path: Path, part: Part) -> NDArray[Any]:
     key = f"{part}_labels"
     stored = read_arrays(path, [key])
     if key not in stored:
-        raise SourceError(f"{path} has no {key}; it holds {', '.join(_keys(path))}")
+        raise SourceError(f"{path} has no {key}; it holds {', '.join(stored_keys(path))}")
     labels = stored[key]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -174,7 +175,8 @@ def as_float32(array: NDArray[Any], what: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def _keys(path: Path) -> list[str]:
+def stored_keys(path: Path) -> list[str]:
+    """Names of the arrays of an .npz. Raises SourceError."""
     with open_npz(path) as archive:
         return list(archive.files)
 
@@ -183,10 +185,12 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Those of the named arrays that an .npz holds. Pickled objects are refused.
 
     Raises:
-        SourceError: the file is missing or damaged, or an array holds pickled objects.
+        SourceError: the file is missing or damaged, an array holds pickled objects, or all of them unpack to more than
+            they may (see :mod:`adlightning.unpacking`).
     """
     arrays = {}
     with open_npz(path) as archive:
+        _require_sizes(path, archive, keys)
         for key in keys:
             if key in archive.files:
                 try:
@@ -194,6 +198,17 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
                 except Exception as error:  # a broken zip or header raises any of a dozen types
                     raise SourceError(f"{path}: {key} cannot be read: {error}") from error
     return arrays
+
+
+def _require_sizes(path: Path, archive: np.lib.npyio.NpzFile, keys: Sequence[str]) -> None:
+    members = {name for key in keys for name in (key, f"{key}.npy")}
+    # no member gives more than it says here
+    assert archive.zip is not None, "it is open"
+    claimed = sum(member.file_size for member in archive.zip.infolist() if member.filename in members)
+    try:
+        require_unpacked_size(path, claimed)
+    except ValueError as error:
+        raise SourceError(str(error)) from None
 
 
 def open_npz(path: Path) -> np.lib.npyio.NpzFile:

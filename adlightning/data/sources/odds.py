@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
+from adlightning.data.sources.mat_file import read_matrices
 from adlightning.data.sources.npz import as_float32, read_arrays
 
 OddsName = Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"]
@@ -58,7 +58,7 @@ class Odds(AnomalySource):
         if part == "test":
             return None
         path = self._path()
-        arrays = read_arrays(path, ["X", "y"]) if path.suffix == ".npz" else _read_mat(path)
+        arrays = read_arrays(path, ["X", "y"]) if path.suffix == ".npz" else read_matrices(path, ["X", "y"])
         for key in ("X", "y"):
             if key not in arrays:
                 raise SourceError(f"{path} has no {key}; it must hold X (N, D) and y (N,)")
@@ -89,11 +89,3 @@ class Odds(AnomalySource):
         found = f"X {x.shape} and y ({len(y)},) with {int(y.sum())} anomalies"
         hint = "; these are annthyroid's sizes, which is another set" if x.shape == (7200, 6) else ""
         raise SourceError(f"{path} is not {self.name}: expected {wanted}, got {found}{hint}")
-
-
-def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        stored = scipy.io.loadmat(path, variable_names=["X", "y"])
-        return {key: np.asarray(stored[key]) for key in ("X", "y") if key in stored}
-    except Exception as error:  # scipy raises any of a dozen types for a damaged file
-        raise SourceError(f"{path} is no readable .mat file: {error}") from error

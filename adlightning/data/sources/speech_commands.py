@@ -111,7 +111,10 @@ class SpeechCommands(ClassSource):
         if not self.root.is_dir():
             raise SourceError(f"there is no folder {self.root}; unpack Speech Commands there")
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and path.name[0] not in "._")
-        clips = {path.name: sorted(p.name for p in path.iterdir() if p.suffix.lower() == ".wav") for path in folders}
+        clips = {
+            path.name: sorted(p.name for p in path.iterdir() if p.suffix.lower() == ".wav" and p.is_file())
+            for path in folders
+        }
         names = [f"{word}/{clip}" for word, inside in clips.items() for clip in inside]
         if not names:
             raise SourceError(f"{self.root} has no clips; they lie in {self.root}/<word>/*.wav")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
+from adlightning.data.sources.parquet_size import require_unpacked_parquet
+from adlightning.unpacking import require_unpacked_gzip
 
 SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 ConstantFeatures = Literal["error", "drop", "keep"]
@@ -182,7 +185,7 @@ def _numbers(column: pd.Series[Any], path: Path) -> NDArray[np.float64]:
     if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
         raise SourceError(f"{path}: column {column.name!r} is of type {column.dtype}; features must be numbers")
     # booleans with gaps, and columns without any value, come as objects; a cell of text makes strings of a column
-    numbers = pd.to_numeric(column.where(column.map(pd.api.types.is_scalar)), errors="coerce")
+    numbers = pd.to_numeric(column.map(_number_or_text), errors="coerce")
     is_text = (column.notna() & numbers.isna()).to_numpy()
     if is_text.any():
         row = int(np.argmax(is_text))
@@ -193,10 +196,19 @@ def _numbers(column: pd.Series[Any], path: Path) -> NDArray[np.float64]:
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def _number_or_text(value: object) -> object:
+    """None for what cannot become a number: lists, and whole numbers of hundreds of digits."""
+    too_large = isinstance(value, int) and abs(value) > sys.float_info.max
+    return None if too_large or not pd.api.types.is_scalar(value) else value
+
+
 def labels_of(column: pd.Series[Any], path: Path) -> NDArray[np.int64]:
     """Labels (N,): 0 normal, 1 anomaly, -1 not labelled. Raises SourceError naming an unknown value and its row."""
     meanings = {"0": NORMAL, "normal": NORMAL, "1": ANOMALY, "anomaly": ANOMALY, "": NO_LABEL}
-    codes, values = pd.factorize(column)  # code -1 is a missing value
+    try:
+        codes, values = pd.factorize(column)  # code -1 is a missing value
+    except TypeError as error:  # Parquet has columns of lists
+        raise SourceError(f"{path}: label column {column.name!r} must hold numbers or text: {error}") from None
     labels = [NO_LABEL]
     for code, value in enumerate(values):
         text = value.strip().lower() if isinstance(value, str) else None
@@ -215,8 +227,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     """A table by its suffix: .csv, .tsv (also .gz), .parquet.
 
     Raises:
-        SourceError: the file is missing, of another suffix, unreadable, ragged, without rows, or has two columns of
-            one name.
+        SourceError: the file is missing, of another suffix, unreadable, ragged, without rows, has two columns of one
+            name, or unpacks to more than it may (see :mod:`adlightning.unpacking`).
     """
     if not path.is_file():
         raise SourceError(f"there is no file {path}")
@@ -224,6 +236,10 @@ def read_frame(path: Path) -> pd.DataFrame:
     if separator is None and path.suffix.lower() != ".parquet":
         raise SourceError(f"{path} must end in one of {', '.join(SEPARATORS)}, .parquet")
     try:
+        if separator is None:
+            require_unpacked_parquet(path)
+        elif path.suffix.lower() == ".gz":
+            require_unpacked_gzip(path)
         frame = pd.read_parquet(path) if separator is None else _read_text(path, separator)
     except SourceError:
         raise

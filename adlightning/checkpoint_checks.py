@@ -1,0 +1,125 @@
+"""What a checkpoint from anyone must be before anything is built from it: of plain values, and no larger than it is.
+
+`torch.load(weights_only=True)` runs no code; it does unpack what is compressed, and says nothing of tensors that claim
+more values than they have, or of arguments for which a network would fill the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
+
+import torch
+from torch import Tensor
+
+from adlightning.contracts import InputSpec
+from adlightning.unpacking import require_stored
+
+if TYPE_CHECKING:
+    from adlightning.detector import AnomalyDetector
+
+MAX_VALUES, MAX_DEPTH = 200_000, 100
+"""Of a checkpoint, where what is there several times counts as often; training's own state included."""
+
+_SLACK = 2**26  # bytes by which tensors may be larger than the file: some are one value, spread out
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "class": str,
+    "hyperparameters": dict,
+    "input": dict,
+    "config": (str, type(None)),
+    "training": dict,
+}
+_LONGEST_NAME = 200
+_RECORDED = ("seed", "split")
+
+
+def check_container(file: Path) -> None:
+    """Refuse a file that is not the uncompressed zip that `torch.save` writes. Raises ValueError."""
+    try:
+        with ZipFile(file) as archive:
+            require_stored(archive, file.stat().st_size)
+    except (BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"it is no checkpoint of PyTorch: {error}") from None
+
+
+def check_content(checkpoint: Mapping[str, Any], size: int) -> None:
+    """Refuse a checkpoint whose values are not of the types that a detector saves.
+
+    Args:
+        checkpoint: as read, with its part `adlightning`.
+        size: of its file, in bytes.
+
+    Raises:
+        ValueError: it holds something else, or tensors that claim more values than the file has.
+    """
+    _check_values(checkpoint, size)
+    saved = checkpoint["adlightning"]
+    for name, kind in _TYPES.items():
+        if not isinstance(saved[name], kind):
+            raise ValueError(f"its {name} is of the wrong type, {type(saved[name]).__name__}")
+    if len(saved["class"]) > _LONGEST_NAME:
+        raise ValueError(f"its class has a name of more than {_LONGEST_NAME} characters")
+    if not all(isinstance(name, str) for name in saved["hyperparameters"]):
+        raise ValueError("its hyperparameters have no names")
+    state = checkpoint["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError("its state_dict is no mapping of names to tensors")
+    if missing := [name for name in _RECORDED if name not in saved["training"]]:
+        raise ValueError(f"its training lacks {', '.join(missing)}")
+    InputSpec.from_dict(saved["input"])
+
+
+def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those of the detector that the arguments describe, without giving it any memory.
+
+    Raises:
+        ValueError: arguments or weights that do not fit the class.
+    """
+    saved = checkpoint["adlightning"]
+    try:
+        with torch.device("meta"):
+            detector = cls(**saved["hyperparameters"])
+            detector.configure_for(InputSpec.from_dict(saved["input"]))
+            needed = {name: value.shape for name, value in detector.state_dict().items()}
+    except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error
+    except RuntimeError:
+        return  # what a detector does that no tensor without memory can: it is built and loaded as it is
+    given = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+    wrong = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
+    if wrong:
+        name = wrong[0]
+        shapes = f"{name} must have the shape {_words(needed.get(name))}, it has {_words(given.get(name))}"
+        raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {shapes}")
+
+
+def is_fitted(state: Mapping[str, Tensor]) -> bool:
+    """Whether the preprocessing in a state_dict was fitted, without which no score can be computed."""
+    return all(bool(v.any()) for k, v in state.items() if k.startswith("preprocess.") and k.endswith("fitted"))
+
+
+def _words(shape: torch.Size | None) -> str:
+    return "none (it is not there)" if shape is None else str(tuple(shape))
+
+
+def _check_values(checkpoint: Mapping[str, Any], size: int) -> None:
+    """Refuse nesting and repetition beyond any use, and tensors that are not their file's own plain values."""
+    count, claimed = 0, 0
+    stack: list[tuple[Any, int]] = [(checkpoint, 1)]
+    while stack:
+        value, depth = stack.pop()
+        count += 1
+        if count > MAX_VALUES or depth > MAX_DEPTH:
+            raise ValueError(f"it must hold at most {MAX_VALUES} values in {MAX_DEPTH} levels")
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise ValueError("it holds a tensor that is not dense")
+            claimed += value.numel() * value.element_size()
+        elif isinstance(value, Mapping):
+            stack += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, (list, tuple, set)):
+            stack += [(inner, depth + 1) for inner in value]
+    if claimed > _SLACK + 2 * size:
+        raise ValueError(f"its tensors claim {claimed} bytes, the file has {size}")

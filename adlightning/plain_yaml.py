@@ -1,0 +1,86 @@
+"""YAML from anyone: plain values of a bounded size, no objects, and one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_VALUES, MAX_DEPTH = 100_000, 50
+"""Of a document, where an alias counts for all that it stands for; the largest config of ours has some hundred."""
+
+
+def read_yaml(text: str, what: str) -> Any:
+    """The plain values of a document.
+
+    Args:
+        text: the document.
+        what: its name, for messages.
+
+    Raises:
+        ValueError: no YAML, a tag that makes an object, a value that is none of its type, or more than
+            :data:`MAX_VALUES` values or :data:`MAX_DEPTH` levels.
+    """
+    try:
+        _require_shallow(text, what)  # before PyYAML goes down into it, which takes seconds and then fails
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} is not YAML: {error}") from error
+    except OversizedYaml:
+        raise
+    except Exception as error:  # of a tag with a wrong value PyYAML lets through whatever Python's own types raise
+        raise ValueError(f"{what} is not YAML that can be read: {type(error).__name__}: {error}") from error
+    require_bounded(content, what)
+    return content
+
+
+class OversizedYaml(ValueError):
+    """A document of more values or levels than any use has."""
+
+
+def _require_shallow(text: str, what: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise OversizedYaml(_oversized(what))
+
+
+def _oversized(what: str) -> str:
+    return f"{what} must hold at most {MAX_VALUES} values in {MAX_DEPTH} levels: refused"
+
+
+def require_bounded(content: Any, what: str) -> None:
+    """Refuse plain values that are nested, or spread out by aliases, beyond any use. Raises OversizedYaml."""
+    count, stack = 0, [(content, 1)]
+    while stack:
+        value, depth = stack.pop()
+        count += 1
+        if count > MAX_VALUES or depth > MAX_DEPTH:
+            raise OversizedYaml(_oversized(what))
+        if isinstance(value, dict):
+            stack += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, (list, tuple, set)):
+            stack += [(inner, depth + 1) for inner in value]
+
+
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Read every file that a command line names with `--config` or `-c`, before a parser that is less careful does.
+
+    Raises:
+        ValueError: one cannot be read as :func:`read_yaml` reads it.
+    """
+    following = [*arguments[1:], ""]
+    for given, after in zip(arguments, following, strict=True):
+        name, equals, value = given.partition("=")
+        if name not in ("--config", "-c"):
+            continue
+        path = Path(value if equals else after)
+        try:
+            is_file = path.is_file()
+            text = path.read_text(encoding="utf-8") if is_file else ""
+        except (OSError, ValueError) as error:
+            raise ValueError(f"config: {path} cannot be read: {error}") from error
+        read_yaml(text, f"config: {path}")

@@ -1,0 +1,55 @@
+"""How much a compressed file may unpack to, so that a small hostile one does not fill the memory."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile
+
+FLOOR = 2**30
+"""Bytes to which any file may unpack."""
+
+RATIO = 100
+"""How many times its own size a larger file may unpack to; tables and images that are data stay well below."""
+
+_CHUNK = 2**20
+
+
+def allowed_bytes(path: Path) -> int:
+    """Bytes to which a file of this size may unpack."""
+    return max(FLOOR, RATIO * path.stat().st_size)
+
+
+def require_unpacked_size(path: Path, n_bytes: int) -> None:
+    """Refuse what a file says that it unpacks to, before any of it is unpacked. Raises ValueError."""
+    if n_bytes > allowed_bytes(path):
+        raise ValueError(
+            f"{path} unpacks to more than {allowed_bytes(path) >> 20} MiB, the most for a file of its size: refused; "
+            "if you trust it, store it uncompressed"
+        )
+
+
+def require_unpacked_gzip(path: Path) -> None:
+    """Refuse a .gz that unpacks to more than it may; counted without keeping it, since the format does not say it.
+
+    Raises:
+        ValueError: it unpacks to more.
+        OSError, EOFError, zlib.error: it is damaged.
+    """
+    total, most = 0, allowed_bytes(path)
+    with gzip.open(path) as file:
+        while total <= most and (chunk := file.read(_CHUNK)):
+            total += len(chunk)
+    require_unpacked_size(path, total)
+
+
+def require_stored(archive: ZipFile, n_bytes: int) -> None:
+    """Refuse a zip of `n_bytes` whose members are compressed, or claim together to be more than the whole.
+
+    For archives that are never written so: one that is was made by hand. Raises ValueError.
+    """
+    members = archive.infolist()
+    if any(member.compress_type != ZIP_STORED for member in members):
+        raise ValueError("it holds compressed parts, which no checkpoint does")
+    if sum(member.file_size for member in members) > n_bytes:
+        raise ValueError("its parts claim to be larger than the whole")

@@ -1,0 +1,272 @@
+"""Hostile checkpoints: nothing in them is run, and nothing larger than they are is made of them."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hostile_cases import ODD_VALUES, as_zip, damaged, drawn, places, put, refused, works_or_is_refused
+from hypothesis import given
+from hypothesis import strategies as st
+from skops import io as skops
+from torch import Tensor
+
+from adlightning.checkpoint import load_detector, read_checkpoint
+from adlightning.contracts import InputSpec
+from adlightning.detector import AnomalyDetector
+from adlightning.objectives.autoencoder import Autoencoder
+from adlightning.objectives.deep_svdd import DeepSVDD
+from adlightning.shallow import GMM, KDE, IsolationForest
+from adlightning.shallow.persistence import to_bytes
+
+SPEC = InputSpec("table", (3,), "t.csv", features=("a", "b", "c"), ignored=("label",), name_column="id")
+X = np.random.default_rng(0).normal(size=(40, 3))
+ODD: list[Any] = [*ODD_VALUES, torch.zeros(3), torch.zeros(0), torch.zeros(2, dtype=torch.complex64), (1,)]
+
+
+def content_of(detector: AnomalyDetector, estimator: Tensor | None = None) -> dict[str, Any]:
+    """What a trained detector's checkpoint holds, as far as this package reads it."""
+    torch.manual_seed(0)
+    detector.configure_for(SPEC)
+    detector.preprocess.fit(lambda: [torch.from_numpy(X).float()])
+    saved = {
+        "format": 1,
+        "class": type(detector).__qualname__,
+        "hyperparameters": detector.hyperparameters(),
+        "input": SPEC.as_dict(),
+        "config": None,
+        "training": {"epochs": 1, "seed": 0, "split": "0", "threshold_from": "training"},
+    } | ({} if estimator is None else {"estimator": estimator})
+    return {"state_dict": detector.state_dict(), "adlightning": saved, "epoch": 1, "global_step": 1}
+
+
+def as_file(content: Any) -> bytes:
+    target = io.BytesIO()
+    torch.save(content, target)
+    return target.getvalue()
+
+
+NETWORK = content_of(Autoencoder(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize"))
+
+
+def estimators() -> dict[str, tuple[AnomalyDetector, Any]]:
+    from sklearn.ensemble import IsolationForest as Forest
+    from sklearn.mixture import GaussianMixture
+
+    from adlightning.shallow.kde import GaussianKDE
+
+    return {
+        "gmm": (GMM(preprocessing="standardize"), GaussianMixture(2, random_state=0).fit(X)),
+        "kde": (KDE(preprocessing="standardize"), GaussianKDE(X, 1.0)),
+        "forest": (IsolationForest(preprocessing="standardize"), Forest(n_estimators=4, random_state=0).fit(X)),
+    }
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, dict[str, Any]]:
+    return {name: content_of(detector, to_bytes(own)) for name, (detector, own) in estimators().items()}
+
+
+def load_and_score(path: Path) -> None:
+    scores = load_detector(path).anomaly_score(torch.from_numpy(X[:5]).float())
+    assert scores.shape == (5,)
+
+
+@pytest.mark.parametrize("name", ["network", "gmm", "kde", "forest"])
+def test_whole_ones_are_loaded(tmp_path: Path, fitted: dict[str, Any], name: str) -> None:
+    (tmp_path / "a.ckpt").write_bytes(as_file({"network": NETWORK, **fitted}[name]))
+    load_and_score(tmp_path / "a.ckpt")
+
+
+@drawn(40)
+@given(content=damaged([as_file(NETWORK)]))
+def test_damaged_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.ckpt").write_bytes(content)
+    works_or_is_refused(lambda: load_and_score(tmp_path / "a.ckpt"))
+
+
+@drawn(80)
+@given(data=st.data())
+def test_any_value_in_the_place_of_another(tmp_path: Path, data: st.DataObject) -> None:
+    content = copy.deepcopy(NETWORK)
+    place = data.draw(st.sampled_from([p for p in places(content) if p[0] in ("adlightning", "state_dict")]))
+    put(content, place, data.draw(st.sampled_from(ODD)))
+    (tmp_path / "a.ckpt").write_bytes(as_file(content))
+    message = works_or_is_refused(lambda: read_checkpoint(tmp_path / "a.ckpt"))
+    if message is not None:
+        assert "a.ckpt" in message
+    works_or_is_refused(lambda: load_detector(tmp_path / "a.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("class",), [0], "class is of the wrong type"),  # TypeError, unhashable
+        (("class",), "x" * 5000, "class has a name"),
+        (("class",), "Unknown", "a.ckpt"),
+        (("input",), 10**30, "input is of the wrong type"),  # AttributeError
+        (("input", "shape"), [10**6, 10**6, 10**6], "shape of table input must be 1 whole"),
+        (("input", "shape"), [-3], "shape of an input must be positive"),
+        (("input", "kind"), "sound", "kind of an input"),
+        (("input", "features"), [1, 2, 3], "features of an input"),
+        (("hyperparameters", "dense"), ["a"], "arguments do not fit"),
+        (("hyperparameters", "there_is_none"), 1, "arguments do not fit"),
+        (("hyperparameters", "rep_dim"), 10**30, "a.ckpt"),
+        (("training",), {}, "training lacks seed, split"),
+        (("config",), ["x"], "config is of the wrong type"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["score", "test"])
+def test_what_a_checkpoint_says_of_itself_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: tuple[str, ...], value: Any, words: str, verb: str
+) -> None:
+    content = copy.deepcopy(NETWORK)
+    put(content["adlightning"], place, value)
+    (tmp_path / "a.ckpt").write_bytes(as_file(content))
+    (tmp_path / "t.csv").write_text("a,b,c\n1,2,3\n")
+    more = [f"--data={tmp_path / 't.csv'}", f"--out={tmp_path / 's.csv'}", "--device=cpu"] if verb == "score" else []
+    refused(capsys, [verb, f"--ckpt_path={tmp_path / 'a.ckpt'}", *more], "a.ckpt", words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "t.csv"]
+
+
+# ---- code -----------------------------------------------------------------------------------------------------------
+
+
+class Touch:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("form", ["zip", "pickle", "legacy", "value", "estimator", "member"])
+def test_pickles_are_never_run(tmp_path: Path, fitted: dict[str, Any], form: str) -> None:
+    hostile, path = Touch(tmp_path / "was_run"), tmp_path / "a.ckpt"
+    if form == "legacy":
+        torch.save(hostile, path, _use_new_zipfile_serialization=False)
+    elif form == "estimator":
+        code = torch.frombuffer(bytearray(pickle.dumps(hostile)), dtype=torch.uint8)
+        path.write_bytes(as_file({**fitted["kde"], "adlightning": fitted["kde"]["adlightning"] | {"estimator": code}}))
+    elif form == "value":
+        path.write_bytes(as_file({**NETWORK, "callbacks": hostile}))
+    else:
+        dumped = pickle.dumps(hostile)
+        path.write_bytes({"zip": as_file(hostile), "pickle": dumped, "member": as_zip([("a/data.pkl", dumped)])}[form])
+    with pytest.raises(ValueError, match=r"a\.ckpt"):
+        load_detector(path)
+    assert not (tmp_path / "was_run").exists()
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_compressed_parts_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(as_file(NETWORK))) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    (tmp_path / "a.ckpt").write_bytes(as_zip(members, zipfile.ZIP_DEFLATED))
+    with pytest.raises(ValueError, match="compressed parts"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_arguments_for_which_a_network_would_fill_the_memory(tmp_path: Path) -> None:
+    content = copy.deepcopy(NETWORK)
+    content["adlightning"]["hyperparameters"]["dense"] = [10**6, 10**6]  # 8 TB
+    (tmp_path / "a.ckpt").write_bytes(as_file(content))
+    with pytest.raises(ValueError, match="weights do not fit a Autoencoder"):
+        load_detector(tmp_path / "a.ckpt")
+    with torch.device("meta"):
+        big = Autoencoder(network="mlp", dense=[10**6, 10**6], rep_dim=2, preprocessing="standardize")
+        big.configure_for(SPEC)
+    claims = {name: torch.zeros(()).expand(value.shape) for name, value in big.state_dict().items()}
+    (tmp_path / "a.ckpt").write_bytes(as_file({**content, "state_dict": claims}))
+    with pytest.raises(ValueError, match="tensors claim"):
+        load_detector(tmp_path / "a.ckpt")
+
+
+def test_values_that_are_spread_out_by_repetition(tmp_path: Path) -> None:
+    many: list[Any] = ["x"] * 10
+    for _ in range(10):
+        many = [many] * 10
+    deep: list[Any] = []
+    for _ in range(150):
+        deep = [deep]
+    for value in (many, deep):
+        (tmp_path / "a.ckpt").write_bytes(as_file({**NETWORK, "callbacks": value}))
+        with pytest.raises(ValueError, match=r"values in 100 levels|refused"):
+            read_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.eye(2).to_sparse(),
+        torch.zeros(2, device="meta"),
+        torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(tmp_path: Path, odd: Tensor) -> None:
+    state = {**NETWORK["state_dict"], "threshold": odd}
+    (tmp_path / "a.ckpt").write_bytes(as_file({**NETWORK, "state_dict": state}))
+    with pytest.raises(ValueError, match=r"a\.ckpt"):
+        load_detector(tmp_path / "a.ckpt")
+
+
+def test_weights_of_another_detector_are_told_apart_in_words(tmp_path: Path) -> None:
+    other = content_of(DeepSVDD(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize"))
+    other["adlightning"] |= {name: NETWORK["adlightning"][name] for name in ("class", "hyperparameters")}
+    (tmp_path / "a.ckpt").write_bytes(as_file(other))
+    with pytest.raises(ValueError, match=r"weights do not fit a Autoencoder: \d+ differ; .* must have the shape"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+# ---- estimators -----------------------------------------------------------------------------------------------------
+
+
+def with_estimator(content: dict[str, Any], estimator: bytes) -> bytes:
+    tensor = torch.frombuffer(bytearray(estimator or b"\x00"), dtype=torch.uint8)
+    return as_file({**content, "adlightning": content["adlightning"] | {"estimator": tensor}})
+
+
+@drawn(60)
+@given(data=st.data())
+def test_damaged_estimators(tmp_path: Path, fitted: dict[str, Any], data: st.DataObject) -> None:
+    content = fitted[data.draw(st.sampled_from(sorted(fitted)))]
+    whole = content["adlightning"]["estimator"].numpy().tobytes()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = data.draw(st.sampled_from(sorted(members)))
+    if name.endswith(".json"):
+        schema = json.loads(members[name])
+        odd: list[Any] = [None, 0, -1, "x", [], {}, 10**12, "builtins.eval", "os.system", "numpy.ndarray"]
+        put(schema, data.draw(st.sampled_from(places(schema))), data.draw(st.sampled_from(odd)))
+        members[name] = json.dumps(schema).encode()
+    else:
+        members[name] = data.draw(damaged([members[name]]))
+    (tmp_path / "a.ckpt").write_bytes(with_estimator(content, as_zip(list(members.items()))))
+    works_or_is_refused(lambda: load_and_score(tmp_path / "a.ckpt"))
+
+
+def test_an_estimator_whose_array_has_a_broken_header(tmp_path: Path, fitted: dict[str, Any]) -> None:
+    with zipfile.ZipFile(io.BytesIO(fitted["gmm"]["adlightning"]["estimator"].numpy().tobytes())) as archive:
+        members = [(name, archive.read(name).replace(b"}", b" ")) for name in archive.namelist()]
+        members = [(name, archive.read(name) if name.endswith("json") else content) for name, content in members]
+    (tmp_path / "a.ckpt").write_bytes(with_estimator(fitted["gmm"], as_zip(members)))  # TokenError
+    with pytest.raises(ValueError, match=r"a\.ckpt.*estimator is damaged or refused"):
+        load_detector(tmp_path / "a.ckpt")
+
+
+def test_a_compressed_estimator_is_refused_before_it_is_unpacked(tmp_path: Path, fitted: dict[str, Any]) -> None:
+    _, own = estimators()["gmm"]
+    estimator = skops.dumps(own, compression=zipfile.ZIP_DEFLATED)
+    (tmp_path / "a.ckpt").write_bytes(with_estimator(fitted["gmm"], estimator))
+    with pytest.raises(ValueError, match="compressed parts"):
+        load_detector(tmp_path / "a.ckpt")

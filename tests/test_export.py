@@ -1,0 +1,298 @@
+"""The export verb: one graph from raw input to scores, equal to the verb `score`, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+import adlightning
+from adlightning import export, objectives, shallow
+from adlightning.__main__ import main
+from adlightning.checkpoint import load_detector
+from adlightning.contracts import InputSpec
+from adlightning.data.labelled import AnomalyLabelled, TableData
+from adlightning.data.one_vs_all import OneVsAll
+from adlightning.data.sources import Digits, Sphere
+from adlightning.data.unlabelled import TransductiveOneVsAll
+from adlightning.detector import AnomalyDetector
+from adlightning.objectives import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
+from adlightning.score import score_samples
+
+ROOT = Path(__file__).parents[1]
+QUICK: dict[str, Any] = {
+    **{"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "accelerator": "cpu"},
+    **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
+}
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*/digits.yaml"))
+SPHERE = "configs/goad/sphere.yaml"
+REFUSED = {"ADGAN", "AnoGAN", *shallow.__all__}
+
+DATA = {cls.__name__: cls for cls in (OneVsAll, TransductiveOneVsAll, AnomalyLabelled, TableData)}
+DETECTORS = {name: getattr(module, name) for module in (objectives, shallow) for name in module.__all__}
+# Fits to all training images, and steps within a step, which take seconds.
+FEWER: dict[str, dict[str, Any]] = {
+    "GeometricTransforms": {"threshold_rule": "contamination", "threshold_value": 0.1},
+    "AMA": {"critic_steps": 1},
+    "SemiSupervisedAMA": {"critic_steps": 1},
+    "ADGAN": {"n_steps": 1, "n_seeds": 1, "width": 8},
+}
+
+Fit = Callable[[str], Path]
+
+
+def model_of(config: str) -> dict[str, Any]:
+    model: dict[str, Any] = yaml.safe_load((ROOT / config).read_text())["model"]
+    return model
+
+
+EXPORTED = [*(config for config in CONFIGS if model_of(config)["class_path"] not in REFUSED), SPHERE]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """torch parses all of its ONNX functions anew for each export: a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    """Run folders of short fits, one a config."""
+
+    @cache
+    def run(config: str) -> Path:
+        content = yaml.safe_load((ROOT / config).read_text())
+        name, init = content["model"]["class_path"], content["model"]["init_args"]
+        phases = {phase: 0 for phase in ("pretrain_epochs", "warm_up_epochs") if phase in init}
+        arguments = content["data"]["init_args"]
+        arguments |= {"source": Sphere(radius=1.2) if config == SPHERE else Digits(), "batch_size": 10}
+        arguments |= {"validation_fraction": 0.95} if name == "GeometricTransforms" else {}
+        folder = tmp_path_factory.mktemp("run")
+        return fitted(DETECTORS[name](**init | phases | FEWER.get(name, {})), content["data"], folder)
+
+    return run
+
+
+def fitted(detector: AnomalyDetector, data: dict[str, Any], folder: Path) -> Path:
+    """A folder with the checkpoint of a short fit."""
+    trainer = pl.Trainer(**QUICK, default_root_dir=folder)
+    trainer.fit(detector, datamodule=DATA[data["class_path"]](**data["init_args"]))
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("table") / "train.csv"
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["length", "width", "mass"])
+    frame.assign(label="normal").to_csv(file, index=False)
+    detector = DeepSAD(network="mlp", rep_dim=4, preprocessing="standardize", pretrain_epochs=0)
+    arguments = {"path": str(file), "label_column": "label"}
+    return fitted(detector, {"class_path": "TableData", "init_args": arguments}, file.parent)
+
+
+def raw_input(run: Path) -> Tensor:
+    """Digits, or points in and around a ball."""
+    spec = load_detector(run).input_spec
+    assert spec is not None
+    if spec.kind == "image":
+        return torch.from_numpy((load_digits().images[:12, None] * 255 / 16).astype(np.uint8))
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(12, *spec.shape)).astype(np.float32))
+
+
+def verb(run: Path, form: str, *options: str) -> int:
+    return main(["export", f"--ckpt_path={run}", f"--format={form}", *options])
+
+
+def session_of(file: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+
+
+def assert_same(scores: NDArray[np.float32], wanted: NDArray[np.float64]) -> None:
+    assert scores.dtype == np.float32
+    assert scores.shape == wanted.shape
+    assert np.abs(scores - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+# ---- what is exported ----------------------------------------------------------------------------------------------
+
+
+def test_detectors_whose_score_is_no_forward_pass_say_so() -> None:
+    assert {name for name, cls in DETECTORS.items() if cls.score_needs is not None} == REFUSED
+    assert {model_of(config)["class_path"] for config in EXPORTED} == DETECTORS.keys() - REFUSED
+    assert ADGAN(score="critic").score_needs is None
+    assert "score_samples: 3" in str(VAE(score_samples=3).score_needs)
+
+
+@pytest.mark.parametrize("config", EXPORTED)
+def test_onnx_scores_raw_input_as_the_verb_score_does(config: str, fit: Fit, tmp_path: Path) -> None:
+    run, file = fit(config), tmp_path / "model.onnx"
+    assert verb(run, "onnx", f"--out={file}") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # weights inside
+    detector, session, x = load_detector(run), session_of(file), raw_input(run)
+    wanted = score_samples(detector, x, batch_size=7)
+    assert_same(session.run(["scores"], {"x": x.numpy()})[0], wanted)
+    assert_same(session.run(["scores"], {"x": x[:1].numpy()})[0], wanted[:1])
+    described = session.get_modelmeta().custom_metadata_map
+    assert described["class"] == type(detector).__name__
+    assert float(described["threshold"]) == detector.threshold.item()
+
+
+@pytest.mark.parametrize("method", ["deep_sad", "vae", "goad"])
+def test_a_pt2_scores_raw_input_as_the_verb_score_does(method: str, fit: Fit, tmp_path: Path) -> None:
+    run, file = fit(SPHERE if method == "goad" else f"configs/{method}/digits.yaml"), tmp_path / "model.pt2"
+    assert verb(run, "torch", f"--out={file}") == 0
+    extra = {"adlightning.json": ""}
+    module, x = torch.export.load(file, extra_files=extra).module(), raw_input(run)
+    with torch.no_grad():
+        scores = module(x).numpy()
+    wanted = score_samples(load_detector(run), x, batch_size=7)
+    assert_same(scores, wanted)
+    threshold = json.loads(extra["adlightning.json"])["threshold"]
+    assert ((scores > threshold) == (wanted > threshold)).all()
+
+
+def test_an_exported_file_gives_the_verdicts_of_the_verb_score(table_run: Path, tmp_path: Path) -> None:
+    assert verb(table_run, "onnx", f"--out={tmp_path / 'model.onnx'}") == 0
+    frame = pd.DataFrame(np.random.default_rng(1).normal(size=(50, 3)) * 1.5, columns=["mass", "length", "width"])
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    files = [f"--data={tmp_path / 'new.csv'}", f"--out={tmp_path / 'scores.csv'}"]
+    assert main(["score", f"--ckpt_path={table_run}", "--device=cpu", *files]) == 0
+    session, wanted = session_of(tmp_path / "model.onnx"), pd.read_csv(tmp_path / "scores.csv")
+    described = session.get_modelmeta().custom_metadata_map
+    assert described["class"] == "DeepSAD"
+    assert described["adlightning"] == adlightning.__version__
+    assert described["input"].startswith("3 features")
+    assert json.loads(described["features"]) == ["length", "width", "mass"]
+    x = frame[json.loads(described["features"])].to_numpy(described["dtype"])
+    scores = session.run(["scores"], {"x": x})[0]
+    assert_same(scores, wanted.score.to_numpy())
+    verdicts = np.where(scores > float(described["threshold"]), "anomaly", "normal")
+    assert list(verdicts) == list(wanted.verdict)
+    assert set(verdicts) == {"anomaly", "normal"}
+
+
+IMAGES, SERIES = InputSpec("image", (1, 28, 28)), InputSpec("series", (9, 3))
+TABLE = InputSpec("table", (5,))
+VARIANTS: dict[str, Callable[[], tuple[AnomalyDetector, InputSpec]]] = {
+    "resized, contrast": lambda: (DeepSVDD(resize=32, pad=2, preprocessing="gcn_l1", pretrain_epochs=0), IMAGES),
+    "lstm": lambda: (DROCC(network="lstm", rep_dim=8, encoder_bias=True, preprocessing="standardize"), SERIES),
+    "epsilon": lambda: (GOAD(epsilon=1e-3, distance_floor=0.1, n_layers=2), TABLE),
+    "bernoulli": lambda: (VAE(likelihood="bernoulli", preprocessing="unit", width=8), IMAGES),
+    "critic": lambda: (ADGAN(score="critic", width=8, preprocessing="symmetric"), IMAGES),
+}
+
+
+def built(make: Callable[[], tuple[AnomalyDetector, InputSpec]]) -> AnomalyDetector:
+    """A detector with random weights and a preprocessing that is fitted."""
+    torch.manual_seed(0)
+    detector, spec = make()
+    detector.configure_for(spec)
+    detector.preprocess.fit(lambda: [export.random_input(spec, 50)])
+    return detector.eval()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_arguments_export_as_well(variant: str) -> None:
+    detector = built(VARIANTS[variant])
+    exported = export.as_onnx(export.trace(detector), export.describe(detector))
+    assert export.largest_deviation(detector, exported.score) <= 1e-5
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_other_detectors_are_refused(form: str, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--out={tmp_path / 'model'}"]
+    searched = fit("configs/adgan/digits.yaml")
+    refused(capsys, verb(searched, form, *options), "ckpt_path must be", "ADGAN, whose score needs a search")
+    refused(capsys, verb(fit("configs/kde/digits.yaml"), form, *options), "KDE, whose score needs an estimator")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_is_beside_the_checkpoint_and_what_exists_is_not_overwritten(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit("configs/deep_sad/digits.yaml")
+    assert verb(run, "torch") == 0
+    file = run / "last.pt2"
+    content = file.read_bytes()
+    assert os.fsencode(ROOT) not in content
+    refused(capsys, verb(run, "torch"), "out:", "last.pt2 exists already")
+    assert file.read_bytes() == content
+    refused(capsys, verb(run, "onnx", f"--out={tmp_path / 'no' / 'model.onnx'}"), "out: there is no folder")
+    refused(capsys, verb(tmp_path, "onnx"), "ckpt_path: no checkpoint at")
+    with pytest.raises(ValueError, match="format must be one of torch, onnx, got 'tflite'"):
+        export.export(str(run), "tflite")  # type: ignore[arg-type]
+
+
+def test_a_failure_leaves_nothing_behind(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = fit("configs/deep_sad/digits.yaml"), f"--out={tmp_path / 'model'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "find_spec", lambda name: None)
+        refused(capsys, verb(run, "onnx", out), "onnxscript", "pip install 'adlightning[export]'")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "ONNX_LIMIT", 1000)
+        refused(capsys, verb(run, "onnx", out), "format must be torch for", "got onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "TOLERANCE", -1.0)
+        refused(capsys, verb(run, "torch", out), "format: the scores of the torch graph must be those of DeepSAD")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        refused(capsys, verb(run, "torch", out), "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+class Branching(DeepSVDD):
+    """A detector of one's own, whose score looks at its values."""
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        scores = super().anomaly_score(x)
+        return scores if scores.max() > 1 else -scores
+
+
+def test_a_score_that_branches_by_its_values_is_refused() -> None:
+    detector = built(lambda: (Branching(preprocessing="unit", pretrain_epochs=0), IMAGES))
+    with pytest.raises(ValueError, match="ckpt_path: the score of Branching cannot be traced"):
+        export.trace(detector)
+
+
+def test_the_verb_needs_no_torch_to_say_how_it_is_used() -> None:
+    code = "import sys, adlightning.export; sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
