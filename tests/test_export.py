@@ -94,6 +94,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
 
 def fitted(detector: AnomalyDetector, data: dict[str, Any], folder: Path) -> Path:
     """A folder with the checkpoint of a short fit."""
+    pl.seed_everything(0)
     trainer = pl.Trainer(**QUICK, default_root_dir=folder)
     trainer.fit(detector, datamodule=DATA[data["class_path"]](**data["init_args"]))
     trainer.save_checkpoint(folder / "last.ckpt")

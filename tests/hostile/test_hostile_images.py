@@ -67,6 +67,7 @@ def read_everything(path: Path) -> None:
         works_or_is_refused(partial(decode, path, (4, 5), channels))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged tags
 @drawn(120)
 @given(content=damaged(FILES), suffix=st.sampled_from([".png", ".tif"]))
 def test_damaged_images(tmp_path: Path, content: bytes, suffix: str) -> None:

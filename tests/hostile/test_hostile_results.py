@@ -139,6 +139,7 @@ def test_cells_that_are_none_are_refused(
     refused(capsys, ["report", str(path)], words)
 
 
+@pytest.mark.filterwarnings("ignore:.*is damaged and left out")
 @drawn(30)
 @given(data=st.data())
 def test_results_folders_of_any_values(tmp_path: Path, data: st.DataObject) -> None:
