@@ -70,7 +70,7 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
             f"{type(detector).__name__}, whose score needs {detector.score_needs}"
         )
     described = describe(detector)
-    program = trace(detector)
+    program = trace(detector.requires_grad_(False))
     exported = as_onnx(program, described) if format == "onnx" else as_torch(program, described)
     deviation = largest_deviation(detector, exported.score)
     if not deviation <= TOLERANCE:  # also when it is NaN
@@ -140,7 +140,8 @@ def trace(detector: AnomalyDetector) -> ExportedProgram:
             batch = torch.export.Dim("batch", min=1)
             program = torch.export.export(Scorer(), (x,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch raises a dozen types; all mean the same here
-        raise ValueError(f"ckpt_path: {_cannot(detector, 'be traced into a graph', error)}") from error
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"ckpt_path: the score of {type(detector).__name__} cannot be traced: {first}") from error
     for node in _nodes(program):
         node.meta.pop("stack_trace", None)
     return program
@@ -153,11 +154,6 @@ def _nodes(program: ExportedProgram) -> Iterator[Node]:
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             yield from module.graph.nodes
-
-
-def _cannot(detector: AnomalyDetector, what: str, error: Exception) -> str:
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return f"the score of {type(detector).__name__} cannot {what}: {first}"
 
 
 def as_torch(program: ExportedProgram, described: dict[str, Any]) -> Exported:
@@ -183,7 +179,7 @@ def as_onnx(program: ExportedProgram, described: dict[str, Any]) -> Exported:
                 program, dynamo=True, input_names=["x"], output_names=["scores"], verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
-        first = next(iter(str(error).splitlines()), "")
+        first = next(iter(str(error.__cause__ or error).splitlines()), "")
         raise ValueError(f"format must be torch for a graph that ONNX cannot express, got onnx: {first}") from error
     assert onnx_program is not None
     model = onnx_program.model

@@ -70,9 +70,9 @@ def trusted_part(config: Any, arguments: list[str], file: Path) -> dict[str, Any
     kept = {key: config[key] for key in ("seed_everything", "monitor", "model", "data") if key in config}
     trainer = config.get("trainer")
     kept["trainer"] = {"precision": trainer.get("precision") if isinstance(trainer, dict) else None}
+    _check(kept, arguments, file)
     for key in ("model", "data"):
         _refuse_text(kept.get(key), file)
-    _check(kept, arguments, file)
     return kept
 
 

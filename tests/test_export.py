@@ -94,7 +94,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
 
 def fitted(detector: AnomalyDetector, data: dict[str, Any], folder: Path) -> Path:
     """A folder with the checkpoint of a short fit."""
-    pl.seed_everything(0)
+    torch.manual_seed(0)
     trainer = pl.Trainer(**QUICK, default_root_dir=folder)
     trainer.fit(detector, datamodule=DATA[data["class_path"]](**data["init_args"]))
     trainer.save_checkpoint(folder / "last.ckpt")
@@ -116,8 +116,8 @@ def raw_input(run: Path) -> Tensor:
     spec = load_detector(run).input_spec
     assert spec is not None
     if spec.kind == "image":
-        return torch.from_numpy((load_digits().images[:12, None] * 255 / 16).astype(np.uint8))
-    return torch.from_numpy(np.random.default_rng(0).normal(size=(12, *spec.shape)).astype(np.float32))
+        return torch.from_numpy((load_digits().images[:6, None] * 255 / 16).astype(np.uint8))
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(6, *spec.shape)).astype(np.float32))
 
 
 def verb(run: Path, form: str, *options: str) -> int:
@@ -160,7 +160,7 @@ def test_onnx_scores_raw_input_as_the_verb_score_does(config: str, fit: Fit, tmp
     assert verb(run, "onnx", f"--out={file}") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # weights inside
     detector, session, x = load_detector(run), session_of(file), raw_input(run)
-    wanted = score_samples(detector, x, batch_size=7)
+    wanted = score_samples(detector, x, batch_size=4)
     assert_same(session.run(["scores"], {"x": x.numpy()})[0], wanted)
     assert_same(session.run(["scores"], {"x": x[:1].numpy()})[0], wanted[:1])
     described = session.get_modelmeta().custom_metadata_map
@@ -174,9 +174,8 @@ def test_a_pt2_scores_raw_input_as_the_verb_score_does(method: str, fit: Fit, tm
     assert verb(run, "torch", f"--out={file}") == 0
     extra = {"adlightning.json": ""}
     module, x = torch.export.load(file, extra_files=extra).module(), raw_input(run)
-    with torch.no_grad():
-        scores = module(x).numpy()
-    wanted = score_samples(load_detector(run), x, batch_size=7)
+    scores = module(x).numpy()  # no weight wants a gradient
+    wanted = score_samples(load_detector(run), x, batch_size=4)
     assert_same(scores, wanted)
     threshold = json.loads(extra["adlightning.json"])["threshold"]
     assert ((scores > threshold) == (wanted > threshold)).all()
@@ -202,13 +201,12 @@ def test_an_exported_file_gives_the_verdicts_of_the_verb_score(table_run: Path, 
     assert set(verdicts) == {"anomaly", "normal"}
 
 
-IMAGES, SERIES = InputSpec("image", (1, 28, 28)), InputSpec("series", (9, 3))
+IMAGES, SERIES = InputSpec("image", (1, 28, 28)), InputSpec("series", (4, 3))
 TABLE = InputSpec("table", (5,))
 VARIANTS: dict[str, Callable[[], tuple[AnomalyDetector, InputSpec]]] = {
     "resized, contrast": lambda: (DeepSVDD(resize=32, pad=2, preprocessing="gcn_l1", pretrain_epochs=0), IMAGES),
     "lstm": lambda: (DROCC(network="lstm", rep_dim=8, encoder_bias=True, preprocessing="standardize"), SERIES),
     "epsilon": lambda: (GOAD(epsilon=1e-3, distance_floor=0.1, n_layers=2), TABLE),
-    "bernoulli": lambda: (VAE(likelihood="bernoulli", preprocessing="unit", width=8), IMAGES),
     "critic": lambda: (ADGAN(score="critic", width=8, preprocessing="symmetric"), IMAGES),
 }
 
