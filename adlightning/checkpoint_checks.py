@@ -31,6 +31,15 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "config": (str, type(None)),
     "training": dict,
 }
+_OF_TRAINING: dict[str, type] = {
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
 _LONGEST_NAME = 200
 _RECORDED = ("seed", "split")
 
@@ -55,10 +64,18 @@ def check_content(checkpoint: Mapping[str, Any], size: int) -> None:
         ValueError: it holds something else, or tensors that claim more values than the file has.
     """
     _check_values(checkpoint, size)
+    for name, expected in _OF_TRAINING.items():
+        if not isinstance(checkpoint.get(name, expected()), expected):
+            raise ValueError(f"its {name} is of the wrong type, {type(checkpoint[name]).__name__}")
+    if not checkpoint.get("pytorch-lightning_version"):
+        raise ValueError("it does not say of which version of Lightning it is")
     saved = checkpoint["adlightning"]
     for name, kind in _TYPES.items():
         if not isinstance(saved[name], kind):
             raise ValueError(f"its {name} is of the wrong type, {type(saved[name]).__name__}")
+    for name in ("hyperparameters", "input", "training"):
+        if not _is_plain(saved[name]):
+            raise ValueError(f"its {name} must hold plain values only")
     if len(saved["class"]) > _LONGEST_NAME:
         raise ValueError(f"its class has a name of more than {_LONGEST_NAME} characters")
     if not all(isinstance(name, str) for name in saved["hyperparameters"]):
@@ -98,6 +115,14 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
 def is_fitted(state: Mapping[str, Tensor]) -> bool:
     """Whether the preprocessing in a state_dict was fitted, without which no score can be computed."""
     return all(bool(v.any()) for k, v in state.items() if k.startswith("preprocess.") and k.endswith("fitted"))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(inner) for pair in value.items() for inner in pair)
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(inner) for inner in value)
+    return value is None or isinstance(value, (str, bool, int, float))
 
 
 def _words(shape: torch.Size | None) -> str:

@@ -59,27 +59,29 @@ class AnomalyCLI(LightningCLI):
     datamodule: AnomalyDataModule
     trainer: Trainer
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, verb: str, **kwargs: Any) -> None:
+        self._verb = verb
         self._claimed: Path | None = None
         try:
             with explained():
-                super().__init__(*args, **kwargs)
+                super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
         except BaseException:
             if self._claimed is not None:
                 remove_empty(self._claimed)  # nothing came of this run
             raise
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The Trainer's verbs; `weights_only` is not an option: pickled objects are never loaded."""
-        common = {"model", "datamodule", "weights_only"}
-        loaders = {"dataloaders"}
-        return {
-            "fit": common | {"train_dataloaders", "val_dataloaders"},
-            "validate": common | loaders,
-            "test": common | loaders | {"verbose"},
-            "predict": common | loaders | {"return_predictions"},
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """The verb that was asked for, since a parser for each takes a while, and what is no option of it.
+
+        `weights_only` is not: pickled objects are never loaded.
+        """
+        ours = {
+            "fit": {"train_dataloaders", "val_dataloaders"},
+            "validate": {"dataloaders"},
+            "test": {"dataloaders", "verbose"},
+            "predict": {"dataloaders", "return_predictions"},
         }
+        return {self._verb: {"model", "datamodule", "weights_only"} | ours[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options beside trainer, model and data."""
@@ -225,6 +227,7 @@ class AnomalyCLI(LightningCLI):
 
 def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     """Parse and run one of the Trainer's verbs; a checkpoint's own configuration comes first, arguments override it."""
+    _require_config_first(arguments)
     _silence_noise()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
@@ -232,8 +235,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
         if verb != "fit":
             arguments = with_stored_config(verb, arguments, Path(folder), _now("%Y%m%d-%H%M%S"))
         return AnomalyCLI(
-            AnomalyDetector,
-            AnomalyDataModule,
+            verb,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -248,6 +250,13 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
             trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
             args=[verb, *arguments],
         )
+
+
+def _require_config_first(arguments: list[str]) -> None:
+    """What follows overrides what comes before: a file after an option would undo it, and not say so."""
+    names = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    if "--config" in names and names[0] not in ("--config", "-c", "--ckpt_path", "--print_config", "-h", "--help"):
+        raise ValueError(f"config must come before the options that override it, got {names[0]} before --config")
 
 
 @contextlib.contextmanager

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 CAUSE = (
     "Likely cause: a learning rate that is too high, or raw features on very different scales without `standardize`."
 )
+
+
+_KEPT = "The checkpoint of the last good epoch is kept."
 
 
 class TrainingCollapse(RuntimeError):
@@ -19,8 +24,14 @@ class TrainingCollapse(RuntimeError):
 def check_loss(mean: float, epoch: int) -> None:
     """Raise :class:`TrainingCollapse` when an epoch's mean loss is not finite."""
     if not math.isfinite(mean):
-        kept = "The checkpoint of the last good epoch is kept."
-        raise TrainingCollapse(f"epoch {epoch}: the training loss is {mean}. {CAUSE} {kept}")
+        raise TrainingCollapse(f"epoch {epoch}: the training loss is {mean}. {CAUSE} {_KEPT}")
+
+
+def check_weights(weights: Iterable[Tensor], epoch: int) -> None:
+    """Raise :class:`TrainingCollapse` when weights, to which something is about to be fitted, are not all finite."""
+    bad = sum(1 for weight in weights if not bool(weight.isfinite().all()))
+    if bad:
+        raise TrainingCollapse(f"epoch {epoch}: {bad} weight tensors hold NaN or infinity. {CAUSE} {_KEPT}")
 
 
 def check_finite(scores: NDArray[np.float64], epoch: int) -> None:

@@ -81,7 +81,7 @@ class InputSpec:
             "description": lambda v: isinstance(v, str),
             "features": lambda v: _is_tuple_of(str, v) and len(v) in (0, arguments["shape"][0]),
             "resize": lambda v: v is None or (_is_tuple_of(int, v) and len(v) == 2 and min(v) > 0),
-            "channels": lambda v: v in (None, 1, 3),
+            "channels": lambda v: v is None or (type(v) is int and v in (1, 3)),
             "ignored": lambda v: _is_tuple_of(str, v),
             "name_column": lambda v: v is None or isinstance(v, str),
         }
@@ -121,7 +121,7 @@ def saved_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("this is not a checkpoint of an adlightning detector")
     if missing := {"class", "hyperparameters", "input", "config", "training"} - saved.keys():
         raise ValueError(f"this checkpoint lacks {', '.join(sorted(missing))}")
-    if saved.get("format") != CHECKPOINT_FORMAT:
+    if type(saved.get("format")) is not int or saved["format"] != CHECKPOINT_FORMAT:
         raise ValueError(
             f"checkpoint format {saved.get('format')} is not supported; this version reads {CHECKPOINT_FORMAT}"
         )

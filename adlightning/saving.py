@@ -74,6 +74,9 @@ class SavedModule(pl.LightningModule, ABC):
         self.training_record = dict(saved["training"])
         if getattr(self, "_trainer", None) is not None:
             self._refuse_other_split()
+            if self.trainer.state.fn != "fit":  # scoring needs none of training's own state, which Lightning trusts
+                for name in ("loops", "callbacks", "optimizer_states", "lr_schedulers"):
+                    checkpoint.pop(name, None)
 
     def _refuse_other_split(self) -> None:
         """Another split than in training would test what was trained on, or train on what was held out."""

@@ -24,6 +24,7 @@ SAD = str(ROOT / "configs/deep_sad/digits.yaml")
 TABLE = str(ROOT / "configs/autoencoder/table.yaml")
 FOLDER = str(ROOT / "configs/autoencoder/folder.yaml")
 SHORT = [
+    "--plots=false",
     "--trainer.max_epochs=2",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer
+from short_fits import BY_EPOCHS, config_of, options_of
 
+from adlightning.__main__ import main
 from adlightning.callbacks.checkpoints import LastCheckpoint
+from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import load_detector, read_checkpoint
 from adlightning.collapse import TrainingCollapse
 from adlightning.data.labelled import AnomalyLabelled
@@ -40,3 +44,30 @@ def test_a_blown_up_run_stops_and_keeps_its_last_good_checkpoint(
     assert read_checkpoint(tmp_path / "last.ckpt")["epoch"] == 1
     loaded = load_detector(tmp_path / "last.ckpt")
     assert torch.isfinite(loaded.anomaly_score(torch.ones(3, 6))).all()
+
+
+@pytest.mark.parametrize("case", BY_EPOCHS)
+def test_a_nan_in_the_middle_of_an_epoch_ends_every_method(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(case)
+    epoch = draw.randrange(1, 4)  # of two of what comes first and two of what follows
+
+    def poison(
+        self: Timing, trainer: pl.Trainer, module: pl.LightningModule, outputs: object, _: object, i: int
+    ) -> None:
+        if (trainer.current_epoch, i) == (epoch, 0):
+            with torch.no_grad():
+                in_training = [weight for weight in module.parameters() if weight.grad is not None]
+                draw.choice(in_training).fill_(float("nan"))
+
+    monkeypatch.setattr(Timing, "on_train_batch_end", poison)  # a callback of every run
+    fit = ["fit", "--config", str(config_of(case)), *options_of(case, 2, 3), f"--run_dir={tmp_path / 'run'}"]
+    assert main(fit) == 1
+    assert f"training failed: epoch {epoch}: " in capsys.readouterr().err
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["epoch"] == epoch - 1
+    loaded = load_detector(tmp_path / "run/checkpoints/last.ckpt")
+    assert all(torch.isfinite(weight).all() for weight in loaded.parameters())
+
+    monkeypatch.undo()
+    assert main([*fit, "--ckpt_path=last"]) == 0  # the run folder stays usable

@@ -69,6 +69,7 @@ IMAGENET10 = (
     *("french_horn", "garbage_truck", "gas_pump", "golf_ball", "parachute"),
 )
 ONE_BATCH = [
+    "--plots=false",  # tests/callbacks
     "--trainer.fast_dev_run=true",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
@@ -235,7 +236,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
     elif method in SEARCHED:
         phase += ["--model.n_steps=2", "--data.eval_batch_size=4"]
     elif config["model"]["class_path"] in ("AMA", "SemiSupervisedAMA"):  # ten make one negative
-        phase += ["--data.batch_size=10", "--data.eval_batch_size=10", "--model.critic_steps=1"]
+        phase += ["--data.batch_size=10", "--data.eval_batch_size=2", "--model.critic_steps=1"]
     elif "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0

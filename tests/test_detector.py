@@ -328,16 +328,19 @@ def test_a_checkpoint_that_is_no_detectors_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "nowhere")
 
 
-def test_ranks_draw_different_random_numbers() -> None:
-    def drawn(world_size: int, rank: int) -> float:
+def test_ranks_and_epochs_draw_different_random_numbers() -> None:
+    def drawn(rank: int, epoch: int, drawn_before: int = 0) -> float:
         detector = Autoencoder(network="mlp", dense=(4,), rep_dim=2, preprocessing="identity")
         detector.configure_for(InputSpec("table", (6,)))
-        detector._trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
+        detector._trainer = SimpleNamespace(global_rank=rank, current_epoch=epoch)  # type: ignore[assignment]
         torch.manual_seed(5)
         detector.on_fit_start()
+        torch.rand(drawn_before)
+        detector.on_train_epoch_start()
         return torch.rand(1).item()
 
-    assert drawn(1, 0) == drawn(2, 0) != drawn(2, 1)
+    assert drawn(0, 0) == drawn(0, 0, drawn_before=3)  # as a fit that goes on from a checkpoint
+    assert len({drawn(rank, epoch) for rank in range(2) for epoch in range(2)}) == 4
 
 
 def test_a_sample_of_several_test_sets_is_scored_once(

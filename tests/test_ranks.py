@@ -8,26 +8,21 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from short_fits import METHODS, QUIET, config_of, options_of
 
 from adlightning.__main__ import main
 
-ROOT = Path(__file__).parents[1]
-QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-SMALL = {"n_steps": 1, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
-METHODS = sorted(path.parent.name for path in (ROOT / "configs").glob("*/digits.yaml"))
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {method: (f"{method}/digits", ()) for method in METHODS}
 CASES |= {
     "goad": ("goad/sphere", ()),
     "goad, running centres": ("goad/sphere", ("--model.centers=running",)),
     "ocsvm on codes": ("ocsvm/digits_hybrid", ()),  # its estimator is fitted on every rank
-    "geometric_transforms": ("geometric_transforms/digits", ("--model.network=mlp",)),
+    "geometric_transforms": ("geometric_transforms/digits", ()),
     "adgan, bf16": ("adgan/digits", ("--trainer.precision=bf16-mixed",)),
     "drocc_lf, bf16": ("drocc_lf/digits", ("--trainer.precision=bf16-mixed",)),
     "soft_boundary_deep_svdd, radius": ("soft_boundary_deep_svdd/digits", ("--model.warm_up_epochs=0",)),
@@ -37,7 +32,7 @@ CASES |= {
 FITTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "deep_svdd": ("deep_svdd/digits", ("--model.lr=1e-30", "--model.pretrain_epochs=0")),
     "goad": ("goad/sphere", ("--model.lr=1e-30",)),
-    "geometric_transforms": ("geometric_transforms/digits", ("--model.network=mlp", "--model.lr=1e-30")),
+    "geometric_transforms": ("geometric_transforms/digits", ("--model.lr=1e-30",)),
     "density_ratio": ("density_ratio/digits", ("--model.lr=1e-30",)),
     "kde": ("kde/digits", ()),
 }
@@ -46,12 +41,8 @@ FITTED: dict[str, tuple[str, tuple[str, ...]]] = {
 def arguments(case: tuple[str, tuple[str, ...]], run: Path) -> list[str]:
     """A short fit of every phase, with an odd number of samples a batch."""
     config, extra = case
-    init: dict[str, Any] = yaml.safe_load((ROOT / f"configs/{config}.yaml").read_text())["model"]["init_args"]
-    phases = [f"--model.{phase}=1" for phase in ("pretrain_epochs", "warm_up_epochs") if init.get(phase)]
-    small = [f"--model.{name}={value}" for name, value in SMALL.items() if name in init]
-    short = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--data.eval_batch_size=99", "--plots=false"]
-    file = str(ROOT / f"configs/{config}.yaml")
-    return ["--config", file, *phases, *small, *short, *extra, *QUIET, f"--run_dir={run}"]
+    options = [*options_of(config, 1, 2), "--data.eval_batch_size=99", *extra]
+    return ["--config", str(config_of(config)), *options, f"--run_dir={run}"]
 
 
 def on_two_ranks(fits: dict[str, list[str]], folder: Path) -> list[dict[str, dict[str, str]]]:

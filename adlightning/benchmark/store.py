@@ -159,7 +159,7 @@ class Results:
         try:
             entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
             return [
-                {"labels": dict(e["labels"]), "config_hash": str(e["config_hash"]), "title": str(e["title"])}
+                {"labels": _place(e["labels"]), "config_hash": str(e["config_hash"]), "title": str(e["title"])}
                 for e in entries
             ]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -210,6 +210,11 @@ class Results:
             if entry["config_hash"] in stored
         ]
         return [row for cell in cells for row in _by_test_set(cell)]
+
+
+def _place(labels: Any) -> dict[str, Any]:
+    """A cell's labels, and nothing else that could stand for what its row says."""
+    return {key: value for key, value in dict(labels).items() if key in LABELS}
 
 
 def _is_row(row: object) -> bool:

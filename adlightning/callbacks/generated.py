@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.callbacks.plots import COLOURS, titled_figure
+from adlightning.callbacks.plots import COLOURS, ShownImage, image_rows
 from adlightning.contracts import ANOMALY, NORMAL
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ScoredSamples
@@ -121,18 +121,9 @@ def _rows_of_images(
 ) -> Path:
     """Rows of preprocessed images (K, C, H, W), of 1 or 3 channels; others show their first channel."""
     low, high = _RANGES.get(output) or (float(rows[0].min()), float(rows[0].max()))
-    n_columns = max(len(row) for row in rows)
-    with titled_figure(path, (max(n_columns, 5.0), 1.15 * len(rows) + 0.8), title) as figure:
-        grid = figure.subplots(len(rows), n_columns, squeeze=False)
-        for line, row, words, colour in zip(grid, rows, captions, colours, strict=True):
-            shown = ((row.float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1).numpy()
-            for axes in line[len(shown) :]:
-                axes.set_visible(False)
-            for axes, image, caption in zip(line, shown, words, strict=False):
-                picture = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
-                axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axes.set(xticks=[], yticks=[])
-                axes.set_title(caption, fontsize=7, pad=2)
-                for spine in axes.spines.values():
-                    spine.set(visible=True, color=colour, linewidth=1.5)
-    return path
+    shown = []
+    for row, words, colour in zip(rows, captions, colours, strict=True):
+        pixels = ((row.float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round().byte().numpy()
+        pixels = pixels if pixels.shape[1] == 3 else pixels[:, :1]
+        shown.append([ShownImage(image, caption, colour) for image, caption in zip(pixels, words, strict=True)])
+    return image_rows(path, shown, {}, title)

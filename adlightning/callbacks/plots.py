@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -123,25 +123,66 @@ def image_grid(
     if not np.isin(y, list(COLOURS)).all():
         raise ValueError(f"labels must be 0, 1 or -1, got {sorted(set(y.tolist()) - set(COLOURS))}")
     n_columns = min(len(x), max(4, math.ceil(math.sqrt(len(x) * 2))))
-    n_rows = math.ceil(len(x) / n_columns)
-    caption_lines = max(caption.count("\n") for caption in captions) + 1
-    cell_height = 1.05 * min(max(x.shape[2] / x.shape[3], 0.4), 2.5) + 0.18 * caption_lines
-    with titled_figure(path, (max(1.15 * n_columns, 5.0), cell_height * n_rows + 1.0), title) as figure:
-        from matplotlib.patches import Patch
+    colours = [COLOURS[label] for label in y.tolist()]
+    shown = [ShownImage(*cell) for cell in zip(x, captions, colours, strict=True)]
+    rows = [shown[first : first + n_columns] for first in range(0, len(shown), n_columns)]
+    return image_rows(path, rows, {_WORDS[k]: COLOURS[k] for k in COLOURS if np.any(y == k)}, title)
 
-        grid = figure.subplots(n_rows, n_columns, squeeze=False)
-        for axes in grid.flat[len(x) :]:
-            axes.set_visible(False)
-        for axes, image, caption, label in zip(grid.flat, x, captions, y.tolist(), strict=False):
-            shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-            # Smoothing would invent detail in 8x8 pixels; large photographs are shrunk and need it.
-            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if len(shown) <= 64 else "auto")
-            axes.set(xticks=[], yticks=[])
-            axes.set_title(caption, fontsize=8, pad=4, parse_math=False)  # a file's name may hold dollar signs
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=COLOURS[label], linewidth=2.5)
-        patches = [Patch(color=COLOURS[k], label=_WORDS[k]) for k in COLOURS if np.any(y == k)]
-        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=10)
+
+class ShownImage(NamedTuple):
+    """An image (C, H, W), uint8, of 1 or 3 channels, the words above it, and the colour of its frame."""
+
+    pixels: NDArray[np.uint8]
+    caption: str
+    colour: str
+
+
+def image_rows(path: Path, rows: Sequence[Sequence[ShownImage]], legend: dict[str, str], title: str) -> Path:
+    """Rows of images of one shape; `legend` has the colour of each word below them, if any.
+
+    All lie on one pair of axes, of an inch a unit: axes for each would take most of the time.
+    """
+    height, width = rows[0][0].pixels.shape[1:]
+    wide = min(1.05, 2.6 * width / height)  # inches
+    tall = wide * height / width
+    step, n_columns = 1.15, max(map(len, rows))
+    lines = [max(image.caption.count("\n") + 1 if image.caption else 0 for image in row) for row in rows]
+    heights = [tall + 0.16 * n + 0.08 for n in lines]
+    with titled_figure(path, (max(step * n_columns, 5.0), sum(heights) + (0.9 if legend else 0.55)), title) as figure:
+        from matplotlib.patches import Patch, Rectangle
+
+        axes = figure.add_subplot(xlim=(0, step * n_columns), ylim=(-sum(heights), 0), aspect="equal")
+        axes.axis("off")
+        bottom = 0.0
+        for row, row_height in zip(rows, heights, strict=True):
+            bottom -= row_height
+            for column, (pixels, caption, colour) in enumerate(row):
+                left = step * (column + 0.5) - wide / 2
+                # Smoothing would invent detail in 8x8 pixels; large photographs are shrunk and need it.
+                axes.imshow(
+                    pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0),
+                    extent=(left, left + wide, bottom, bottom + tall),
+                    cmap="gray",
+                    vmin=0,
+                    vmax=255,
+                    interpolation="nearest" if height <= 64 else "auto",
+                )
+                frame = Rectangle((left, bottom), wide, tall, fill=False, edgecolor=colour, linewidth=2.5)
+                axes.add_patch(frame).set_clip_on(False)
+                text = axes.annotate(
+                    caption,
+                    (left + wide / 2, bottom + tall),
+                    xytext=(0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=7.5,
+                    parse_math=False,  # a file's name may hold dollar signs
+                )
+                text.set_in_layout(False)
+        if legend:
+            patches = [Patch(color=colour, label=word) for word, colour in legend.items()]
+            figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=10)
     return path
 
 

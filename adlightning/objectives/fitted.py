@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from adlightning.collapse import check_weights
 from adlightning.contracts import EvalBatch, TrainBatch
 from adlightning.detector import AnomalyDetector
 
@@ -50,6 +51,7 @@ class FittedDetector(AnomalyDetector):
 
     @torch.no_grad()
     def _fit(self) -> None:
+        check_weights(self.parameters(), self.current_epoch)  # an estimator would fail without a reason
         was_training = self.training
         self.eval()
         if self.trainer.world_size > 1:  # each rank has its own BatchNorm statistics until the next step

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Blobs, MakeTrainer
 from hostile_cases import ODD_VALUES, as_zip, damaged, drawn, places, put, refused, works_or_is_refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from adlightning.checkpoint import load_detector, read_checkpoint
 from adlightning.contracts import InputSpec
+from adlightning.data.labelled import AnomalyLabelled
 from adlightning.detector import AnomalyDetector
 from adlightning.objectives.autoencoder import Autoencoder
 from adlightning.objectives.deep_svdd import DeepSVDD
@@ -30,6 +32,9 @@ from adlightning.shallow.persistence import to_bytes
 SPEC = InputSpec("table", (3,), "t.csv", features=("a", "b", "c"), ignored=("label",), name_column="id")
 X = np.random.default_rng(0).normal(size=(40, 3))
 ODD: list[Any] = [*ODD_VALUES, torch.zeros(3), torch.zeros(0), torch.zeros(2, dtype=torch.complex64), (1,)]
+
+
+LIGHTNING = {"pytorch-lightning_version": "2.6.0"}
 
 
 def content_of(detector: AnomalyDetector, estimator: Tensor | None = None) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def content_of(detector: AnomalyDetector, estimator: Tensor | None = None) -> di
         "config": None,
         "training": {"epochs": 1, "seed": 0, "split": "0", "threshold_from": "training"},
     } | ({} if estimator is None else {"estimator": estimator})
-    return {"state_dict": detector.state_dict(), "adlightning": saved, "epoch": 1, "global_step": 1}
+    return {"state_dict": detector.state_dict(), "adlightning": saved, "epoch": 1, "global_step": 1, **LIGHTNING}
 
 
 def as_file(content: Any) -> bytes:
@@ -120,6 +125,9 @@ def test_any_value_in_the_place_of_another(tmp_path: Path, data: st.DataObject) 
         (("hyperparameters", "dense"), ["a"], "arguments do not fit"),
         (("hyperparameters", "there_is_none"), 1, "arguments do not fit"),
         (("hyperparameters", "rep_dim"), 10**30, "a.ckpt"),
+        (("format",), torch.zeros(3), "format"),  # RuntimeError, a tensor is neither true nor false
+        (("input", "channels"), torch.zeros(3), "plain values only"),
+        (("hyperparameters", "lr"), torch.zeros(3), "plain values only"),
         (("training",), {}, "training lacks seed, split"),
         (("config",), ["x"], "config is of the wrong type"),
     ],
@@ -164,6 +172,46 @@ def test_pickles_are_never_run(tmp_path: Path, fitted: dict[str, Any], form: str
     with pytest.raises(ValueError, match=r"a\.ckpt"):
         load_detector(path)
     assert not (tmp_path / "was_run").exists()
+
+
+# ---- training's own state --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pytorch-lightning_version", None),
+        ("pytorch-lightning_version", 3),
+        ("loops", 0),  # TypeError
+        ("callbacks", True),  # AttributeError
+        ("optimizer_states", {}),
+        ("lr_schedulers", "x"),
+        ("epoch", "x"),
+        ("global_step", [0]),
+    ],
+)
+def test_what_lightning_reads_is_of_its_types(tmp_path: Path, name: str, value: Any) -> None:
+    (tmp_path / "a.ckpt").write_bytes(as_file({**NETWORK, name: value}))
+    with pytest.raises(ValueError, match=r"a\.ckpt is refused: it"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_scoring_takes_nothing_of_trainings_state(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=64, seed=0)
+    detector = Autoencoder(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize")
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(detector, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    odd = {"loops": {"test_loop": {"batch_progress": -1}}, "callbacks": {"x": 1}, "optimizer_states": [1]}
+    torch.save({**content, **odd}, tmp_path / "odd.ckpt")
+    (own,) = make_trainer().test(
+        detector, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False
+    )
+    (of_odd,) = make_trainer().test(
+        detector, datamodule=data, ckpt_path=tmp_path / "odd.ckpt", weights_only=True, verbose=False
+    )
+    assert own == of_odd
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

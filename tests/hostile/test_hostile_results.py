@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_cases import ODD_VALUES, drawn, refused, works_or_is_refused
+from hostile_cases import ODD_VALUES, drawn, put, refused, works_or_is_refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,7 +155,7 @@ def test_results_folders_of_any_values(tmp_path: Path, data: st.DataObject) -> N
         where = data.draw(st.sampled_from([row, entry, entry["labels"]])) or row
         if isinstance(where, dict):
             name = data.draw(st.sampled_from([*sorted(map(str, where)), "test_sets", "seconds", "error"]))
-            where[name] = data.draw(st.sampled_from(odd))
+            put(where, (name,), data.draw(st.sampled_from(odd)))
     (tmp_path / "cells/0-00000000.json").write_text(json.dumps(row))
     (tmp_path / "cells/0-00000001.json").write_text(json.dumps({**ROW, "finished": data.draw(st.sampled_from(odd))}))
     (tmp_path / "manifest.json").write_text(json.dumps([entry]))
@@ -174,3 +174,12 @@ def test_damaged_results_folders(tmp_path: Path, content: str) -> None:
     assert read_rows(tmp_path) == []
     (tmp_path / "manifest.json").write_text(content)
     works_or_is_refused(lambda: read_rows(tmp_path))
+
+
+@pytest.mark.parametrize("value", [None, {"a": 1}, [1], "x"])
+def test_a_place_in_the_table_cannot_stand_for_a_result(tmp_path: Path, value: Any) -> None:
+    labels = {**LABELS, "method": "a", "variant": "", "seed": 0, "test_sets": value, "status": value}  # AttributeError
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells/0-00000000.json").write_text(json.dumps({"status": "done", "code": "0", "finished": "2026"}))
+    (tmp_path / "manifest.json").write_text(json.dumps([{"labels": labels, "config_hash": "0", "title": ""}]))
+    assert [row["status"] for row in read_rows(tmp_path)] == ["done"]
