@@ -92,6 +92,7 @@ def _text(module: str) -> str:
     return ast.unparse(_trees()[module])
 
 
+@functools.cache
 def _without_docstrings(source: str) -> ast.Module:
     tree = ast.parse(source)
     for node in ast.walk(tree):
