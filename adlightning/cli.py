@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
-import os
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -18,7 +14,7 @@ from jsonargparse import set_parsing_settings
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
@@ -34,6 +30,7 @@ from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.faults import StopOnSigterm, explained
 from adlightning.files import claim_run_dir, remove_empty
+from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.messages import plain_message
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
@@ -139,9 +136,8 @@ class AnomalyCLI(LightningCLI):
             claim_run_dir(run_dir, goes_on)
             self._claimed = None if goes_on else run_dir
         options.trainer.default_root_dir = str(run_dir)
-        _log_into(run_dir, options.trainer.logger)
-        if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
-            os.environ["WANDB_MODE"] = "offline"  # a logger without an account would stop and ask
+        log_into(run_dir, options.trainer.logger)
+        stay_offline_without_account()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with this run's callbacks and loggers."""
@@ -159,7 +155,7 @@ class AnomalyCLI(LightningCLI):
         selection = self._selection(options.monitor) if selected else "none"
         self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder, CurvesFile(self.run_dir, options.plots)]
-        loggers = _loggers(self.config_init[self.subcommand].trainer.logger, self.run_dir)
+        loggers = loggers_of(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if reported := [logger for logger in loggers if isinstance(logger, WandbLogger)]:
             from adlightning.callbacks.wandb_report import WandbReport, connect
 
@@ -231,7 +227,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     _silence_noise()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
-    with tempfile.TemporaryDirectory() as folder, _finished_wandb_run():
+    with tempfile.TemporaryDirectory() as folder, finished_wandb_run():
         if verb != "fit":
             arguments = with_stored_config(verb, arguments, Path(folder), _now("%Y%m%d-%H%M%S"))
         return AnomalyCLI(
@@ -259,18 +255,6 @@ def _require_config_first(arguments: list[str]) -> None:
         raise ValueError(f"config must come before the options that override it, got {names[0]} before --config")
 
 
-@contextlib.contextmanager
-def _finished_wandb_run() -> Iterator[None]:
-    """End the W&B run that a logger began, if any, so that all of it is written and the next one is its own."""
-    failed = True
-    try:
-        yield
-        failed = False
-    finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish(exit_code=int(failed))
-
-
 def _silence_noise() -> None:
     """Messages that say nothing about a run: advertisements, the libraries' own deprecations, what is meant so here."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
@@ -288,30 +272,6 @@ def _silence_noise() -> None:
 
 def _now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
-
-
-def _has_wandb_account() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    return netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
-
-
-def _log_into(run_dir: Path, loggers: Any) -> None:
-    """Let loggers that name no folder of their own write into the run folder."""
-    for logger in loggers if isinstance(loggers, list) else [loggers]:
-        arguments = getattr(logger, "init_args", {})
-        if arguments and arguments.get("save_dir", run_dir) in (None, "."):
-            arguments["save_dir"] = str(run_dir)
-
-
-def _loggers(given: Any, run_dir: Path) -> list[Logger]:
-    """The loggers that were asked for and, always, a CSV one in the run folder."""
-    loggers = given if isinstance(given, list) else [given]
-    chosen = [logger for logger in loggers if isinstance(logger, Logger)]
-    if any(isinstance(logger, CSVLogger) for logger in chosen):
-        return chosen
-    return [*chosen, CSVLogger(run_dir, name="logs")]
 
 
 def _keep_trained_hyperparameters(options: Any, refuse: bool) -> None:

@@ -1,0 +1,54 @@
+"""Where a run's numbers go: always a CSV in its folder, and the loggers that were asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+
+def log_into(run_dir: Path, loggers: Any) -> None:
+    """Let loggers that name no folder of their own write into the run folder."""
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        arguments = getattr(logger, "init_args", {})
+        if arguments and arguments.get("save_dir", run_dir) in (None, "."):
+            arguments["save_dir"] = str(run_dir)
+
+
+def loggers_of(given: Any, run_dir: Path) -> list[Logger]:
+    """The loggers that were asked for and, always, a CSV one in the run folder."""
+    loggers = given if isinstance(given, list) else [given]
+    chosen = [logger for logger in loggers if isinstance(logger, Logger)]
+    if any(isinstance(logger, CSVLogger) for logger in chosen):
+        return chosen
+    return [*chosen, CSVLogger(run_dir, name="logs")]
+
+
+def stay_offline_without_account() -> None:
+    """Let W&B log offline where there is no account: its logger would stop and ask."""
+    if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
+        os.environ["WANDB_MODE"] = "offline"
+
+
+def _has_wandb_account() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    return netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def finished_wandb_run() -> Iterator[None]:
+    """End the W&B run that a logger began, if any, so that all of it is written and the next one is its own."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=int(failed))
