@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from skops import io as skops
 from torch import Tensor
 
-from adlightning.checkpoint import load_detector, read_checkpoint
+from adlightning.checkpoint import load_detector, load_ready_detector, read_checkpoint
 from adlightning.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.detector import AnomalyDetector
@@ -81,7 +81,7 @@ def fitted() -> dict[str, dict[str, Any]]:
 
 
 def load_and_score(path: Path) -> None:
-    scores = load_detector(path).anomaly_score(torch.from_numpy(X[:5]).float())
+    scores = load_ready_detector(path).anomaly_score(torch.from_numpy(X[:5]).float())
     assert scores.shape == (5,)
 
 
