@@ -1,16 +1,19 @@
 """AUROC of every detector on the bundled digits in float32, bf16-mixed and, on a GPU, 16-mixed, as a Markdown table.
 
-    python benchmarks/precision.py [--methods drocc ama] [--jobs 8] [--accelerator gpu] [--out rows.csv]
+    python benchmarks/precision.py [--methods drocc ama] [--seeds 5] [--jobs 8] [--accelerator gpu] [--out rows.csv]
 
-Each cell is `adlightning fit --config configs/METHOD/digits.yaml --trainer.precision=...` with the same seed.
+Each cell is `adlightning fit --config configs/METHOD/digits.yaml --trainer.precision=...` with the same seed; of several
+seeds it has the mean and, after it, the standard deviation, beside which a difference between precisions is to be seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,12 +31,12 @@ def methods_trained_by_gradients() -> list[str]:
     return [path.parent.name for path in digits if yaml.safe_load(path.read_text())["trainer"]["max_epochs"] > 1]
 
 
-def auroc(method: str, precision: str, normal_class: int, accelerator: str) -> str:
+def auroc(method: str, precision: str, seed: int, normal_class: int, accelerator: str) -> str:
     """AUROC of one fit in %, or how it ended."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "adlightning", "fit", "--config", str(CONFIGS / method / "digits.yaml")]
-        command += [f"--data.normal_class={normal_class}", f"--run_dir={folder}/run"]
-        command += [f"--trainer.precision={precision}", f"--trainer.accelerator={accelerator}"]
+        command += [f"--data.normal_class={normal_class}", f"--run_dir={folder}/run", f"--seed_everything={seed}"]
+        command += [f"--trainer.precision={precision}", f"--trainer.accelerator={accelerator}", "--plots=false"]
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
         ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if ended.returncode:
@@ -46,15 +49,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=methods_trained_by_gradients())
     parser.add_argument("--normal-class", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--out", type=Path, help="CSV of what is done so far, a row a fit")
     options = parser.parse_args()
     precisions = ["32-true", "bf16-mixed"] + (["16-mixed"] if options.accelerator == "gpu" else [])
-    cells = [(method, precision) for method in options.methods for precision in precisions]
-    done: dict[tuple[str, str], str] = {}
+    cells = list(itertools.product(options.methods, precisions, range(options.seeds)))
+    done: dict[tuple[str, str, int], str] = {}
 
-    def run(cell: tuple[str, str]) -> None:
+    def shown(method: str, precision: str) -> str:
+        """Mean and standard deviation, or what went wrong."""
+        texts = [done[method, precision, seed] for seed in range(options.seeds)]
+        try:
+            values = [float(text) for text in texts]
+        except ValueError:
+            return next(text for text in texts if not text[:1].isdigit())
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.2f}{spread}"
+
+    def run(cell: tuple[str, str, int]) -> None:
         done[cell] = auroc(*cell, options.normal_class, options.accelerator)
         print(*cell, done[cell], file=sys.stderr, flush=True)
         if options.out:
@@ -66,7 +80,7 @@ def main() -> None:
     print(f"| method | {' | '.join(precisions)} |")
     print("|---" * (len(precisions) + 1) + "|")
     for method in options.methods:
-        print(f"| {method} | {' | '.join(done[method, precision] for precision in precisions)} |")
+        print(f"| {method} | {' | '.join(shown(method, precision) for precision in precisions)} |")
 
 
 if __name__ == "__main__":
