@@ -2,8 +2,8 @@
 
     python benchmarks/precision.py [--methods drocc ama] [--seeds 5] [--jobs 8] [--accelerator gpu] [--out rows.csv]
 
-Each cell is `adlightning fit --config configs/METHOD/digits.yaml --trainer.precision=...` with the same seed; of several
-seeds it has the mean and, after it, the standard deviation, beside which a difference between precisions is to be seen.
+Each cell is `adlightning fit --config configs/METHOD/digits.yaml --trainer.precision=...` with the same seed. Of
+several seeds it has the mean and the standard deviation, beside which a difference of precisions is to be seen.
 """
 
 from __future__ import annotations
