@@ -19,7 +19,8 @@ from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.worker import now, run_cell
 
-_context = mp.get_context("spawn")
+_FORKED, _SPAWNED = mp.get_context("forkserver"), mp.get_context("spawn")
+_FORKED.set_forkserver_preload(["adlightning.cli"])
 
 
 def find_devices(devices: str) -> list[str]:
@@ -153,9 +154,11 @@ class Pool:
         return row
 
     def _start(self, device: str) -> Worker:
-        ours, theirs = _context.Pipe()
+        # On the CPU, forked from one that has imported everything, which takes seconds; CUDA does not survive a fork.
+        context = _FORKED if device == "cpu" else _SPAWNED
+        ours, theirs = context.Pipe()
         arguments = (theirs, self.results, self.keep_checkpoints, _visible_name(device), self.threads)
-        process = _context.Process(target=_serve, args=arguments)
+        process = context.Process(target=_serve, args=arguments)
         process.start()
         theirs.close()  # so that a worker's death is seen here
         return Worker(device, process, ours)
@@ -167,12 +170,17 @@ def _cores() -> int:
 
 
 def _serve(pipe: Connection, results: Results, keep_checkpoints: bool, visible: str, threads: int) -> None:
-    """A worker's life: environment before torch is imported, then cells until the pipe closes."""
+    """A worker's life: environment before CUDA is asked for, then cells until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # forked, it has read its environment before
+    threadpool_limits(int(os.environ["OMP_NUM_THREADS"]))
     with contextlib.suppress(EOFError):
         while True:
             row = run_cell(pipe.recv(), results, keep_checkpoints)
