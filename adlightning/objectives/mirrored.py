@@ -265,8 +265,8 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
     def fit_on_training_data(self) -> None:
         """Mean and standard deviation of R over the training samples that are not known anomalies."""
         with self.trainer.precision_plugin.forward_context():
-            batches = islice(self.training_data(), 1 if self.is_trial else None)
-            r = [self.r_scores(b.x[b.known != KNOWN_ANOMALY]).cpu() for b in batches]
+            normals = filter(len, (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
+            r = [self.r_scores(x).cpu() for x in islice(normals, 1 if self.is_trial else None)]
         values = torch.cat(r).double()
         self.r_mean.fill_(values.mean())
         self.r_std.fill_(values.std(correction=0))
