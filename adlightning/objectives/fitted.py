@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adlightning.collapse import check_weights
-from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, TrainBatch
 from adlightning.detector import AnomalyDetector
 
 
@@ -22,6 +25,11 @@ class FittedDetector(AnomalyDetector):
     @abstractmethod
     def fit_on_training_data(self) -> None:
         """Fit to the training samples (:meth:`training_data`), in eval mode and without gradients."""
+
+    def fitting_normals(self) -> Iterator[Tensor]:
+        """Raw training samples (B, ...) that are no known anomalies, batch by batch; a trial takes one batch."""
+        normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
+        return islice(filter(len, normals), 1 if self.is_trial else None)
 
     @abstractmethod
     def forget_fit(self) -> None:

@@ -6,14 +6,13 @@ The baseline "GTs" of the density-ratio paper (Sections 2.3 and 5.3). docs/metho
 from __future__ import annotations
 
 import math
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.contracts import TrainBatch
 from adlightning.networks.backbones import BackboneName
 from adlightning.objectives.backbone import BackboneDetector
 from adlightning.objectives.dirichlet import dirichlet_from_means, dirichlet_normality, log_probabilities
@@ -96,8 +95,8 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
         total = torch.zeros(2, N_TRANSFORMS, N_TRANSFORMS, dtype=torch.float64)  # on the host: not every device has it
         n = 0
         with self.trainer.precision_plugin.forward_context():
-            for batch in islice(self.training_data(), 1 if self.is_trial else None):
-                log_p = self.log_outputs(batch.x[batch.known != KNOWN_ANOMALY]).cpu()
+            for x in self.fitting_normals():
+                log_p = self.log_outputs(x).cpu()
                 total += torch.stack([log_p.exp().sum(dim=0), log_p.sum(dim=0)])
                 n += len(log_p)
         mean, mean_log = total / n

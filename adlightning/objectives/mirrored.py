@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.contracts import TrainBatch
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.objectives.adversarial import AdversarialDetector, between, gradient_penalty
 from adlightning.objectives.fitted import FittedDetector
@@ -265,8 +264,7 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
     def fit_on_training_data(self) -> None:
         """Mean and standard deviation of R over the training samples that are not known anomalies."""
         with self.trainer.precision_plugin.forward_context():
-            normals = filter(len, (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
-            r = [self.r_scores(x).cpu() for x in islice(normals, 1 if self.is_trial else None)]
+            r = [self.r_scores(x).cpu() for x in self.fitting_normals()]
         values = torch.cat(r).double()
         self.r_mean.fill_(values.mean())
         self.r_std.fill_(values.std(correction=0))
