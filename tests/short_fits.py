@@ -21,6 +21,7 @@ BY_EPOCHS = [
 """A config of each, and after a space the name of a variant."""
 
 _SMALL = {"n_steps": 1, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
+_SMALL |= {"width": 8, "encoder_width": 8, "generator_width": 8, "critic_width": 8}
 _VARIANTS = {"": [], "clip": ["--model.max_gradient_norm=0.5"], "radius": ["--model.warm_up_epochs=0"]}
 
 
