@@ -16,6 +16,8 @@ import torch
 from short_fits import METHODS, QUIET, config_of, options_of
 
 from adlightning.__main__ import main
+from adlightning.cli import run
+from adlightning.objectives import AMA
 
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {method: (f"{method}/digits", ()) for method in METHODS}
 CASES |= {
@@ -109,6 +111,19 @@ def test_both_ranks_end_with_the_same_weights_and_fits(name: str, ended: list[di
     first, second = (rank[name] for rank in ended)
     assert first.keys() == second.keys()
     assert [key for key in first if first[key] != second[key]] == []
+
+
+def test_moments_are_those_of_all_training_samples(
+    folder: Path, ended: list[dict[str, dict[str, str]]], tmp_path: Path
+) -> None:
+    arguments = [f"--ckpt_path={run_of('ama', folder)}", f"--run_dir={tmp_path / 'one'}", *QUIET]
+    cli = run("validate", [*arguments, "--trainer.devices=1", "--trainer.strategy=auto"])
+    detector = cli.model.eval()
+    assert isinstance(detector, AMA)
+    with torch.no_grad():
+        r = torch.cat([detector.r_scores(batch.x) for batch in cli.datamodule.fitting_batches(torch.device("cpu"))])
+    assert detector.r_mean.item() == pytest.approx(r.double().mean().item(), rel=1e-5)
+    assert detector.r_std.item() == pytest.approx(r.double().std(correction=0).item(), rel=1e-4)
 
 
 def test_only_the_first_rank_writes(folder: Path, ended: list[dict[str, dict[str, str]]]) -> None:
