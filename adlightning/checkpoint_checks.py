@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adlightning.contracts import InputSpec
-from adlightning.unpacking import require_stored
+from adlightning.unpacking import each_value, require_stored
 
 if TYPE_CHECKING:
     from adlightning.detector import AnomalyDetector
@@ -49,7 +49,7 @@ def check_container(file: Path) -> None:
     try:
         with ZipFile(file) as archive:
             require_stored(archive, file.stat().st_size)
-    except (BadZipFile, NotImplementedError) as error:
+    except (BadZipFile, NotImplementedError) as error:  # the second: a version of zip that zipfile does not know
         raise ValueError(f"it is no checkpoint of PyTorch: {error}") from None
 
 
@@ -131,20 +131,11 @@ def _words(shape: torch.Size | None) -> str:
 
 def _check_values(checkpoint: Mapping[str, Any], size: int) -> None:
     """Refuse nesting and repetition beyond any use, and tensors that are not their file's own plain values."""
-    count, claimed = 0, 0
-    stack: list[tuple[Any, int]] = [(checkpoint, 1)]
-    while stack:
-        value, depth = stack.pop()
-        count += 1
-        if count > MAX_VALUES or depth > MAX_DEPTH:
-            raise ValueError(f"it must hold at most {MAX_VALUES} values in {MAX_DEPTH} levels")
+    claimed = 0
+    for value in each_value(checkpoint, MAX_VALUES, MAX_DEPTH):
         if isinstance(value, Tensor):
             if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
                 raise ValueError("it holds a tensor that is not dense")
             claimed += value.numel() * value.element_size()
-        elif isinstance(value, Mapping):
-            stack += [(inner, depth + 1) for pair in value.items() for inner in pair]
-        elif isinstance(value, (list, tuple, set)):
-            stack += [(inner, depth + 1) for inner in value]
     if claimed > _SLACK + 2 * size:
         raise ValueError(f"its tensors claim {claimed} bytes, the file has {size}")

@@ -32,6 +32,7 @@ from adlightning.faults import StopOnSigterm, explained
 from adlightning.files import claim_run_dir, remove_empty
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.messages import plain_message
+from adlightning.plain_yaml import CONFIG_OPTIONS
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
 
@@ -251,7 +252,8 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
 def _require_config_first(arguments: list[str]) -> None:
     """What follows overrides what comes before: a file after an option would undo it, and not say so."""
     names = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
-    if "--config" in names and names[0] not in ("--config", "-c", "--ckpt_path", "--print_config", "-h", "--help"):
+    first_may_be = (*CONFIG_OPTIONS, "--ckpt_path", "--print_config", "-h", "--help")
+    if not set(names).isdisjoint(CONFIG_OPTIONS) and names[0] not in first_may_be:
         raise ValueError(f"config must come before the options that override it, got {names[0]} before --config")
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 CAUSE = (
     "Likely cause: a learning rate that is too high, or raw features on very different scales without `standardize`."
 )
-
-
 _KEPT = "The checkpoint of the last good epoch is kept."
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from adlightning.unpacking import each_value
+
+CONFIG_OPTIONS = ("--config", "-c")
 MAX_VALUES, MAX_DEPTH = 100_000, 50
 """Of a document, where an alias counts for all that it stands for; the largest config of ours has some hundred."""
 
@@ -32,7 +35,11 @@ def read_yaml(text: str, what: str) -> Any:
         raise
     except Exception as error:  # of a tag with a wrong value PyYAML lets through whatever Python's own types raise
         raise ValueError(f"{what} is not YAML that can be read: {type(error).__name__}: {error}") from error
-    require_bounded(content, what)
+    try:
+        for _ in each_value(content, MAX_VALUES, MAX_DEPTH):
+            pass
+    except ValueError as error:
+        raise OversizedYaml(_oversized(what)) from error
     return content
 
 
@@ -52,22 +59,8 @@ def _oversized(what: str) -> str:
     return f"{what} must hold at most {MAX_VALUES} values in {MAX_DEPTH} levels: refused"
 
 
-def require_bounded(content: Any, what: str) -> None:
-    """Refuse plain values that are nested, or spread out by aliases, beyond any use. Raises OversizedYaml."""
-    count, stack = 0, [(content, 1)]
-    while stack:
-        value, depth = stack.pop()
-        count += 1
-        if count > MAX_VALUES or depth > MAX_DEPTH:
-            raise OversizedYaml(_oversized(what))
-        if isinstance(value, dict):
-            stack += [(inner, depth + 1) for pair in value.items() for inner in pair]
-        elif isinstance(value, (list, tuple, set)):
-            stack += [(inner, depth + 1) for inner in value]
-
-
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Read every file that a command line names with `--config` or `-c`, before a parser that is less careful does.
+    """Read every file that a command line names with :data:`CONFIG_OPTIONS`, before a parser that is less careful does.
 
     Raises:
         ValueError: one cannot be read as :func:`read_yaml` reads it.
@@ -75,7 +68,7 @@ def check_config_files(arguments: Sequence[str]) -> None:
     following = [*arguments[1:], ""]
     for given, after in zip(arguments, following, strict=True):
         name, equals, value = given.partition("=")
-        if name not in ("--config", "-c"):
+        if name not in CONFIG_OPTIONS:
             continue
         path = Path(value if equals else after)
         try:

@@ -1,9 +1,11 @@
-"""How much a compressed file may unpack to, so that a small hostile one does not fill the memory."""
+"""How much a compressed or nested file may unpack to, so that a small hostile one does not fill the memory."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 FLOOR = 2**30
@@ -53,3 +55,24 @@ def require_stored(archive: ZipFile, n_bytes: int) -> None:
         raise ValueError("it holds compressed parts, which no checkpoint does")
     if sum(member.file_size for member in members) > n_bytes:
         raise ValueError("its parts claim to be larger than the whole")
+
+
+def each_value(content: Any, most: int, deepest: int) -> Iterator[Any]:
+    """Everything in nested mappings and sequences, what is there several times as often; ValueError beyond the bounds.
+
+    Args:
+        content: whatever was read.
+        most: number of values.
+        deepest: number of levels.
+    """
+    count, stack = 0, [(content, 1)]
+    while stack:
+        value, depth = stack.pop()
+        count += 1
+        if count > most or depth > deepest:
+            raise ValueError(f"it must hold at most {most} values in {deepest} levels")
+        yield value
+        if isinstance(value, Mapping):
+            stack += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, (list, tuple, set)):
+            stack += [(inner, depth + 1) for inner in value]

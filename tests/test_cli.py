@@ -151,8 +151,11 @@ def test_bad_input_is_one_message_before_training(
     assert not (tmp_path / "r" / "checkpoints").exists()
 
 
-def test_a_config_after_the_options_that_it_would_undo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--data.normal_class=3", f"--config={DIGITS}"]) == 2
+@pytest.mark.parametrize("config", [[f"--config={DIGITS}"], ["-c", DIGITS]])
+def test_a_config_after_the_options_that_it_would_undo_is_refused(
+    capsys: pytest.CaptureFixture[str], config: list[str]
+) -> None:
+    assert main(["fit", "--data.normal_class=3", *config]) == 2
     assert "config must come before the options that override it, got --data.normal_class" in capsys.readouterr().err
 
 

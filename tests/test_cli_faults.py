@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from refusals import Touch, refused
 
 from adlightning.__main__ import main
 from adlightning.checkpoint import load_detector
@@ -33,20 +34,6 @@ SHORT = [
 
 CONTAMINATION = ["--model.threshold_rule=contamination", "--model.threshold_value=0.1"]
 Capture = pytest.CaptureFixture[str]
-
-
-def refused(capsys: Capture, arguments: list[str], *words: str) -> str:
-    """One message on stderr, exit code 2, no traceback; the message."""
-    capsys.readouterr()
-    try:
-        code = main(arguments)
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    error = capsys.readouterr().err
-    assert code == 2, error
-    assert "Traceback" not in error
-    assert all(word in error for word in words), error
-    return error
 
 
 def table(path: Path, **columns: Any) -> Path:
@@ -325,19 +312,11 @@ def test_broken_checkpoints_are_refused(
 ) -> None:
     path = tmp_path / "bad.ckpt"
     content = (digits_run / "checkpoints/last.ckpt").read_bytes()
-    hostile = pickle.dumps(_Touch(tmp_path / "was_run"))
+    hostile = pickle.dumps(Touch(tmp_path / "was_run"))
     path.write_bytes({"truncated": content[:5000], "hostile": hostile, "other": b"hello"}[fault])
     arguments = [verb, "--config", DIGITS, f"--ckpt_path={path}", f"--run_dir={tmp_path / 'r'}", *SHORT]
     refused(capsys, arguments, "bad.ckpt", "refused")
     assert not (tmp_path / "was_run").exists()
-
-
-class _Touch:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
+from refusals import Touch
 from torch import Tensor
 
 from adlightning.checkpoint import load_detector, read_checkpoint
@@ -303,18 +304,10 @@ def test_truncated_checkpoints_are_refused(make_trainer: MakeTrainer, tmp_path: 
         read_checkpoint(broken)
 
 
-class _Hostile:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
-
-
 @pytest.mark.parametrize("save", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))])
 def test_hostile_checkpoints_are_refused_and_run_nothing(tmp_path: Path, save: Any) -> None:
     path, target = tmp_path / "hostile.ckpt", tmp_path / "was_run"
-    save({"state_dict": {}, "adlightning": _Hostile(target)}, path)
+    save({"state_dict": {}, "adlightning": Touch(target)}, path)
     with pytest.raises(ValueError, match="refused"):
         load_detector(path)
     assert not target.exists()

@@ -19,6 +19,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from numpy.typing import NDArray
+from refusals import is_refusal
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -130,14 +131,6 @@ def session_of(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
-    error = capsys.readouterr().err
-    assert code == 2
-    assert "Traceback" not in error
-    for word in words:
-        assert word in error
-
-
 def assert_same(scores: NDArray[np.float32], wanted: NDArray[np.float64]) -> None:
     assert scores.dtype == np.float32
     assert scores.shape == wanted.shape
@@ -234,8 +227,8 @@ def test_other_arguments_export_as_well(variant: str) -> None:
 def test_other_detectors_are_refused(form: str, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"--out={tmp_path / 'model'}"]
     searched = fit("configs/adgan/digits.yaml")
-    refused(capsys, verb(searched, form, *options), "ckpt_path must be", "ADGAN, whose score needs a search")
-    refused(capsys, verb(fit("configs/kde/digits.yaml"), form, *options), "KDE, whose score needs an estimator")
+    is_refusal(capsys, verb(searched, form, *options), "ckpt_path must be", "ADGAN, whose score needs a search")
+    is_refusal(capsys, verb(fit("configs/kde/digits.yaml"), form, *options), "KDE, whose score needs an estimator")
     assert not list(tmp_path.iterdir())
 
 
@@ -247,10 +240,10 @@ def test_the_file_is_beside_the_checkpoint_and_what_exists_is_not_overwritten(
     file = run / "last.pt2"
     content = file.read_bytes()
     assert os.fsencode(ROOT) not in content
-    refused(capsys, verb(run, "torch"), "out:", "last.pt2 exists already")
+    is_refusal(capsys, verb(run, "torch"), "out:", "last.pt2 exists already")
     assert file.read_bytes() == content
-    refused(capsys, verb(run, "onnx", f"--out={tmp_path / 'no' / 'model.onnx'}"), "out: there is no folder")
-    refused(capsys, verb(tmp_path, "onnx"), "ckpt_path: no checkpoint at")
+    is_refusal(capsys, verb(run, "onnx", f"--out={tmp_path / 'no' / 'model.onnx'}"), "out: there is no folder")
+    is_refusal(capsys, verb(tmp_path, "onnx"), "ckpt_path: no checkpoint at")
     with pytest.raises(ValueError, match="format must be one of torch, onnx, got 'tflite'"):
         export.export(str(run), "tflite")  # type: ignore[arg-type]
 
@@ -261,20 +254,20 @@ def test_a_failure_leaves_nothing_behind(
     run, out = fit("configs/deep_sad/digits.yaml"), f"--out={tmp_path / 'model'}"
     with monkeypatch.context() as patch:
         patch.setattr(export, "find_spec", lambda name: None)
-        refused(capsys, verb(run, "onnx", out), "onnxscript", "pip install 'adlightning[export]'")
+        is_refusal(capsys, verb(run, "onnx", out), "onnxscript", "pip install 'adlightning[export]'")
     with monkeypatch.context() as patch:
         patch.setattr(export, "ONNX_LIMIT", 1000)
-        refused(capsys, verb(run, "onnx", out), "format must be torch for", "got onnx")
+        is_refusal(capsys, verb(run, "onnx", out), "format must be torch for", "got onnx")
     with monkeypatch.context() as patch:
         patch.setattr(export, "TOLERANCE", -1.0)
-        refused(capsys, verb(run, "torch", out), "format: the scores of the torch graph must be those of DeepSAD")
+        is_refusal(capsys, verb(run, "torch", out), "format: the scores of the torch graph must be those of DeepSAD")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        refused(capsys, verb(run, "torch", out), "No space left on device")
+        is_refusal(capsys, verb(run, "torch", out), "No space left on device")
     assert not list(tmp_path.iterdir())
 
 

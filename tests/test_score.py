@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from refusals import is_refusal
 from sklearn.datasets import load_digits
 
 from adlightning.__main__ import main
@@ -102,44 +103,38 @@ def test_what_exists_is_not_overwritten(digits_run: Path, images: Path, tmp_path
     assert (tmp_path / "s.csv").read_text() == "mine"
 
 
-def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
-    error = capsys.readouterr().err
-    assert code == 2
-    assert "Traceback" not in error
-    for word in words:
-        assert word in error
-
-
 def test_images_of_another_size_are_refused(
     digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "x.png")
-    refused(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv"), "1x9x9", "trained on 1x8x8 images")
+    is_refusal(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv"), "1x9x9", "trained on 1x8x8 images")
 
 
 def test_images_with_other_channels_are_refused(
     digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
-    refused(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv"), "3x8x8", "trained on 1x8x8 images")
+    is_refusal(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv"), "3x8x8", "trained on 1x8x8 images")
 
 
 def test_another_kind_of_data_is_refused(
     digits_run: Path, table_run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pd.DataFrame({"a": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
-    refused(capsys, score(digits_run, tmp_path / "t.csv", tmp_path / "s.csv"), "is a table", "trained on 1x8x8 images")
-    refused(capsys, score(table_run, images, tmp_path / "s.csv"), "is a folder of images", "trained on 4 features")
+    is_refusal(
+        capsys, score(digits_run, tmp_path / "t.csv", tmp_path / "s.csv"), "is a table", "trained on 1x8x8 images"
+    )
+    is_refusal(capsys, score(table_run, images, tmp_path / "s.csv"), "is a folder of images", "trained on 4 features")
 
 
 def test_missing_and_extra_columns_are_refused(
     table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pd.DataFrame({"length": [1.0], "width": [1.0], "mass": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
-    refused(capsys, score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"), "lacks the columns age")
+    is_refusal(capsys, score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"), "lacks the columns age")
     columns = {name: [1.0] for name in ("length", "width", "mass", "age", "colour")}
     pd.DataFrame(columns).to_csv(tmp_path / "u.csv", index=False)
-    refused(capsys, score(table_run, tmp_path / "u.csv", tmp_path / "s.csv"), "not trained on: colour")
+    is_refusal(capsys, score(table_run, tmp_path / "u.csv", tmp_path / "s.csv"), "not trained on: colour")
 
 
 def test_nan_text_and_corrupt_input_are_refused(
@@ -147,17 +142,17 @@ def test_nan_text_and_corrupt_input_are_refused(
 ) -> None:
     row = {"length": [1.0, float("nan")], "width": [1.0, 2.0], "mass": [1.0, 2.0], "age": [1.0, 2.0]}
     pd.DataFrame(row).to_csv(tmp_path / "nan.csv", index=False)
-    refused(capsys, score(table_run, tmp_path / "nan.csv", tmp_path / "s.csv"), "length")
+    is_refusal(capsys, score(table_run, tmp_path / "nan.csv", tmp_path / "s.csv"), "length")
     pd.DataFrame({**row, "length": ["long", "short"]}).to_csv(tmp_path / "text.csv", index=False)
-    refused(capsys, score(table_run, tmp_path / "text.csv", tmp_path / "s.csv"), "length")
+    is_refusal(capsys, score(table_run, tmp_path / "text.csv", tmp_path / "s.csv"), "length")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    refused(capsys, score(digits_run, tmp_path / "broken.png", tmp_path / "s.csv"), "broken.png")
+    is_refusal(capsys, score(digits_run, tmp_path / "broken.png", tmp_path / "s.csv"), "broken.png")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04nothing")
-    refused(capsys, score(digits_run, tmp_path / "broken.npz", tmp_path / "s.csv"), "broken.npz")
+    is_refusal(capsys, score(digits_run, tmp_path / "broken.npz", tmp_path / "s.csv"), "broken.npz")
     np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], dtype=object))
-    refused(capsys, score(digits_run, tmp_path / "objects.npz", tmp_path / "s.csv"), "objects.npz", "refused")
+    is_refusal(capsys, score(digits_run, tmp_path / "objects.npz", tmp_path / "s.csv"), "objects.npz", "refused")
     (tmp_path / "empty").mkdir()
-    refused(capsys, score(digits_run, tmp_path / "empty", tmp_path / "s.csv"), "no images")
-    refused(capsys, score(digits_run, tmp_path / "nowhere", tmp_path / "s.csv"), "no file or folder")
-    refused(capsys, score(tmp_path / "empty", tmp_path / "broken.png", tmp_path / "s.csv"), "no checkpoint at")
+    is_refusal(capsys, score(digits_run, tmp_path / "empty", tmp_path / "s.csv"), "no images")
+    is_refusal(capsys, score(digits_run, tmp_path / "nowhere", tmp_path / "s.csv"), "no file or folder")
+    is_refusal(capsys, score(tmp_path / "empty", tmp_path / "broken.png", tmp_path / "s.csv"), "no checkpoint at")
     assert not (tmp_path / "s.csv").exists()

@@ -157,7 +157,8 @@ class Pool:
         # On the CPU, forked from one that has imported everything, which takes seconds; CUDA does not survive a fork.
         context = _FORKED if device == "cpu" else _SPAWNED
         ours, theirs = context.Pipe()
-        arguments = (theirs, self.results, self.keep_checkpoints, _visible_name(device), self.threads)
+        environment = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": _visible_name(device)}
+        arguments = (theirs, self.results, self.keep_checkpoints, environment, self.threads)
         process = context.Process(target=_serve, args=arguments)
         process.start()
         theirs.close()  # so that a worker's death is seen here
@@ -169,23 +170,26 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serve(pipe: Connection, results: Results, keep_checkpoints: bool, visible: str, threads: int) -> None:
+def _serve(
+    pipe: Connection, results: Results, keep_checkpoints: bool, environment: dict[str, str], threads: int
+) -> None:
     """A worker's life: environment before CUDA is asked for, then cells until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    import torch
-    from threadpoolctl import threadpool_limits
+    os.environ.update(environment)  # forked, it has that of the process it is forked from
+    if "OMP_NUM_THREADS" not in environment:  # else libraries take what it says
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, str(threads))  # for those not loaded yet; the others are told below
+        import torch
+        from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # forked, it has read its environment before
-    threadpool_limits(int(os.environ["OMP_NUM_THREADS"]))
+        torch.set_num_threads(threads)
+        threadpool_limits(threads)
     with contextlib.suppress(EOFError):
         while True:
             row = run_cell(pipe.recv(), results, keep_checkpoints)
             pipe.send(row)
-            if visible and row["status"] == "failed":
+            if environment["CUDA_VISIBLE_DEVICES"] and row["status"] == "failed":
                 return  # a fault may have left CUDA unusable in this process: the next cell gets a new one
 
 

@@ -17,8 +17,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from adlightning.__main__ import main
-
 _ASKED = os.environ.get("HOSTILE_EXAMPLES")
 
 
@@ -42,22 +40,6 @@ def works_or_is_refused(work: Callable[[], object]) -> str | None:
     except (ValueError, OSError) as error:
         return str(error) or pytest.fail(f"{error!r} says nothing")
     return None
-
-
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> str:
-    """Exit code 2 and one short message on stderr, without traceback or anything that commands a terminal."""
-    capsys.readouterr()
-    try:
-        code = main(arguments)
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    error = capsys.readouterr().err
-    assert code == 2, error
-    assert "Traceback" not in error
-    assert len(error) < 2600
-    assert not set(error) & {"\x1b", "\x00", "\r"}
-    assert all(word in error for word in words), error
-    return error
 
 
 @st.composite

@@ -18,6 +18,7 @@ import scipy.sparse
 from hostile_cases import as_zip, damaged, drawn, works_or_is_refused, zeros_in_zip
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import Touch
 
 from adlightning import unpacking
 from adlightning.contracts import InputSpec
@@ -108,14 +109,6 @@ def test_headers_that_claim_anything(tmp_path: Path, said: str) -> None:
         Npz(str(path)).load("train")
     with pytest.raises(ValueError, match=r"a\.npz"):
         read_samples(path, SPECS[0], "train_images")
-
-
-class Touch:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("wrapped", ["array", "member", "file"])

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Blobs, MakeTrainer
-from hostile_cases import ODD_VALUES, as_zip, damaged, drawn, places, put, refused, works_or_is_refused
+from hostile_cases import ODD_VALUES, as_zip, damaged, drawn, places, put, works_or_is_refused
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import Touch, refused
 from skops import io as skops
 from torch import Tensor
 
@@ -146,14 +147,6 @@ def test_what_a_checkpoint_says_of_itself_is_checked(
 
 
 # ---- code -----------------------------------------------------------------------------------------------------------
-
-
-class Touch:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("form", ["zip", "pickle", "legacy", "value", "estimator", "member"])

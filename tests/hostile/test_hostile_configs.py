@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hostile_cases import ODD_VALUES, damaged, drawn, places, put, refused, works_or_is_refused
+from hostile_cases import ODD_VALUES, damaged, drawn, places, put, works_or_is_refused
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 import adlightning.cli  # noqa: F401  # makes every class known
 from adlightning.benchmark.grid import read_grid

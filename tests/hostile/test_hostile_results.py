@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_cases import ODD_VALUES, drawn, put, refused, works_or_is_refused
+from hostile_cases import ODD_VALUES, drawn, put, works_or_is_refused
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from adlightning.__main__ import main
 from adlightning.benchmark.report.runs import runs_frame

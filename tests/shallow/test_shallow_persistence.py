@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MakeTrainer
+from refusals import Touch
 from shallow_cases import DETECTORS, fit, make, table, table_for
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
@@ -50,17 +51,9 @@ def test_unknown_types_are_refused_by_name(
         load_detector(path)
 
 
-class Hostile:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
-
-
 def test_pickles_are_refused_and_run_nothing(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     path, target = tmp_path / "hostile.ckpt", tmp_path / "was_run"
-    hostile_checkpoint(make_trainer, path, "kde", as_tensor(pickle.dumps(Hostile(target))))
+    hostile_checkpoint(make_trainer, path, "kde", as_tensor(pickle.dumps(Touch(target))))
     with pytest.raises(ValueError, match="damaged or refused"):
         load_detector(path)
     assert not target.exists()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import real_data
 from torch import Tensor
 
 from adlightning.data.sources import Abalone, SourceError
 
-REAL = Path(__file__).parents[3] / "data" / "abalone"
 RINGS = {3: 15, 21: 14, 8: 568, 9: 689, 10: 634, 11: 2257}  # 11 stands for all others
 
 
@@ -37,9 +37,7 @@ def test_classes_and_sexes_are_those_of_the_paper(tmp_path: Path) -> None:
 
 
 def test_the_real_set_is_that_of_the_paper() -> None:
-    if not REAL.is_dir():
-        pytest.skip("needs data/abalone")
-    samples = Abalone(str(REAL)).load("train")
+    samples = Abalone(str(real_data("abalone"))).load("train")
     assert samples is not None
     assert np.bincount(samples.y).tolist() == [1891, 29]
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import real_data
 from torch import Tensor
 
 from adlightning.data.sources import Epilepsy, SourceError
 
-REAL = Path(__file__).parents[3] / "data" / "epilepsy"
 HEADER = ",".join(["", *(f"X{i}" for i in range(1, 179)), "y"])
 
 
@@ -34,9 +34,7 @@ def test_series_with_a_seizure_are_anomalies(tmp_path: Path) -> None:
 
 
 def test_the_real_set_is_that_of_the_paper() -> None:
-    if not REAL.is_dir():
-        pytest.skip("needs data/epilepsy")
-    samples = Epilepsy(str(REAL)).load("train")
+    samples = Epilepsy(str(real_data("epilepsy"))).load("train")
     assert samples is not None
     assert np.bincount(samples.y).tolist() == [9200, 2300]
 

@@ -43,7 +43,7 @@ def test_scenes_are_the_classes_and_photographs_are_resized(tmp_path: Path, budg
     assert train.y.tolist() == [1]
     assert source.input_spec().shape == (3, 8, 6)
     assert isinstance(test.x, torch.Tensor) == (budget > 0)
-    # as a worker process gets them: an open database does not travel
+    # our own object, pickled as a worker process gets it: an open database does not travel
     images = test.x if isinstance(test.x, torch.Tensor) else pickle.loads(pickle.dumps(test.x))
     assert [images[i].unique().tolist() for i in range(3)] == [[30], [10], [20]]
     assert images[0].shape == (3, 8, 6)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from real_data import real_data
 
 from adlightning.data.sources import Odds, SourceError
 from adlightning.data.sources.odds import ODDS_SIZES, OddsName
-
-REAL = Path(__file__).parents[3] / "data" / "odds"
 
 
 def thyroid(n: int = 3772, d: int = 6, anomalies: int = 93) -> dict[str, Any]:
@@ -39,9 +38,7 @@ def test_either_format_is_read(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("name", get_args(OddsName))
 def test_the_real_sets_are_those_of_the_paper(name: OddsName) -> None:
-    if not REAL.is_dir():
-        pytest.skip("needs data/odds")
-    samples = Odds(name, root=str(REAL)).load("train")
+    samples = Odds(name, root=str(real_data("odds"))).load("train")
     assert samples is not None
     assert (len(samples.x), len(samples.x[0]), samples.y.sum()) == ODDS_SIZES[name]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from real_data import real_data
+from refusals import Touch
 from torchvision import datasets
 
 from adlightning.data.sources import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST, SourceError
 from adlightning.data.sources.base import Part, Samples
-
-REAL = Path(__file__).parents[3] / "data"
 
 # from the labels that lie in the pickles of CIFAR-100, independent of the table by names
 COARSE_OF_FINE = [
@@ -83,9 +83,7 @@ def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
 
 
 def test_real_mnist_has_its_class_counts() -> None:
-    if not (REAL / "MNIST").is_dir():
-        pytest.skip("needs data/MNIST")
-    samples = MNIST(root=str(REAL)).load("test")
+    samples = MNIST(root=str(real_data("MNIST").parent)).load("test")
     assert tensor(samples).shape == (10000, 1, 28, 28)
     assert np.bincount(samples.y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
@@ -136,14 +134,6 @@ def test_fine_classes_have_their_official_names() -> None:
         assert classes[index] == name
 
 
-class Hostile:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
-
-
 @pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
 def test_a_replaced_batch_is_never_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     folder = tmp_path / "cifar-10-batches-py"
@@ -159,7 +149,7 @@ def test_a_replaced_batch_is_never_unpickled(tmp_path: Path, monkeypatch: pytest
     assert len(source.load("train").x) == 1  # the set is in order before
 
     mark = tmp_path / "executed"
-    (folder / name).write_bytes(pickle.dumps(Hostile(mark)))
+    (folder / name).write_bytes(pickle.dumps(Touch(mark)))
     parts: list[Part] = ["train", "test"]
     for part in parts:
         with pytest.raises(SourceError, match=r"CIFAR10: the files in .*cifar-10-batches-py cannot be read"):
