@@ -93,7 +93,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.plain_yaml import check_config_files
 
         check_config_files(arguments)
-        from adlightning.cli import run as run_trainer
+        from adlightning.cli.trainer_verbs import run as run_trainer
 
         run_trainer(verb, arguments)
     return 0

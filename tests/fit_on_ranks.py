@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from adlightning.cli import run
+from adlightning.cli.trainer_verbs import run
 
 
 def digests(fits: dict[str, list[str]]) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["adlightning.cli", "adlightning.__main__"])
+CONTEXT.set_forkserver_preload(["adlightning.cli.trainer_verbs", "adlightning.__main__"])
 
 
 def run_in_child(

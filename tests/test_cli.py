@@ -18,8 +18,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 
 from adlightning.__main__ import VERBS, main
 from adlightning.checkpoint import load_detector
-from adlightning.cli import MONITORS
-from adlightning.cli import run as run_verb
+from adlightning.cli.trainer_verbs import MONITORS
+from adlightning.cli.trainer_verbs import run as run_verb
 from adlightning.summary import TITLES
 
 ROOT = Path(__file__).parents[1]
@@ -233,7 +233,8 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_starting_the_trainer_imports_neither_wandb_nor_matplotlib() -> None:
     # pytorch_lightning itself imports torchmetrics, which imports matplotlib: only what comes on top of it is ours
     code = (
-        "import sys, pytorch_lightning; old = set(sys.modules); import adlightning.cli; print(*set(sys.modules) - old)"
+        "import sys, pytorch_lightning; old = set(sys.modules)\n"
+        "import adlightning.cli.trainer_verbs; print(*set(sys.modules) - old)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"wandb", "matplotlib", "matplotlib.pyplot"} & set(done.stdout.split())

@@ -20,7 +20,7 @@ from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.worker import now, run_cell
 
 _FORKED, _SPAWNED = mp.get_context("forkserver"), mp.get_context("spawn")
-_FORKED.set_forkserver_preload(["adlightning.cli"])
+_FORKED.set_forkserver_preload(["adlightning.cli.trainer_verbs"])
 
 
 def find_devices(devices: str) -> list[str]:

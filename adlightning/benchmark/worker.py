@@ -27,7 +27,7 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
 
     Everything that the run prints goes to `output.log` in its run folder.
     """
-    from adlightning.cli import run as run_verb  # once a process: torch takes seconds
+    from adlightning.cli.trainer_verbs import run as run_verb  # once a process: torch takes seconds
 
     keep_freed_memory()
     if code_version(cell.config) != cell.code:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
-import adlightning.cli  # noqa: F401  # makes every class known
+import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known
 from adlightning.benchmark.grid import read_grid
 from adlightning.data.sources import SpeechCommands
 from adlightning.plain_yaml import check_config_files, read_yaml

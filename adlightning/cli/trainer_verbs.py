@@ -7,7 +7,7 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import set_parsing_settings
@@ -24,6 +24,7 @@ from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint, resumable_checkpoint
+from adlightning.cli.parser import AnomalyParser, require_config_first
 from adlightning.contracts import InputSpec
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
@@ -31,8 +32,6 @@ from adlightning.detector import AnomalyDetector
 from adlightning.faults import StopOnSigterm, explained
 from adlightning.files import claim_run_dir, remove_empty
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
-from adlightning.messages import plain_message
-from adlightning.plain_yaml import CONFIG_OPTIONS
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
 
@@ -40,14 +39,6 @@ DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
 MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
 MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name in TITLES}
 PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
-
-
-class AnomalyParser(LightningArgumentParser):
-    """A parser whose errors say what is wrong, without the types that were tried."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the plain message and exit with 2."""
-        super().error(plain_message(message), ex)
 
 
 class AnomalyCLI(LightningCLI):
@@ -224,7 +215,7 @@ class AnomalyCLI(LightningCLI):
 
 def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     """Parse and run one of the Trainer's verbs; a checkpoint's own configuration comes first, arguments override it."""
-    _require_config_first(arguments)
+    require_config_first(arguments)
     _silence_noise()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
@@ -247,14 +238,6 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
             trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
             args=[verb, *arguments],
         )
-
-
-def _require_config_first(arguments: list[str]) -> None:
-    """What follows overrides what comes before: a file after an option would undo it, and not say so."""
-    names = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
-    first_may_be = (*CONFIG_OPTIONS, "--ckpt_path", "--print_config", "-h", "--help")
-    if not set(names).isdisjoint(CONFIG_OPTIONS) and names[0] not in first_may_be:
-        raise ValueError(f"config must come before the options that override it, got {names[0]} before --config")
 
 
 def _silence_noise() -> None:
