@@ -96,6 +96,7 @@ class AnomalyDetector(SavedModule):
         self.threshold_value = threshold_value
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
+        self.threshold_samples: ScoredSamples | None = None  # of the training part: what a threshold was fitted to
         self.training_record = {}
         self._threshold_step = -1
         self._fit_seed = 0
@@ -236,19 +237,22 @@ class AnomalyDetector(SavedModule):
         """
         if not self.ready_to_score() or self._threshold_step == self.trainer.global_step:
             return False
+        split = self.data.split
         if self.data.has_validation and self.threshold_rule != "contamination":
             scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
-            self._fit_threshold(scores, self.data.split.validation_labels, "validation")
+            self._fit_threshold(ScoredSamples(scores, split.validation_labels, split.validation), "validation")
         else:
-            _, known = self.data.training_rows()
-            labels = np.where(known == KNOWN_NORMAL, NORMAL, NO_LABEL)[known != KNOWN_ANOMALY]
-            self._fit_threshold(self._training_scores(), labels, "training")
+            rows, known = self.data.training_rows()
+            rows, known = rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
+            labels = np.where(known == KNOWN_NORMAL, NORMAL, NO_LABEL)
+            self._fit_threshold(ScoredSamples(self._training_scores(), labels, rows), "training")
         self._threshold_step = self.trainer.global_step
         return True
 
-    def _fit_threshold(self, scores: NDArray[np.float64], labels: NDArray[np.int64] | None, source: str) -> None:
-        self.check_scores(scores)
-        self.threshold.fill_(fit_threshold(scores, labels, self.threshold_rule, self.threshold_value))
+    def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
+        self.check_scores(scored.scores)
+        self.threshold.fill_(fit_threshold(scored.scores, scored.labels, self.threshold_rule, self.threshold_value))
+        self.threshold_samples = scored
         self.training_record["threshold_from"] = "given" if self.threshold_rule == "fixed" else source
 
     def on_train_end(self) -> None:
@@ -292,7 +296,7 @@ class AnomalyDetector(SavedModule):
             return
         self.check_scores(scored.scores)
         if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
-            self._fit_threshold(scored.scores, scored.labels, "validation")
+            self._fit_threshold(scored, "validation")
             if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step
         normal = scored.scores[scored.labels != ANOMALY]

@@ -28,6 +28,8 @@ def print_report(run: RunFolder) -> None:
     tests = run.report.get("test_sets", {})
     if run.report and not tests:
         console.print("nothing was tested: the data have no test part, or test_after_fit is false", highlight=False)
+        if run.plots:
+            console.print("plots: the scores of the samples that set the threshold", highlight=False)
     for name, test in tests.items():
         table = Table(title=f"{run.report['detector']} on {run.report['data']}: {name}", title_justify="left")
         table.add_column("metric")

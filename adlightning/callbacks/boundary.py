@@ -75,25 +75,39 @@ def write_boundary(
 ) -> Path:
     """Score the plane of two features with a tested detector, and draw it; returns `path`.
 
-    The plane holds the training and the scored samples; other features are held at their training mean, and the title
-    says so. Raises ValueError when no score of the plane is finite.
+    The plane holds the training and the scored samples; other features are held at those of a central training sample,
+    which the title names. Raises ValueError when no score of the plane is finite.
     """
     data, spec = detector.data, detector.data.input_spec
     rows, known = data.training_rows()
     train, test = data.train_samples.x, data.test_samples.x
     if not isinstance(train, Tensor) or not isinstance(test, Tensor):
         raise TypeError("the samples of a table lie in memory")
-    training, anomalies = train[rows[known != KNOWN_ANOMALY]], train[rows[known == KNOWN_ANOMALY]]
+    rows, anomalies = rows[known != KNOWN_ANOMALY], train[rows[known == KNOWN_ANOMALY]]
+    training = train[rows]
     tested = test[scored.index]
     shown = [part[:, axes].double().numpy() for part in (training, anomalies, tested)]
     names = _feature_name(spec, axes[0]), _feature_name(spec, axes[1])
-    plane = score_plane(detector, training.double().mean(dim=0).float(), axes, np.concatenate(shown), names)
+    others = [i for i in range(spec.shape[0]) if i not in axes]
+    central = central_sample(training[:, others].double().numpy())
+    plane = score_plane(detector, training[central], axes, np.concatenate(shown), names)
     threshold = float(detector.threshold)
     title = f"{title_prefix}: decision boundary" if np.isfinite(threshold) else f"{title_prefix}: anomaly score"
-    if (n_held := spec.shape[0] - 2) > 0:
-        title += f", {n_held} other feature{'s' if n_held > 1 else ''} held at the training mean"
+    if n_held := len(others):
+        name = textwrap.shorten(data.train_samples.names[rows[central]], 30, placeholder="…")
+        title += f", {n_held} other feature{'s' if n_held > 1 else ''} as in training sample {name}"
     points = Points(shown[0], shown[1], shown[2][scored.labels == ANOMALY])
     return boundary_plot(path, plane, points, threshold if np.isfinite(threshold) else None, title)
+
+
+def central_sample(samples: _Floats) -> int:
+    """The one of `samples` (N, D) nearest to the medians, each feature in units of its deviation.
+
+    A real sample, since a mean may be none: a column of 0 and 1 has a mean in between.
+    """
+    deviations = samples.std(axis=0)
+    units = np.where(deviations > 0, deviations, 1.0)
+    return int((((samples - np.median(samples, axis=0)) / units) ** 2).sum(axis=1).argmin())
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ from adlightning.detector import AnomalyDetector
 from adlightning.files import write_atomically
 
 # From the palette of Okabe and Ito, as those of the other plots.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _SMOOTHED = 50  # windows along the curve, beyond which single steps are drawn pale
-_LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is logarithmic
+LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is logarithmic
 
 
 class CurvesFile(pl.Callback):
@@ -78,12 +78,12 @@ def curves_plot(path: Path, frame: pd.DataFrame, title: str) -> Path:
     names = [name for name in frame.columns if name != "step"]
     values = frame[names].to_numpy(dtype=np.float64)
     finite = values[np.isfinite(values)]
-    log = len(finite) > 0 and finite.min() > 0 and finite.max() > _LOG_RANGE * finite.min()
+    log = len(finite) > 0 and finite.min() > 0 and finite.max() > LOG_RANGE * finite.min()
     window = max(1, len(frame) // _SMOOTHED)
     with titled_figure(path, (6.4, 4.4), title) as figure:
         axes = figure.add_subplot()
         for i, name in enumerate(names):
-            colour, curve = _COLOURS[i % len(_COLOURS)], frame[name].where(np.isfinite(frame[name]))
+            colour, curve = COLOURS[i % len(COLOURS)], frame[name].where(np.isfinite(frame[name]))
             axes.plot(frame["step"], curve, color=colour, alpha=0.25 if window > 1 else 1.0, linewidth=0.8)
             smooth = curve.rolling(window, center=True, min_periods=1).median()
             axes.plot(frame["step"], smooth, color=colour, linewidth=1.8, label=name.replace("_", " "))

@@ -197,9 +197,9 @@ def write_plots(
     """Everything there is to see of a scored data set, as PNG files in `folder`; returns their paths.
 
     `scores.png` always; `roc.png` when both classes are there and their scores finite; `most_anomalous.png` and
-    `least_anomalous.png`, 36 images each, when `images` is given and returns images of 1 or 3 channels. `images` maps
-    indices (K,) to raw uint8 images (K, C, H, W); `names[i]` is the name of the sample with index i. Raises ValueError
-    when no score is finite.
+    `least_anomalous.png`, 36 images each and no image in both, when `images` is given and returns images of 1 or 3
+    channels; with a threshold each has its verdict. `images` maps indices (K,) to raw uint8 images (K, C, H, W);
+    `names[i]` is the name of the sample with index i. Raises ValueError when no score is finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scores, labels, index = scored
@@ -211,14 +211,15 @@ def write_plots(
         return written
     ascending = np.argsort(scores, kind="stable")
     ascending = ascending[np.isfinite(scores[ascending])]
-    for which, chosen in ("most", ascending[::-1][:_N_EXTREME]), ("least", ascending[:_N_EXTREME]):
-        pictures = images(index[chosen])
-        if pictures.shape[1] not in (1, 3):
+    n_most = min(_N_EXTREME, (len(ascending) + 1) // 2)
+    n_least = min(_N_EXTREME, len(ascending) - n_most)
+    for which, chosen in ("most", ascending[::-1][:n_most]), ("least", ascending[:n_least]):
+        if not len(chosen) or (pictures := images(index[chosen])).shape[1] not in (1, 3):
             break
         captions = [
-            f"{_shortened(names[i])}\n{score:.4g}" for i, score in zip(index[chosen], scores[chosen], strict=True)
+            _caption(names[i], score, threshold) for i, score in zip(index[chosen], scores[chosen], strict=True)
         ]
-        title = f"{title_prefix}: the {len(chosen)} {which} anomalous samples and their scores"
+        title = f"{title_prefix}: the {len(chosen)} {which} anomalous of {len(scores)} samples, and their scores"
         written.append(image_grid(folder / f"{which}_anomalous.png", pictures, captions, labels[chosen], title))
     return written
 
@@ -263,6 +264,11 @@ def left_out(scores: NDArray[np.float64], low: float, high: float) -> list[str]:
     n_beyond = len(scores) - n_not_finite - int(np.sum((scores >= low) & (scores <= high)))
     counts = {"beyond this axis": n_beyond, "not finite": n_not_finite}
     return [f"{what}: {n:,} of {len(scores):,} scores" for what, n in counts.items() if n]
+
+
+def _caption(name: str, score: float, threshold: float | None) -> str:
+    verdict = "" if threshold is None else f"\ncalled {_WORDS[ANOMALY if score > threshold else NORMAL]}"
+    return f"{_shortened(name)}\n{score:.4g}{verdict}"
 
 
 def _shortened(name: str) -> str:

@@ -87,9 +87,21 @@ class RunFolder(pl.Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What can be said before any test."""
+        """What can be said before any test, and where there is none, pictures of what the threshold was fitted to."""
         assert isinstance(pl_module, AnomalyDetector)
         self._write_report(trainer, pl_module)
+        data, scored = pl_module.data, pl_module.threshold_samples
+        if not self.draw or data.test_names or scored is None:
+            return
+        which = "held-out" if np.isin(scored.index, data.split.validation).all() else "training"
+        self.plots += write_plots(
+            self.folder / "plots",
+            scored,
+            images=None if data.input_spec.kind != "image" else data.train_images,
+            threshold=_finite(pl_module.threshold.item()),
+            names=data.train_samples.names,
+            title_prefix=f"{type(pl_module).__name__} on {data.input_spec.description}, {which} samples",
+        )
 
     def _write_report(self, trainer: pl.Trainer, detector: AnomalyDetector) -> None:
         self.report = self._describe(trainer, detector)

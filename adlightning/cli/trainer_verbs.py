@@ -21,6 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
 from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
+from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint, resumable_checkpoint
@@ -146,7 +147,8 @@ class AnomalyCLI(LightningCLI):
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
         selection = self._selection(options.monitor) if selected else "none"
         self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
-        callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder, CurvesFile(self.run_dir, options.plots)]
+        callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]
+        callbacks += [CurvesFile(self.run_dir, options.plots), EpochsFile(self.run_dir, options.plots)]
         loggers = loggers_of(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if reported := [logger for logger in loggers if isinstance(logger, WandbLogger)]:
             from adlightning.callbacks.wandb_report import WandbReport, connect

@@ -177,10 +177,11 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
 
     def test_images(self, test_name: str, index: NDArray[np.int64]) -> Tensor | None:
         """Raw images of a test set by `index`; None for tables and series."""
-        if self.input_spec.kind != "image":
-            return None
-        x = self.test_samples.x
-        return x[torch.from_numpy(index)] if isinstance(x, Tensor) else torch.stack([x[int(i)] for i in index])
+        return _rows_of(self.test_samples, index) if self.input_spec.kind == "image" else None
+
+    def train_images(self, index: NDArray[np.int64]) -> Tensor:
+        """Raw samples of the training part by `index`, held-out ones among them."""
+        return _rows_of(self.train_samples, index)
 
     def counts(self) -> dict[str, int]:
         """Sizes of the parts, for reports."""
@@ -256,3 +257,8 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             return lazy_loader(samples.x, rows, y, order, EvalBatch, device, self.num_workers)
         columns = resident_columns(samples.x, rows, y, EvalBatch, device, self.device_budget_mb)
         return TensorLoader(columns, order, device)
+
+
+def _rows_of(samples: Samples, index: NDArray[np.int64]) -> Tensor:
+    x = samples.x
+    return x[torch.from_numpy(index)] if isinstance(x, Tensor) else torch.stack([x[int(i)] for i in index])

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from adlightning.callbacks import boundary
-from adlightning.callbacks.boundary import Plane, Points, boundary_axes, boundary_plot, score_plane
+from adlightning.callbacks.boundary import Plane, Points, boundary_axes, boundary_plot, central_sample, score_plane
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.contracts import InputSpec, TrainBatch
@@ -134,7 +134,7 @@ def test_a_feature_that_never_varies_still_spans_a_plane(tested: tuple[Paraboloi
     assert (plane.x[0], plane.x[-1], plane.y[0], plane.y[-1]) == (2, 6, -0.5, 0.5)
 
 
-def test_the_run_folder_holds_the_plane_at_the_training_mean(
+def test_the_run_folder_holds_the_plane_at_a_central_training_sample(
     tested: tuple[Paraboloid, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector, folder = tested
@@ -151,17 +151,26 @@ def test_the_run_folder_holds_the_plane_at_the_training_mean(
     rows, known = data.training_rows()
     x = data.train_samples.x
     assert isinstance(x, Tensor)
-    held = float(x[rows[known != -1]].mean(dim=0)[[1, 3, 4, 5]].sum())
+    rows = rows[known != -1]
+    others = x[rows][:, [1, 3, 4, 5]].numpy()
+    row = rows[int((((others - np.median(others, axis=0)) / others.std(axis=0)) ** 2).sum(axis=1).argmin())]
+    held = float(x[row, [1, 3, 4, 5]].sum())
     expected = 2 * plane.x[None, :] + plane.y[:, None] ** 2 + held
     np.testing.assert_allclose(plane.scores, expected, rtol=1e-4, atol=1e-4)
     sizes = [len(part) for part in seen["points"]]
     assert sizes == [int((known != -1).sum()), int((known == -1).sum()), int(data.split.test_labels.sum())]
     assert seen["threshold"] == detector.threshold.item()
-    assert seen["title"] == "a run: decision boundary, 4 other features held at the training mean"
+    assert seen["title"] == f"a run: decision boundary, 4 other features as in training sample {row}"
     detector.threshold.fill_(math.nan)
     boundary.write_boundary(folder / "b.png", detector, detector.results["test"], (0, 2), "a run")
     assert seen["threshold"] is None
-    assert seen["title"] == "a run: anomaly score, 4 other features held at the training mean"
+    assert seen["title"] == f"a run: anomaly score, 4 other features as in training sample {row}"
+
+
+def test_a_boolean_column_is_held_at_a_value_that_occurs() -> None:
+    samples = np.array([[0.0, 4.0], [0.0, 5.0], [0.0, 5.2], [1.0, 5.0], [0.0, 90.0], [0.0, -70.0]])
+    assert central_sample(samples) == 1
+    assert central_sample(np.full((3, 2), 7.0)) == 0
 
 
 # ---- what is drawn ---------------------------------------------------------------------------------------------------

@@ -124,11 +124,44 @@ def test_write_plots_shows_the_most_and_the_least_anomalous_images(tmp_path: Pat
         asked.append(indices.tolist())
         return torch.zeros(len(indices), 1, 8, 8, dtype=torch.uint8)
 
-    names = [f"a/long/path/of/some/image/{i}.png" for i in range(51)]
-    paths = write_plots(tmp_path / "new" / "plots", scored([0, 1] * 25), images, 3.0, names, "a run")
+    names = [f"a/long/path/of/some/image/{i}.png" for i in range(101)]
+    paths = write_plots(tmp_path / "new" / "plots", scored([0, 1] * 50), images, 3.0, names, "a run")
     assert [p.name for p in paths] == ["roc.png", "scores.png", "most_anomalous.png", "least_anomalous.png"]
     assert all(p.stat().st_size > 0 for p in paths)
-    assert asked == [list(range(1, 37)), list(range(50, 14, -1))]  # score i belongs to index 50 - i
+    assert asked == [list(range(1, 37)), list(range(100, 64, -1))]  # score i belongs to index 100 - i
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "least"),
+    [(1, [1], None), (2, [1], [2]), (5, [1, 2, 3], [5, 4]), (71, range(1, 37), range(71, 36, -1))],
+)
+def test_no_image_is_both_most_and_least_anomalous(tmp_path: Path, n: int, most: Any, least: Any) -> None:
+    asked: list[list[int]] = []
+
+    def images(indices: NDArray[np.int64]) -> Tensor:
+        asked.append(indices.tolist())
+        return torch.zeros(len(indices), 1, 8, 8, dtype=torch.uint8)
+
+    write_plots(tmp_path, scored([0] * n), images, None, ["?"] * (n + 1), "a run")
+    assert asked == [list(part) for part in (most, least) if part is not None]
+
+
+def test_each_image_has_its_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: list[str] = []
+
+    def keep(path: Path, images: Tensor, words: list[str], labels: Any, title: str) -> Path:
+        captions.extend(words)
+        return path
+
+    monkeypatch.setattr(plots, "image_grid", keep)
+
+    def images(indices: NDArray[np.int64]) -> Tensor:
+        return torch.zeros(len(indices), 1, 8, 8, dtype=torch.uint8)
+
+    for threshold in (2.0, None):
+        write_plots(tmp_path, scored([0] * 4), images, threshold, ["?", "a", "b", "c", "d"], "a run")
+    assert captions[:4] == ["a\n3\ncalled anomaly", "b\n2\ncalled normal", "d\n0\ncalled normal", "c\n1\ncalled normal"]
+    assert captions[4:] == ["a\n3", "b\n2", "d\n0", "c\n1"]
 
 
 @pytest.mark.parametrize(("labels", "scores"), [([0, 0], None), ([-1, -1], None), ([0, 1, 0], [1.0, np.nan, 3.0])])

@@ -1,0 +1,135 @@
+"""What each epoch gave, as a table and as a picture: the training loss phase by phase, and validation metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from adlightning.callbacks.curves import COLOURS, LOG_RANGE
+from adlightning.callbacks.plots import titled_figure
+from adlightning.detector import AnomalyDetector
+from adlightning.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LOSS = "train/loss"
+_RANKING = {"val/auroc": "AUROC", "val/average_precision": "average precision"}
+_MEAN = {"val/score_mean": "mean score of normals"}  # all there is without held-out anomalies
+
+
+class EpochsFile(pl.Callback):
+    """`epochs.csv` epoch by epoch, and `plots/loss.png` when training ends, however it does.
+
+    Only for detectors that have a training loss. A fit that goes on keeps the rows up to where it begins.
+
+    Args:
+        folder: the run's own folder.
+        draw: whether to draw.
+    """
+
+    def __init__(self, folder: Path, draw: bool = True) -> None:
+        self.file, self.picture, self.draw = folder / "epochs.csv", folder / "plots" / "loss.png", draw
+        self._rows: list[dict[str, float]] = []
+        self._validated: dict[str, float] = {}
+
+    @rank_zero_only
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read the rows of the fit that goes on."""
+        if trainer.current_epoch and self.file.exists():
+            earlier = pd.read_csv(self.file)
+            earlier = earlier[earlier["epoch"] < trainer.current_epoch]
+            self._rows = [{str(k): float(v) for k, v in row.dropna().items()} for _, row in earlier.iterrows()]
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note what was logged of held-out samples: in later epochs without validation it would still stand there."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            logged = trainer.callback_metrics.items()
+            self._validated = {name: float(value) for name, value in logged if name.startswith("val/")}
+
+    @rank_zero_only
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row of the epoch before: at its end the detector's own hook comes last."""
+        self._end_epoch(trainer)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the last row, and draw all."""
+        assert isinstance(pl_module, AnomalyDetector)
+        self._end_epoch(trainer)
+        self._picture(pl_module)
+
+    @rank_zero_only
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """A fit that broke off is just what one wants to see the loss of."""
+        if isinstance(pl_module, AnomalyDetector):
+            self._picture(pl_module)
+
+    def _end_epoch(self, trainer: pl.Trainer) -> None:
+        loss = trainer.callback_metrics.get(_LOSS)
+        epoch = trainer.current_epoch - 1
+        if loss is None or epoch < 0 or (self._rows and self._rows[-1]["epoch"] >= epoch):
+            return
+        self._rows.append({"epoch": epoch, _LOSS: float(loss), **self._validated})
+        self._validated = {}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.file, pd.DataFrame(self._rows).to_csv(index=False, float_format="%.6g"))
+
+    def _picture(self, detector: AnomalyDetector) -> None:
+        if self.draw and self._rows:
+            title = f"{type(detector).__name__} on {detector.data.input_spec.description}: loss"
+            self.picture.parent.mkdir(parents=True, exist_ok=True)
+            first = int(getattr(detector, "pretrain_epochs", 0))
+            loss_plot(self.picture, pd.DataFrame(self._rows), first, title)
+
+
+def loss_plot(path: Path, epochs: pd.DataFrame, pretrain_epochs: int, title: str) -> Path:
+    """The training loss by epoch, that of pre-training on axes of its own, and held-out samples' metrics below.
+
+    Args:
+        path: the PNG to write.
+        epochs: columns `epoch` (from 0), `train/loss` and what there is of `val/...`, empty where none was logged.
+        pretrain_epochs: epochs of a first phase, whose loss is another one.
+        title: above it.
+    """
+    first = epochs["epoch"] < pretrain_epochs
+    parts = {"pre-training loss": epochs[first], "training loss": epochs[~first]}
+    phases = {name: part for name, part in parts.items() if len(part)}
+    metrics = _RANKING if any(name in epochs for name in _RANKING) else _MEAN
+    drawn = {name: label for name, label in metrics.items() if name in epochs}
+    with titled_figure(path, (6.4, 4.4 if not drawn else 6.4), title) as figure:
+        grid = figure.add_gridspec(2 if drawn else 1, len(phases))
+        for column, (name, part) in enumerate(phases.items()):
+            axes = figure.add_subplot(grid[0, column])
+            _draw(axes, part["epoch"], part[_LOSS], COLOURS[0], name)
+            axes.set_ylabel(name)
+            axes.set_xlabel("epoch" + _not_finite(part[_LOSS]))
+        if drawn:
+            axes = figure.add_subplot(grid[1, :])
+            for i, (name, label) in enumerate(drawn.items()):
+                there = epochs[epochs[name].notna()]
+                _draw(axes, there["epoch"], there[name], COLOURS[1 + i], label)
+            axes.set(xlabel="epoch", ylabel="held-out samples", xlim=(-0.5, max(epochs["epoch"].max(), 0) + 0.5))
+            axes.legend()
+    return path
+
+
+def _draw(axes: Axes, epoch: pd.Series[int], values: pd.Series[float], colour: str, label: str) -> None:
+    """A line, with a mark on each epoch where they are few; logarithmic where positive values span three decades."""
+    shown = values.where(np.isfinite(values))
+    few = {"marker": "o", "markersize": 4} if len(values) <= 20 else {}
+    axes.plot(epoch, shown, color=colour, linewidth=1.6, label=label, **few)  # type: ignore[arg-type]
+    axes.locator_params(axis="x", integer=True)
+    if shown.min() > 0 and shown.max() > LOG_RANGE * shown.min():
+        axes.set_yscale("log")
+
+
+def _not_finite(values: pd.Series[float]) -> str:
+    n_wrong = int(np.sum(~np.isfinite(values)))
+    return f"\nnot finite, not shown: {n_wrong:,} of {len(values):,}" if n_wrong else ""

@@ -1,0 +1,84 @@
+"""What each epoch gave: written after each, drawn at the end, however it comes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+from conftest import Blobs, MakeTrainer
+from PIL import Image
+
+from adlightning.callbacks.epochs import EpochsFile, loss_plot
+from adlightning.collapse import TrainingCollapse
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.objectives import Autoencoder, DeepSAD
+from adlightning.shallow import NearestNeighbor
+
+
+def data() -> AnomalyLabelled:
+    return AnomalyLabelled(Blobs(), batch_size=50, validation_fraction=0.2, validation_anomalies=5, seed=0)
+
+
+def detector(**options: float) -> DeepSAD:
+    arguments = {"network": "mlp", "dense": (4,), "rep_dim": 2, "pretrain_epochs": 2, "preprocessing": "standardize"}
+    return DeepSAD(**{**arguments, **options})  # type: ignore[arg-type]
+
+
+def test_a_row_an_epoch_with_validation_where_there_was_one(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(max_epochs=6, check_val_every_n_epoch=2, callbacks=[EpochsFile(tmp_path)])
+    trainer.fit(detector(), datamodule=data())
+    frame = pd.read_csv(tmp_path / "epochs.csv")
+    assert frame["epoch"].tolist() == list(range(6))
+    assert frame["train/loss"].iloc[-1] == pytest.approx(float(trainer.callback_metrics["train/loss"]), rel=1e-5)
+    assert frame["train/loss"].nunique() == 6
+    # pre-training has no scores, and every second epoch no validation
+    assert frame["val/auroc"].notna().tolist() == [False, False, False, True, False, True]
+    assert frame["val/auroc"].iloc[-1] == pytest.approx(float(trainer.callback_metrics["val/auroc"]), rel=1e-5)
+    assert Image.open(tmp_path / "plots" / "loss.png").size[0] > 500
+
+
+def test_a_fit_that_goes_on_has_the_rows_of_one_that_did_not_stop(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint(tmp_path / "two.ckpt")
+
+    pl.seed_everything(0)
+    make_trainer(max_epochs=4, callbacks=[EpochsFile(tmp_path / "run"), Save()]).fit(detector(), datamodule=data())
+    whole = pd.read_csv(tmp_path / "run" / "epochs.csv")
+    again = make_trainer(max_epochs=4, callbacks=[EpochsFile(tmp_path / "run")])
+    again.fit(detector(), datamodule=data(), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+    assert pd.read_csv(tmp_path / "run" / "epochs.csv")["epoch"].tolist() == whole["epoch"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_fit_that_diverges_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    class Break(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                next(pl_module.parameters()).data.fill_(math.nan)
+
+    trainer = make_trainer(max_epochs=5, callbacks=[EpochsFile(tmp_path), Break()])
+    model = Autoencoder(network="mlp", dense=(4,), rep_dim=2, preprocessing="standardize")
+    with pytest.raises(TrainingCollapse):
+        trainer.fit(model, datamodule=data())
+    assert pd.read_csv(tmp_path / "epochs.csv")["epoch"].tolist() == [0, 1]
+    assert (tmp_path / "plots" / "loss.png").is_file()
+
+
+def test_without_a_loss_or_without_drawing_there_is_no_picture(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer(max_epochs=1, callbacks=[EpochsFile(tmp_path / "nn")]).fit(
+        NearestNeighbor(preprocessing="standardize"), datamodule=data()
+    )
+    assert not (tmp_path / "nn").exists()
+    make_trainer(max_epochs=3, callbacks=[EpochsFile(tmp_path / "sad", draw=False)]).fit(detector(), datamodule=data())
+    assert [path.name for path in (tmp_path / "sad").iterdir()] == ["epochs.csv"]
+
+
+@pytest.mark.parametrize("losses", [[1.0], [1e9, 1.0, 1e-9], [math.nan, 1.0, math.inf], [math.nan], [-3.0, 0.0]])
+@pytest.mark.parametrize("pretrain_epochs", [0, 1])
+def test_any_losses_can_be_drawn(tmp_path: Path, losses: list[float], pretrain_epochs: int) -> None:
+    epochs = pd.DataFrame({"epoch": range(len(losses)), "train/loss": losses, "val/score_mean": losses})
+    assert loss_plot(tmp_path / "loss.png", epochs, pretrain_epochs, "a [title] of $1").stat().st_size > 0
