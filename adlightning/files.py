@@ -1,41 +1,10 @@
-"""What is kept on disk: files written whole or not at all, and run folders that nobody else uses."""
+"""What is kept on disk: files written whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from pathlib import Path
-
-
-def claim_run_dir(run_dir: Path, goes_on: bool) -> None:
-    """Make the run folder, or refuse it: it must be new or empty, unless a fit goes on from a checkpoint in it.
-
-    Raises:
-        ValueError: it cannot be made or written, is not empty, or another run took it at this moment.
-    """
-    parent = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
-    if not parent.is_dir():
-        raise ValueError(f"run_dir: {run_dir} cannot be made, {parent} is a file")
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"run_dir: {run_dir} cannot be written, no permission for {parent}")
-    there = run_dir.is_dir()
-    if there and any(run_dir.iterdir()) and not goes_on:
-        last = run_dir / "checkpoints" / "last.ckpt"
-        hint = f", or go on from it with --ckpt_path={last}" if last.exists() else ""
-        raise ValueError(f"run_dir: {run_dir} is not empty and nothing is overwritten: give another --run_dir{hint}")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=there)
-    except FileExistsError:
-        raise ValueError(f"run_dir: {run_dir} was taken by another run at this moment: give another") from None
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder and those in it that hold no file."""
-    for inner in [path for path in folder.glob("*") if path.is_dir()]:
-        remove_empty(inner)
-    with contextlib.suppress(OSError):  # not empty: it stays
-        folder.rmdir()
 
 
 def keep_older(path: Path) -> None:

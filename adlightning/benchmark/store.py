@@ -9,7 +9,6 @@ rows.csv              all rows, to keep or to commit: one a cell, or one for eac
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 
 from adlightning.benchmark.grid import LABELS, Cell, Grid
 from adlightning.files import write_atomically
+from adlightning.locks import NoLocks, folder_locked, lock_folder, unlock
 
 Row = dict[str, Any]
 
@@ -68,7 +68,7 @@ class Results:
             raise ValueError(f"results: {self.folder} cannot be written: {error.strerror}") from error
         now = {_text(cell.labels): cell.config_hash for cell in grid.cells}
         places = {_text(cell.labels | {"seed": None}) for cell in grid.cells}
-        with _locked(self.folder / "manifest.lock"):
+        with folder_locked(self.folder):
             entries = {
                 _text(entry["labels"]): entry | {"config_hash": now.get(_text(entry["labels"]), entry["config_hash"])}
                 for entry in self.manifest()
@@ -78,19 +78,33 @@ class Results:
                 entries[_text(cell.labels)] = {"labels": cell.labels, "config_hash": cell.config_hash}
             content = [entry | {"title": grid.title} for entry in entries.values()]
             write_atomically(self.folder / "manifest.json", json.dumps(content, indent=0) + "\n")
-        for lock in (self.folder / "partial").glob(f"{socket.gethostname()}-*/lock"):
-            with lock.open("w") as file, contextlib.suppress(OSError):  # somebody is at it
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent)
+        for left in (self.folder / "partial").glob(f"{socket.gethostname()}-*"):
+            with contextlib.suppress(OSError):  # somebody is at it, or there are no locks to tell
+                lock = lock_folder(left)
+                shutil.rmtree(left, ignore_errors=True)
+                unlock(lock)
 
     @contextlib.contextmanager
     def partial(self, cell: Cell) -> Iterator[Path]:
         """A folder for a run to grow in; locked, so that what a killed process left can be told and cleared away."""
         prefix = f"{socket.gethostname()}-{self.key(cell)}-"
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder / "partial"))
-        with _locked(folder / "lock"):
+        folder, lock = self._begin(prefix)
+        try:
             yield folder
-        shutil.rmtree(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if lock is not None:
+                unlock(lock)
+
+    def _begin(self, prefix: str) -> tuple[Path, int | None]:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder / "partial"))
+            try:
+                return folder, lock_folder(folder)
+            except NoLocks:
+                return folder, None
+            except (BlockingIOError, FileNotFoundError):  # not locked yet, it was taken for one that is left over
+                continue
 
     def write(self, cell: Cell, row: Row, run: Path | None = None) -> None:
         """Keep a cell's result and its run folder; the result comes last, and is there whole or not at all.
@@ -98,16 +112,17 @@ class Results:
         A failure never takes the place of a finished result, which another runner may have written meanwhile.
         """
         path = self.path(cell)
-        if path.exists() and self._read(path).get("status") == "done":
-            return
         if row["status"] != "done" and cell.test_sets:
             row = row | {"test_sets": {name: {} for name in cell.test_sets}}  # each has failed
         kept = self.folder / "runs" / self.key(cell)
-        if run is not None and run.exists():
-            if kept.exists():
-                shutil.rmtree(kept)  # of a failed try
-            run.rename(kept)
-        write_atomically(path, json.dumps(row, indent=1) + "\n")
+        with folder_locked(self.folder):  # another runner's row would stand beside this one's run folder
+            if path.exists() and self._read(path).get("status") == "done":
+                return
+            if run is not None and run.exists():
+                if kept.exists():
+                    shutil.rmtree(kept)  # of a failed try
+                run.rename(kept)
+            write_atomically(path, json.dumps(row, indent=1) + "\n")
 
     def forget_failures(self, cells: Iterable[Cell]) -> None:
         """Remove the failed rows of cells that are tried again, so that what is there was written by the new try."""
@@ -223,15 +238,6 @@ def _is_row(row: object) -> bool:
         return False
     parts = row.get("test_sets", {})
     return isinstance(parts, dict) and all(isinstance(part, dict) for part in parts.values())
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """A lock file, held; where the file system has no locks, nothing is held and nothing is cleared away."""
-    with path.open("w") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _by_test_set(row: Row) -> list[Row]:

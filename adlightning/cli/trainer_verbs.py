@@ -31,8 +31,8 @@ from adlightning.data import labelled, limited_negatives, out_of_distribution, u
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.faults import StopOnSigterm, explained
-from adlightning.files import claim_run_dir, remove_empty
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
+from adlightning.run_dirs import RunDirClaim
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
 
@@ -49,16 +49,11 @@ class AnomalyCLI(LightningCLI):
     datamodule: AnomalyDataModule
     trainer: Trainer
 
-    def __init__(self, verb: str, **kwargs: Any) -> None:
+    def __init__(self, verb: str, claim: RunDirClaim, **kwargs: Any) -> None:
         self._verb = verb
-        self._claimed: Path | None = None
-        try:
-            with explained():
-                super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
-        except BaseException:
-            if self._claimed is not None:
-                remove_empty(self._claimed)  # nothing came of this run
-            raise
+        self._claim = claim
+        with explained():
+            super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
         """The verb that was asked for, since a parser for each takes a while, and what is no option of it.
@@ -117,17 +112,16 @@ class AnomalyCLI(LightningCLI):
             raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}")
         if fits and options.monitor and options.trainer.enable_checkpointing is False:
             raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
-        goes_on = False
-        if options.ckpt_path:
-            if fits and options.ckpt_path == "last":
-                options.ckpt_path = str(resumable_checkpoint(run_dir))
-            else:
-                options.ckpt_path = str(checkpoint_file(options.ckpt_path, prefer="last" if fits else "best"))
+        goes_on = by_name = fits and options.ckpt_path == "last"
+        if options.ckpt_path and not by_name:
+            options.ckpt_path = str(checkpoint_file(options.ckpt_path, prefer="last" if fits else "best"))
             goes_on = fits and Path(options.ckpt_path).absolute().parent == run_dir.absolute() / "checkpoints"
-            _keep_trained_hyperparameters(options, refuse=fits)
         if getattr(rank_zero_only, "rank", 0) == 0:  # other ranks start when the first one has begun to write
-            claim_run_dir(run_dir, goes_on)
-            self._claimed = None if goes_on else run_dir
+            self._claim.take(run_dir, goes_on)  # before any checkpoint in it is read
+        if by_name:
+            options.ckpt_path = str(resumable_checkpoint(run_dir))
+        if options.ckpt_path:
+            _keep_trained_hyperparameters(options, refuse=fits)
         options.trainer.default_root_dir = str(run_dir)
         log_into(run_dir, options.trainer.logger)
         stay_offline_without_account()
@@ -221,11 +215,12 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     _silence_noise()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
-    with tempfile.TemporaryDirectory() as folder, finished_wandb_run():
+    with tempfile.TemporaryDirectory() as folder, RunDirClaim() as claim, finished_wandb_run():
         if verb != "fit":
             arguments = with_stored_config(verb, arguments, Path(folder), _now("%Y%m%d-%H%M%S"))
         return AnomalyCLI(
             verb,
+            claim,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
