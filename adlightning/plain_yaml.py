@@ -9,18 +9,20 @@ from typing import Any
 import yaml
 
 from adlightning.unpacking import each_value
+from adlightning.written_names import value_as_written
 
 CONFIG_OPTIONS = ("--config", "-c")
 MAX_VALUES, MAX_DEPTH = 100_000, 50
 """Of a document, where an alias counts for all that it stands for; the largest config of ours has some hundred."""
 
 
-def read_yaml(text: str, what: str) -> Any:
-    """The plain values of a document.
+def read_yaml(text: str, what: str, key: str = "") -> Any:
+    """The plain values of a document; names of classes and columns are text, as they are written.
 
     Args:
         text: the document.
         what: its name, for messages.
+        key: the option that it is the value of, if any.
 
     Raises:
         ValueError: no YAML, a tag that makes an object, a value that is none of its type, or more than
@@ -28,7 +30,7 @@ def read_yaml(text: str, what: str) -> Any:
     """
     try:
         _require_shallow(text, what)  # before PyYAML goes down into it, which takes seconds and then fails
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(value_as_written(key, text))
     except yaml.YAMLError as error:
         raise ValueError(f"{what} is not YAML: {error}") from error
     except OversizedYaml:

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
 from adlightning.checkpoint_checks import is_fitted
 from adlightning.data.limited_negatives import CloseNegatives
@@ -16,6 +14,7 @@ from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import Source
 from adlightning.detector import AnomalyDetector
 from adlightning.plain_yaml import read_yaml
+from adlightning.written_names import dump_yaml
 
 HELP_OPTIONS = {"-h", "--help", "--print_config", "--model.help", "--data.help"}
 
@@ -54,7 +53,7 @@ def with_stored_config(verb: str, arguments: list[str], folder: Path, now: str) 
         return [*arguments, *extra]
     config = read_yaml(saved["config"], f"ckpt_path: the configuration in {file}")
     stored = trusted_part(config, arguments, file)
-    (folder / "checkpoint.yaml").write_text(yaml.safe_dump(stored), encoding="utf-8")
+    (folder / "checkpoint.yaml").write_text(dump_yaml(stored), encoding="utf-8")
     return ["--config", str(folder / "checkpoint.yaml"), *arguments, *extra]
 
 

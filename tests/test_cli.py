@@ -62,7 +62,7 @@ def test_fit_leaves_a_whole_run_folder(run: Path) -> None:
 def test_overrides_reach_the_run_and_its_saved_config(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"]["init_args"]["eta"] == 2.0
-    assert config["data"]["init_args"]["normal_class"] == 3
+    assert config["data"]["init_args"]["normal_class"] == "3"
     assert load_detector(run).hyperparameters()["eta"] == 2.0
 
 
@@ -216,7 +216,7 @@ def test_help_of_methods_and_data_is_readable(
 def test_print_config_shows_the_resolved_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "--config", DIGITS, "--data.normal_class=4", "--print_config"])
-    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["normal_class"] == 4
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["normal_class"] == "4"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"]])

@@ -167,7 +167,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not (equals and key.split(".")[0] in ("trainer", "model", "data")):
             raise ValueError(f"set: {text!r} must be KEY=VALUE with a key of trainer, model or data")
-        options[key] = read_yaml(value, f"set: {key}")
+        options[key] = read_yaml(value, f"set: {key}", key)
     return options
 
 

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adlightning.benchmark.code import code_version
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.memory import keep_freed_memory
 from adlightning.messages import plain_message, printable
+from adlightning.written_names import dump_yaml
 
 
 def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Row:
@@ -54,7 +53,7 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
 
 
 def _arguments(cell: Cell, folder: Path, keep_checkpoints: bool) -> list[str]:
-    (folder / "cell.yaml").write_text(yaml.safe_dump(cell.config, sort_keys=False), encoding="utf-8")
+    (folder / "cell.yaml").write_text(dump_yaml(cell.config), encoding="utf-8")
     reset_peak_memory()
     on_cpu = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
     return [

@@ -19,6 +19,7 @@ from adlightning.callbacks.plots import COLOURS, titled_figure
 from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, NORMAL, InputSpec
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ScoredSamples
+from adlightning.written_names import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,13 +176,15 @@ def _feature_name(spec: InputSpec, index: int) -> str:
 
 
 def _feature_index(spec: InputSpec, feature: str | int) -> int:
-    """A feature by its name or index."""
+    """A feature by its name, or by its index where no name is a number."""
     (n,), text = spec.shape, str(feature)
     if text in spec.features:
         return spec.features.index(text)
-    if text.isdecimal() and int(text) < n:
+    by_index = all(number(name) is None for name in spec.features)
+    if by_index and text.isdecimal() and int(text) < n:
         return int(text)
-    names = f"{', '.join(spec.features)} (or indices 0 to {n - 1})" if spec.features else f"0 to {n - 1}, without names"
+    indices = f" (or indices 0 to {n - 1})" if by_index else ", by name since names are numbers"
+    names = f"{', '.join(spec.features)}{indices}" if spec.features else f"0 to {n - 1}, without names"
     raise ValueError(f"boundary_features: there is no feature {feature!r}; features are {names}")
 
 

@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jsonargparse import set_parsing_settings
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
@@ -25,7 +24,7 @@ from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint, resumable_checkpoint
-from adlightning.cli.parser import AnomalyParser, require_config_first
+from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written, require_config_first
 from adlightning.contracts import InputSpec
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
@@ -35,6 +34,7 @@ from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_o
 from adlightning.run_dirs import RunDirClaim
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
+from adlightning.written_names import arguments_as_written, dump_yaml
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
 MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
@@ -135,7 +135,7 @@ class AnomalyCLI(LightningCLI):
             spec = read_checkpoint(options.ckpt_path)["adlightning"]["input"]
             self.model.configure_for(InputSpec.from_dict(spec))  # other data are then refused by what it was trained on
         self._dump_config()
-        config = yaml.safe_dump(self.config_dump, sort_keys=False)
+        config = dump_yaml(self.config_dump)
         self.model.run_config = config
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
@@ -213,6 +213,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
     """Parse and run one of the Trainer's verbs; a checkpoint's own configuration comes first, arguments override it."""
     require_config_first(arguments)
     _silence_noise()
+    keep_names_as_written()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
     with tempfile.TemporaryDirectory() as folder, RunDirClaim() as claim, finished_wandb_run():
@@ -229,11 +230,11 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
             parser_class=AnomalyParser,
             parser_kwargs={
                 "prog": "adlightning",
-                "parser_mode": "omegaconf+",
+                "parser_mode": PARSER_MODE,
                 verb: {"usage": f"adlightning {verb} --config FILE [options]"},  # not the hundred options at every typo
             },
             trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
-            args=[verb, *arguments],
+            args=[verb, *arguments_as_written(arguments)],
         )
 
 

@@ -8,8 +8,9 @@ from adlightning.data.composition import Split
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.splits import one_vs_all, with_tested
+from adlightning.written_names import number
 
-ClassName = int | str
+ClassName = str | int  # in this order: the parser of the command line makes the first of what is written
 
 
 class OneVsAll(AnomalyDataModule):
@@ -86,14 +87,28 @@ class OneVsAll(AnomalyDataModule):
         return train, test, split, f"{self.source.name}, normal class {names}"
 
 
-def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int:
-    """A class by its name or index. Raises ValueError naming the argument, the value and the classes there are."""
+def class_index(name: ClassName | None, classes: tuple[str, ...], argument: str) -> int:
+    """A class by its name, or by its index where no name is a number.
+
+    Raises:
+        ValueError: there is no such class; the message names the argument, the value and the classes there are.
+    """
+    name = "null" if name is None else name  # as YAML has it, where a class is called so
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise ValueError(f"{argument} must be names or indices of classes, got {name!r}: put a name into quotes")
     text = str(name)
     if text in classes:
         return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
     shown = ", ".join(classes[:30]) + (", ..." if len(classes) > 30 else "")
+    numbers = [own for own in classes if number(own) is not None]
+    if numbers:
+        meant = [own for own in numbers if number(own) == number(text)]
+        raise ValueError(
+            f"{argument}: there is no class {name!r}; classes are {shown}. Their names are numbers, so that an index is "
+            f"none: write the name, {(meant or numbers)[0]!r}{', perhaps' if meant else ' for instance'}"
+        )
+    if text.isdecimal() and text == str(int(text)) and int(text) < len(classes):
+        return int(text)
     raise ValueError(
         f"{argument}: there is no class {name!r}; classes are {shown} (or indices 0 to {len(classes) - 1})"
     )

@@ -14,11 +14,33 @@ import yaml
 from small_grid import write_grid
 
 from adlightning import objectives, published, shallow
+from adlightning.benchmark.command import _options
 from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.odds import ODDS_SIZES
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_classes_are_named_as_they_are_written(tmp_path: Path) -> None:
+    file = write_grid(tmp_path, seeds=1, labelled_classes="others", methods=[{"method": "deep_sad"}])
+    text = file.read_text() + "normal_classes: [001, 010, 1e5, 0x1F, yes, null, 2020-01-01, 3]\n"
+    file.write_text(text + "settings: {a: {data.normal_class: 0}, b: {data.far_classes: [007]}}\n")
+    cells = read_grid(file, 1, _options(["data.source.normal_class=011", "data.x=011"])).cells
+    names = ["001", "010", "1e5", "0x1F", "yes", "null", "2020-01-01", 3]
+    of_b = [c for c in cells if c.labels["setting"] == "b"]
+    assert list(dict.fromkeys(c.config["data"]["init_args"]["normal_class"] for c in of_b)) == names
+    assert {c.config["data"]["init_args"]["labelled_classes"][0] for c in of_b} == set(names)
+    assert {c.labels["labelled"] for c in choose(of_b, ["normal=010"])} == {str(n) for n in names if n != "010"}
+    assert all(c.config["data"]["init_args"]["far_classes"] == ["007"] for c in of_b)
+    assert all(c.config["data"]["init_args"]["source"]["normal_class"] == "011" for c in cells)
+    assert all(c.config["data"]["init_args"]["x"] == 9 for c in cells)  # no name: as YAML has it
+    (tmp_path / "keyed").mkdir()  # a file is read once
+    keyed = write_grid(tmp_path / "keyed", methods=[{"method": "deep_sad"}], normal_classes=["010", "2"])
+    keyed.write_text(
+        keyed.read_text().replace("method: deep_sad", "method: deep_sad\n  per_normal: {010: {data.y: 1}}")
+    )
+    assert ["y" in c.config["data"]["init_args"] for c in read_grid(keyed, 1).cells] == [True, False]
 
 
 @pytest.fixture

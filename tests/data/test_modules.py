@@ -112,13 +112,38 @@ def test_a_source_with_known_anomalies_and_its_own_test_part_keeps_both() -> Non
 
 
 def test_names_or_indices_of_classes() -> None:
-    classes = ("cat", "dog", "7")
+    classes = ("cat", "dog", "3d")
     assert class_index("dog", classes, "normal_class") == 1
-    assert class_index(0, classes, "normal_class") == 0
-    assert class_index("7", classes, "normal_class") == 2
-    for unknown in ("cow", 3, -1, "1.0"):
-        with pytest.raises(ValueError, match=r"normal_class: there is no class .*cat, dog, 7"):
+    assert class_index(0, classes, "normal_class") == class_index("0", classes, "normal_class") == 0
+    for unknown in ("cow", 3, -1, "1.0", "01"):
+        with pytest.raises(ValueError, match=r"normal_class: there is no class .*cat, dog, 3d .or indices 0 to 2"):
             class_index(unknown, classes, "normal_class")
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "index"),
+    [
+        (("001", "008", "010"), "010", 2),
+        (("001", "008", "010"), 8, "write the name, '008', perhaps"),
+        (("001", "008", "010"), 1, "write the name, '001', perhaps"),
+        (("001", "008", "010"), 0, "write the name, '001' for instance"),
+        (("001", "8"), 8, 1),
+        (("cat", "7"), 0, "write the name, '7' for instance"),
+        (("cat", "1e5"), 100000, "write the name, '1e5', perhaps"),
+        (("cat", "0x1F"), "31", "write the name, '0x1F', perhaps"),
+        (("cat", "1_000"), 1, "write the name"),
+        (("cat", "2020-01-01"), 0, "write the name"),
+        (("cat", "null"), None, 1),
+        (("cat", "True"), True, "got True: put a name into quotes"),
+        (("cat", "1.5"), 1.5, "got 1.5: put a name into quotes"),
+    ],
+)
+def test_an_index_is_refused_where_names_are_numbers(classes: tuple[str, ...], given: Any, index: int | str) -> None:
+    if isinstance(index, int):
+        assert class_index(given, classes, "labelled_classes") == index
+    else:
+        with pytest.raises(ValueError, match=rf"^labelled_classes.*{index}"):
+            class_index(given, classes, "labelled_classes")
 
 
 @pytest.mark.parametrize(
