@@ -1,4 +1,4 @@
-"""The `score` verb: scores of your own images, table or .npz from a checkpoint alone."""
+"""The `score` verb: scores of your own images, table or array from a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adlightning.files import require_new, write_atomically
 
@@ -34,7 +34,7 @@ def score(
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
-        data: a folder of images, an image, a CSV/TSV/Parquet table, or an .npz.
+        data: a folder of images, an image, a CSV/TSV/Parquet table, an .npy or .npz.
         out: the CSV file to write; must not exist yet.
         plots: folder for a grid of the most anomalous images and a histogram of the scores.
         key: array of the .npz to score; needed when it holds more than one.
@@ -86,7 +86,7 @@ class NamedSamples:
 
 
 def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSamples:
-    """Samples of a folder, image, table or .npz, checked against what the detector was trained on.
+    """Samples of a folder, image, table, .npy or .npz, checked against what the detector was trained on.
 
     Raises:
         ValueError: missing, empty, of another kind, size or columns than the detector's; the message says which.
@@ -102,6 +102,9 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
         return _read_table(path, spec)
     if name.endswith(".npz"):
         return _read_npz(path, spec, key)
+    if name.endswith(".npy"):
+        return _as_samples(_read_npy(path), path, spec)
+    _require_image(path)
     _require_kind("image", path, "an image", spec)
     return _read_images(path, spec)
 
@@ -111,12 +114,27 @@ def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
         raise ValueError(f"data: {path} is {what}; the detector was trained on {spec}")
 
 
-def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.data.sources.images import ImageFiles, check_uniform, find_images, image_name
+def _require_image(path: Path) -> None:
+    """Raise ValueError for a file that is nothing that can be scored; a damaged image is refused for what it is."""
+    from adlightning.data.sources.image_search import IMAGE_SUFFIXES
+    from adlightning.data.sources.images import FORMATS, is_image
 
-    files = find_images(path) if path.is_dir() else [path]
+    if path.suffix.lower() not in IMAGE_SUFFIXES and not is_image(path):
+        raise ValueError(
+            f"data must be a folder of images, an image ({', '.join(FORMATS)}), a table (.csv, .tsv, .parquet) or an "
+            f"array (.npy, .npz), got {path}"
+        )
+
+
+def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
+    from adlightning.data.sources.image_search import LeftOut, find_images
+    from adlightning.data.sources.images import ImageFiles, check_uniform, image_name
+
+    left_out = LeftOut()
+    files = find_images(path, left_out) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"data: {path} holds no images")
+        raise ValueError(f"data: {left_out.none(path, path)}")
+    left_out.warn(path)
     shape = check_uniform(files, spec.resize, spec.channels)
     if shape != spec.shape:
         raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
@@ -146,11 +164,8 @@ def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
 
 
 def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
-    import numpy as np
-    import torch
-
     from adlightning.data.sources.base import SourceError
-    from adlightning.data.sources.npz import as_float32, read_arrays, stored_keys
+    from adlightning.data.sources.npz import read_arrays, stored_keys
 
     try:
         keys = stored_keys(path)
@@ -162,19 +177,40 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
         array = read_arrays(path, [chosen])[chosen]
     except SourceError as error:
         raise ValueError(f"data: {error}: refused") from error
+    return _as_samples(array, path, spec)
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    """The array of an .npy, no larger than the file. Raises ValueError."""
+    import numpy as np
+
+    try:
+        # mapped, so that nothing is believed of a header that the file does not hold
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # of a damaged header numpy lets through whatever its parser raises
+        raise ValueError(f"data: {path} cannot be read as one array of numbers: {error}: refused") from error
+
+
+def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSamples:
+    """An array of the detector's kind and shape, images (N, H, W) or (N, H, W, C). Raises ValueError for others."""
+    import numpy as np
+    import torch
+
+    from adlightning.data.sources.npz import as_float32
+
     if array.dtype.kind not in "buif" or array.ndim == 0:
         raise ValueError(f"data: {path} holds {array.dtype} of {array.ndim} dimensions, numbers are needed")
-    if len(array) == 0:
+    if array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
     if spec.kind == "image":
         if array.dtype != np.uint8:
             raise ValueError(f"data: {path} holds {array.dtype} images, uint8 in 0..255 is needed")
         array = array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1) if array.ndim == 4 else array
-    else:
-        array = as_float32(array, f"data: {path}").numpy()
     if tuple(array.shape[1:]) != spec.shape:
         shown = "x".join(map(str, array.shape[1:]))
         raise ValueError(f"data: {path} holds samples of {shown}; the detector was trained on {spec}")
+    if spec.kind != "image":
+        array = as_float32(array, f"data: {path}").numpy()
     return NamedSamples(torch.from_numpy(np.ascontiguousarray(array)), [str(row) for row in range(len(array))])
 
 
@@ -231,7 +267,9 @@ def run(arguments: Sequence[str]) -> None:
         description="Score your own data with a trained detector: one row a sample with name, score and verdict.",
     )
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
-    parser.add_argument("--data", required=True, help="a folder of images, an image, a CSV/TSV/Parquet table, an .npz")
+    parser.add_argument(
+        "--data", required=True, help="a folder of images, an image, a CSV/TSV/Parquet table, an .npy or .npz"
+    )
     parser.add_argument("--out", required=True, help="the CSV file to write; must not exist yet")
     parser.add_argument(
         "--plots",

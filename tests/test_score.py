@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from refusals import is_refusal
 from sklearn.datasets import load_digits
 
 from adlightning.__main__ import main
+from adlightning.contracts import InputSpec
+from adlightning.score import read_samples
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -156,3 +160,68 @@ def test_nan_text_and_corrupt_input_are_refused(
     is_refusal(capsys, score(digits_run, tmp_path / "nowhere", tmp_path / "s.csv"), "no file or folder")
     is_refusal(capsys, score(tmp_path / "empty", tmp_path / "broken.png", tmp_path / "s.csv"), "no checkpoint at")
     assert not (tmp_path / "s.csv").exists()
+
+
+IMAGES = InputSpec("image", (1, 8, 8))
+TABLE = InputSpec("table", (3,))
+
+
+@pytest.mark.parametrize(
+    "name", ["x.pt", "x.ckpt", "x.zip", "x.txt", "x.json", "x.mp4", "x.wav", "x.pkl", "x.heic", "x"]
+)
+@pytest.mark.parametrize("spec", [IMAGES, TABLE])
+def test_a_file_that_nothing_is_read_from_is_refused_for_what_it_is(tmp_path: Path, name: str, spec: InputSpec) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 something")
+    with pytest.raises(ValueError, match=rf"^data must be a folder of images, an image .*, got {tmp_path / name}$"):
+        read_samples(tmp_path / name, spec)
+
+
+def test_an_npy_is_read_as_an_array(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", digit_images())
+    np.save(tmp_path / "table.NPY", np.arange(6).reshape(2, 3))
+    samples = read_samples(tmp_path / "images.npy", IMAGES)
+    assert isinstance(samples.x, torch.Tensor)
+    assert torch.equal(samples.x[:, 0], torch.from_numpy(digit_images()))
+    table = read_samples(tmp_path / "table.NPY.npy", TABLE)
+    assert isinstance(table.x, torch.Tensor)
+    assert table.x.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert table.names == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("array", "spec", "message"),
+    [
+        (np.zeros((3, 4)), TABLE, "holds samples of 4; the detector was trained on 3 features"),
+        (np.zeros((3, 8, 8)), IMAGES, "holds float64 images, uint8"),
+        (np.zeros(3, dtype=object), TABLE, "cannot be read as one array of numbers"),
+        (np.array(["a", "b"]), TABLE, "numbers are needed"),
+        (np.array(1.0), TABLE, "numbers are needed"),
+        (np.zeros((0, 3)), TABLE, "refused|no samples"),
+    ],
+)
+def test_an_npy_that_does_not_fit_is_refused(
+    tmp_path: Path, array: NDArray[Any], spec: InputSpec, message: str
+) -> None:
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=rf"^data: .*x\.npy .*({message})"):
+        read_samples(tmp_path / "x.npy", spec)
+
+
+def test_an_npy_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    for shape in ((2**40, 3), (2**40, 0)):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+        (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+        with pytest.raises(ValueError, match=r"^data: .*x\.npy "):
+            read_samples(tmp_path / "x.npy", TABLE)
+
+
+def test_what_a_folder_holds_beside_images_is_named(
+    digits_run: Path, images: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (images / "21.jfif").write_bytes((images / "00.png").read_bytes())
+    (images / "22.heic").write_bytes(b"another format")
+    assert score(digits_run, images, tmp_path / "s.csv") == 0
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 21
+    assert [str(w.message) for w in recwarn if "left out" in str(w.message)] == [
+        f"{images}: left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 1 (1 .heic)"
+    ]

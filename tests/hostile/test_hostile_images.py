@@ -21,7 +21,8 @@ from adlightning.callbacks.plots import image_grid
 from adlightning.contracts import InputSpec
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.sources import GTSRB, Digits, ImageFolder, SourceError
-from adlightning.data.sources.images import MAX_PIXELS, check_uniform, decode, find_images, read_size
+from adlightning.data.sources.image_search import find_images
+from adlightning.data.sources.images import MAX_PIXELS, check_uniform, decode, read_size
 from adlightning.files import write_atomically
 from adlightning.score import read_samples
 

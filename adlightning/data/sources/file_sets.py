@@ -13,13 +13,13 @@ from torchvision import datasets
 
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.data.sources.image_search import find_images
 from adlightning.data.sources.images import (
     ImageFiles,
     Shape,
     Size,
     check_uniform,
     checked_size,
-    find_images,
     image_name,
     within_budget,
 )

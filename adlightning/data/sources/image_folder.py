@@ -11,12 +11,12 @@ import numpy as np
 
 from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source, SourceError
+from adlightning.data.sources.image_search import LeftOut, find_images, takes
 from adlightning.data.sources.images import (
     ImageFiles,
     Shape,
     check_uniform,
     checked_size,
-    find_images,
     image_name,
     within_budget,
 )
@@ -63,14 +63,21 @@ class _FolderSource(Source):
         """Files of a part and their labels, in order; nothing for a part that is not there."""
 
     @cached_property
+    def _left_out(self) -> LeftOut:
+        return LeftOut()
+
+    @cached_property
     def _files(self) -> dict[Part, Labelled]:
-        return {part: self._scan(part) for part in PARTS}
+        files = {part: self._scan(part) for part in PARTS}
+        if any(files.values()):
+            self._left_out.warn(self.root)
+        return files
 
     @cached_property
     def _shape(self) -> Shape:
         paths = [path for part in PARTS for path, _ in self._files[part]]
         if not paths:
-            raise SourceError(f"{self.root} has no images")
+            raise SourceError(self._left_out.none(self.root, self.root))
         return check_uniform(paths, self.resize, self.channels)
 
     def input_spec(self) -> InputSpec:
@@ -88,13 +95,37 @@ class _FolderSource(Source):
         folder = self.root / part
         if not self.root.is_dir():
             raise SourceError(f"there is no folder {self.root}")
+        if part == PARTS[0]:
+            self._look_beside_parts()
         if not folder.is_dir():
             return []
-        folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        loose = [path for path in find_images(folder) if path.parent == folder]
+        inside = sorted(folder.iterdir())
+        folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+        self._left_out.hidden += [path for path in inside if path.is_dir() and path not in folders]
+        loose = [path for path in inside if not path.is_dir() and takes(path, self._left_out)]
         if loose:
             raise SourceError(f"{loose[0]} belongs to no class: images lie in subfolders of {folder}")
         return folders
+
+    def _look_beside_parts(self) -> None:
+        """Note folders and images beside the parts. Raises SourceError for a part in other letters, `Test`."""
+        for path in sorted(self.root.iterdir()):
+            lower = path.name.lower()
+            if path.name in PARTS and not path.is_dir():
+                raise SourceError(f"{path} must be a folder with one for each class")
+            if path.is_dir() and lower in PARTS and path.name != lower:
+                raise SourceError(f"{path} is not read: rename it to {lower}, in small letters")
+            if path.is_dir() and path.name.startswith("."):
+                self._left_out.hidden.append(path)
+            elif path.name not in PARTS and (path.is_dir() or takes(path, LeftOut())):
+                self._left_out.unread.append(path)
+
+    def _images_in(self, folder: Path) -> list[Path]:
+        """Images of a class; an empty folder is noted."""
+        images = find_images(folder, self._left_out)
+        if not images:
+            self._left_out.unread.append(folder)
+        return images
 
 
 class ImageFolder(_FolderSource, ClassSource):
@@ -118,7 +149,8 @@ class ImageFolder(_FolderSource, ClassSource):
             SourceError: the part has no images, sizes or channels are mixed, or a file cannot be decoded.
         """
         if not self._files[part]:
-            raise SourceError(f"{self.root / part} has no images; put them into {self.root / part}/<class>/")
+            none = self._left_out.none(self.root, self.root / part)
+            raise SourceError(f"{none}; put them into {self.root / part}/<class>/")
         return self._samples(part)
 
     def _scan(self, part: Part) -> Labelled:
@@ -127,7 +159,7 @@ class ImageFolder(_FolderSource, ClassSource):
         if not self.classes:
             raise SourceError(f"{self.root} has no class folders; images lie in {self.root}/train/<class>/")
         index = {name: i for i, name in enumerate(self.classes)}
-        return [(path, index[folder.name]) for folder in folders[part] for path in find_images(folder)]
+        return [(path, index[folder.name]) for folder in folders[part] for path in self._images_in(folder)]
 
 
 class FlatFolder(_FolderSource, ClassSource):
@@ -154,13 +186,13 @@ class FlatFolder(_FolderSource, ClassSource):
         if part == "train":
             raise SourceError(f"{self.root} is for testing only; images to train on lie in an ImageFolder")
         if not self._files[part]:
-            raise SourceError(f"{self.root} has no images")
+            raise SourceError(self._left_out.none(self.root, self.root))
         return self._samples(part)
 
     def _scan(self, part: Part) -> Labelled:
         if not self.root.is_dir():
             raise SourceError(f"there is no folder {self.root}")
-        return [(path, 0) for path in find_images(self.root)] if part == "test" else []
+        return [(path, 0) for path in find_images(self.root, self._left_out)] if part == "test" else []
 
 
 class NormalAnomalyFolder(_FolderSource, AnomalySource):
@@ -195,9 +227,11 @@ class NormalAnomalyFolder(_FolderSource, AnomalySource):
             raise SourceError(
                 f"{self.root / part} has unknown subfolders {', '.join(unknown)}; allowed are {', '.join(labels)}"
             )
-        files = [(path, labels[folder.name]) for folder in folders for path in find_images(folder)]
+        files = [(path, labels[folder.name]) for folder in folders for path in self._images_in(folder)]
         if part == "train" and all(label == ANOMALY for _, label in files):
-            raise SourceError(f"{self.root / 'train' / 'normal'} has no images to train on (nor has unlabelled)")
+            none = self._left_out.none(self.root, self.root / "train" / "normal")
+            raise SourceError(f"{none}; images to train on lie there or in unlabelled")
         if part == "test" and not files and (self.root / part).is_dir():
-            raise SourceError(f"{self.root / part} has no images; put them into normal and anomaly, or remove it")
+            none = self._left_out.none(self.root, self.root / part)
+            raise SourceError(f"{none}; put them into normal and anomaly, or remove it")
         return files

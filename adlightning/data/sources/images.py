@@ -1,4 +1,4 @@
-"""Image files: finding, checking by their headers alone, and decoding to uint8 tensors."""
+"""Image files: checking by their headers alone, and decoding to uint8 tensors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from torch import Tensor
 
 from adlightning.data.sources.base import SourceError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes, in lower case, of files that are taken for images."""
-
 # Pillow goes by content, not suffix: without this list a file named .png could reach Ghostscript
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY = ("1", "L", "LA")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 _TURNS = {
@@ -53,22 +50,15 @@ def checked_size(resize: Size | int | None) -> Size | None:
     return None if size is None else (size[0], size[1])
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted by path; by suffix, hidden files and folders left out, links followed."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        # a link to a folder above would be walked in circles; sorted, since of two links to a folder the first counts
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            found += [
-                Path(parent, name)
-                for name in files
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-            ]
-        seen.add(real)
-    return sorted(found)
+def is_image(path: Path) -> bool:
+    """Whether a file begins as an image of :data:`FORMATS` does; what cannot be read, or is no file, does not."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file, Image.open(file, formats=FORMATS):
+                return True
+    except Exception:  # whatever a parser makes of what is no image
+        return False
+    return False
 
 
 def image_name(path: Path, root: Path) -> str:
@@ -77,7 +67,7 @@ def image_name(path: Path, root: Path) -> str:
 
 
 def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | None = None) -> Tensor:
-    """One image as uint8 (C, H, W), turned upright by its EXIF orientation; the first of several frames.
+    """One image as uint8 (C, H, W), turned upright by its EXIF orientation.
 
     Bilevel and grey images have 1 channel; colour, palette and CMYK images become RGB, 3. Transparency is dropped.
 
@@ -87,7 +77,7 @@ def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | No
         channels: 1 or 3 converts; None keeps what the image has.
 
     Raises:
-        SourceError: the file is missing, truncated, no image, too large, or has more than 8 bits a value.
+        SourceError: the file is missing, truncated, no image, too large, of several frames, or has more than 8 bits a value.
     """
     with _opened(path) as (image, turn), _one_large if math.prod(image.size) > _LARGE else nullcontext():
         image = image if turn is None else image.transpose(turn)
@@ -188,16 +178,17 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
         if not path.is_file():  # a pipe, for instance, from which reading would never end
             raise SourceError(f"{path} is no file")
         # by file object: given a path, Pillow memory-maps plain TIFFs and then garbles those it has to turn
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if math.prod(image.size) > MAX_PIXELS:
                 size = "x".join(map(str, image.size))
                 raise SourceError(f"{path} has {size} pixels; images may have {MAX_PIXELS}: shrink it first")
+            _refuse_frames(path, image)
             _refuse_other_modes(path, image)
             yield image, _turn(image)
     except SourceError:
         raise
     except UnidentifiedImageError as error:
-        raise SourceError(f"{path} is no image of the formats {', '.join(_FORMATS)}") from error
+        raise SourceError(f"{path} is no image of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # a damaged file raises whatever its parser trips over
         raise SourceError(f"{path} cannot be read as an image: {error}") from error
 
@@ -207,6 +198,13 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None  # Pillow turns these itself, and gives their upright size before decoding
     # the base class's method: PNG's own would decode the image in search of EXIF data after the pixels
     return _TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+
+
+def _refuse_frames(path: Path, image: Image.Image) -> None:
+    """Animations and files of several pages; of a camera's MPO the first is the photograph."""
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        frames = getattr(image, "n_frames", "several")
+        raise SourceError(f"{path} has {frames} frames or pages; save each as an image of its own")
 
 
 def _refuse_other_modes(path: Path, image: Image.Image) -> None:

@@ -164,7 +164,7 @@ def test_training_needs_normal_or_unlabelled_images(tmp_path: Path, names: list[
     root = make(tmp_path, *names)
     if names[0].startswith("train/normal"):
         (tmp_path / names[0]).unlink()
-    with pytest.raises(SourceError, match="train/normal has no images to train on"):
+    with pytest.raises(SourceError, match="train/normal has no images.*; images to train on lie there"):
         NormalAnomalyFolder(root).load("train")
 
 
@@ -205,6 +205,78 @@ def test_grey_and_colour_need_channels(tmp_path: Path) -> None:
     samples = NormalAnomalyFolder(root, channels=3).load("test")
     assert samples is not None
     assert samples.x[0].shape == (3, 4, 6)
+
+
+# ---- what is left out -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_is_named_with_a_count(tmp_path: Path) -> None:
+    root = make(tmp_path, "train/normal/1.png", "test/normal/1.png", "test/anomaly/kind/2.png", "test/anomaly/.3.png")
+    make(tmp_path, "val/1.png", "beside.png", ".cache/1.png", "test/anomaly/.old/1.png")
+    for name in ("test/anomaly/4.heic", "test/anomaly/kind/5.heic", "train/notes.txt", "test/normal/Thumbs.db"):
+        (tmp_path / name).write_bytes(b"no image")
+    for name in ("README.md", ".DS_Store", "test/normal/.DS_Store", "test/normal/.gitkeep"):
+        (tmp_path / name).touch()
+    (tmp_path / "train" / "anomaly").mkdir()
+    (tmp_path / "train" / "normal" / "._1.png").write_bytes(b"a Mac's resource fork")
+    with pytest.warns(UserWarning, match="left out") as warned:
+        samples = NormalAnomalyFolder(root).load("test")
+    assert samples is not None
+    assert samples.names == ("test/anomaly/kind/2.png", "test/normal/1.png")
+    assert str(warned[0].message) == (
+        f"{root}: left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 3 (2 .heic, 1 .txt); "
+        "hidden: 4 (.cache, train/normal/._1.png, test/anomaly/.old, ...); "
+        "empty or beside train and test: 3 (beside.png, val, train/anomaly)"
+    )
+
+
+def test_nothing_is_said_where_nothing_is_left_out(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    ImageFolder(make(tmp_path, "train/a/1.png", "test/b/1.JPG", "test/b/1.gif"), channels=1).load("train")
+    assert not recwarn.list
+
+
+def test_an_image_is_known_by_its_content(tmp_path: Path) -> None:
+    root = make(tmp_path, "train/a/1.png")
+    for number, (form, name) in enumerate({"JPEG": "x.jfif", "PNG": "x", "GIF": "x.gif", "BMP": "x.image"}.items()):
+        (tmp_path / "train" / str(number)).mkdir()
+        Image.new("L", (6, 4), 7).save(tmp_path / "train" / str(number) / name, format=form)
+    assert len(ImageFolder(root, channels=1).load("train").names) == 5
+
+
+def test_only_other_formats_are_named_where_there_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "train" / "normal").mkdir(parents=True)
+    (tmp_path / "train" / "normal" / "1.avif").write_bytes(b"\0\0\0 ftypavif")
+    with pytest.raises(SourceError, match=r"train/normal has no images; left out: other formats.*: 1 \(1 \.avif\)"):
+        NormalAnomalyFolder(str(tmp_path)).load("train")
+    with pytest.raises(SourceError, match=r"has no images; left out: other formats.*: 1 \(1 \.avif\)"):
+        ImageFolder(str(tmp_path)).load("train")
+    with pytest.raises(SourceError, match=r"has no images; left out: other formats.*: 1 \(1 \.avif\)"):
+        FlatFolder(str(tmp_path)).load("test")
+
+
+@pytest.mark.parametrize("name", ["Test", "TRAIN"])
+def test_a_part_in_other_letters_is_refused(tmp_path: Path, name: str) -> None:
+    root = make(tmp_path, "train/normal/1.png", f"{name}/normal/1.png")
+    with pytest.raises(SourceError, match=rf"{name} is not read: rename it to {name.lower()}"):
+        NormalAnomalyFolder(root).load("train")
+
+
+@pytest.mark.parametrize("link", ["test", "train/anomaly", "test/normal/2.png", "test/normal/more"])
+def test_a_link_to_nothing_is_refused(tmp_path: Path, link: str) -> None:
+    root = make(tmp_path, "train/normal/1.png", *(["test/normal/1.png"] if link != "test" else []))
+    (tmp_path / link).symlink_to(tmp_path / "gone")
+    with pytest.raises(SourceError, match=rf"{link} (is a link to .*gone, which is not there|must be a folder)"):
+        NormalAnomalyFolder(root).load("test")
+
+
+@pytest.mark.parametrize("name", ["1.tif", "1.gif", "1.webp", "1.png"])
+def test_several_frames_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "train" / "a" / name
+    path.parent.mkdir(parents=True)
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (0, 255)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(SourceError, match=rf"{name} has 2 frames or pages; save each as an image of its own"):
+        ImageFolder(str(tmp_path)).load("train")
 
 
 # ---- of one kind ----------------------------------------------------------------------------------------------------

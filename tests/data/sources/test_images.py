@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from adlightning.data.sources import SourceError
-from adlightning.data.sources.images import ImageFiles, check_uniform, decode, find_images, load_all, read_size
+from adlightning.data.sources.image_search import find_images
+from adlightning.data.sources.images import ImageFiles, check_uniform, decode, load_all, read_size
 
 GREY = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9)
 COLOUR = np.arange(6 * 9 * 3, dtype=np.uint8).reshape(6, 9, 3)
@@ -59,6 +62,21 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "up").symlink_to(folder)
     assert find_images(folder) == [folder / "link" / "1.png"]
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "kinds" / "a" / "1.png")
+    save(tmp_path / "kinds" / "b" / "2.png")
+    scandir = os.scandir
+
+    def deny(path: str) -> Any:  # root may read everything
+        if Path(path).name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(SourceError, match=r"kinds/b cannot be read: Permission denied"):
+        find_images(tmp_path)
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------
