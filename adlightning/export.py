@@ -97,7 +97,9 @@ class Exported:
 
 
 def describe(detector: AnomalyDetector) -> dict[str, Any]:
-    """What goes with the graph: class, version, threshold (unless there is none), and its input; plain values."""
+    """What goes with the graph: class, version, threshold (unless there is none), input, and how files become it."""
+    from adlightning.data.sources.images import how_decoded
+
     spec, threshold = detector.input_spec, detector.threshold.item()
     assert spec is not None
     described = {
@@ -111,6 +113,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "features": list(spec.features) or None,
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
+        "image_files": how_decoded(spec.shape, spec.resize) if spec.kind == "image" else None,
     }
     return {name: value for name, value in described.items() if value is not None}
 

@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -19,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 from refusals import is_refusal
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -29,7 +31,7 @@ from adlightning import export, objectives, shallow
 from adlightning.__main__ import main
 from adlightning.checkpoint import load_detector
 from adlightning.contracts import InputSpec
-from adlightning.data.labelled import AnomalyLabelled, TableData
+from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits, Sphere
 from adlightning.data.unlabelled import TransductiveOneVsAll
@@ -46,7 +48,7 @@ CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs"
 SPHERE = "configs/goad/sphere.yaml"
 REFUSED = {"ADGAN", "AnoGAN", *shallow.__all__}
 
-DATA = {cls.__name__: cls for cls in (OneVsAll, TransductiveOneVsAll, AnomalyLabelled, TableData)}
+DATA = {cls.__name__: cls for cls in (OneVsAll, TransductiveOneVsAll, AnomalyLabelled, TableData, FolderData)}
 DETECTORS = {name: getattr(module, name) for module in (objectives, shallow) for name in module.__all__}
 # Fits to all training images, and steps within a step, which take seconds.
 FEWER: dict[str, dict[str, Any]] = {
@@ -100,6 +102,43 @@ def fitted(detector: AnomalyDetector, data: dict[str, Any], folder: Path) -> Pat
     trainer.fit(detector, datamodule=DATA[data["class_path"]](**data["init_args"]))
     trainer.save_checkpoint(folder / "last.ckpt")
     return folder
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_documented_reader_gives_the_scores_of_the_verb(
+    channels: Literal[1, 3], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pillow and NumPy alone, on files of other sizes, shapes, modes and orientations."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "train" / "normal").mkdir(parents=True)
+    turned = Image.Exif()
+    for i, mode in enumerate(("L", "RGB", "P", "RGBA", "CMYK", "LA", "1", "L", "RGB", "P") * 3):
+        image = Image.fromarray(rng.integers(0, 256, (9 + i, 31, 3), dtype=np.uint8)).convert(mode)
+        turned[ExifTags.Base.Orientation] = 1 + i % 8
+        suffix = {"CMYK": "tif", "RGBA": "webp", "LA": "png", "1": "tif", "P": "png"}.get(mode, ("jpg", "png")[i % 2])
+        image.save(tmp_path / "train" / "normal" / f"{i}.{suffix}", exif=turned)
+    data = {"root": str(tmp_path), "resize": (16, 24), "channels": channels, "batch_size": 8}
+    detector = DeepSAD(conv_channels=(4, 4), rep_dim=4, pretrain_epochs=0)
+    run = fitted(detector, {"class_path": "FolderData", "init_args": data}, tmp_path)
+    assert main(["export", f"--ckpt_path={run}", "--format=onnx", f"--out={tmp_path / 'model.onnx'}"]) == 0
+    assert main(["export", f"--ckpt_path={run}", "--format=torch", f"--out={tmp_path / 'model.pt2'}"]) == 0
+    assert main(["score", f"--ckpt_path={run}", f"--data={tmp_path}", f"--out={tmp_path / 's.csv'}"]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    about = session.get_modelmeta().custom_metadata_map
+    frame = pd.read_csv(tmp_path / "s.csv")
+    blocks = (ROOT / "docs" / "own_data.md").read_text().split("with Pillow and NumPy alone:")[1].split("\nA colour")[0]
+    names: dict[str, Any] = {"paths": [tmp_path / name for name in frame["name"]], "about": about, "json": json}
+    exec(textwrap.dedent(blocks), names)
+    assert names["x"].shape == (30, channels, 16, 24)
+    scores = session.run(["scores"], {"x": names["x"]})[0]
+    np.testing.assert_allclose(scores, frame["score"], rtol=1e-5)
+    extra = {export.METADATA: ""}
+    graph = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
+    np.testing.assert_allclose(graph(torch.from_numpy(names["x"])).detach(), frame["score"], rtol=1e-5)
+    how = json.loads(about["image_files"])
+    assert json.loads(extra[export.METADATA])["image_files"] == how
+    assert how["resize"] == [16, 24]
+    assert how["filter"] == "PIL.Image.Resampling.BILINEAR"
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +90,21 @@ def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | No
             image = image.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
         pixels = np.array(image)
     return torch.from_numpy(pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def how_decoded(shape: Sequence[int], resize: Size | None) -> dict[str, Any]:
+    """What :func:`decode` does to files of images of a shape (C, H, W), in plain values, for readers without it."""
+    return {
+        "orientation": "upright, by the EXIF orientation",
+        "mode": "L" if shape[0] == 1 else "RGB",
+        "palette": "through RGBA to RGB" if shape[0] == 3 else "to L",
+        "transparency": "dropped",
+        "resize": None if resize is None else list(resize),
+        "filter": None if resize is None else "PIL.Image.Resampling.BILINEAR",
+        "aspect_ratio": "as it is" if resize is None else "not kept: height and width are resized each",
+        "dtype": "uint8",
+        "layout": "BCHW",
+    }
 
 
 def read_size(path: Path) -> Shape:
