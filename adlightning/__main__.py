@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import adlightning
 from adlightning.memory import keep_freed_memory
-from adlightning.messages import plain_message
+from adlightning.messages import nearest, plain_message, printable
 
 VERBS = {
     "fit": "train a detector, then test it; leaves a run folder",
@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        print(f"adlightning: there is no verb {verb!r}; verbs are {', '.join(VERBS)}", file=sys.stderr)
+        near = nearest(verb, VERBS)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        print(f"error: there is no verb {printable(verb)!r}{hint}; verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2
     return _guarded(lambda: _run(verb, rest))
 
@@ -90,9 +92,9 @@ def _run(verb: str, arguments: list[str]) -> int:
 
         run_report(arguments)
     else:
-        from adlightning.plain_yaml import check_config_files
+        from adlightning.cli.arguments import prepared
 
-        check_config_files(arguments)
+        arguments = prepared(verb, arguments)
         from adlightning.cli.trainer_verbs import run as run_trainer
 
         run_trainer(verb, arguments)
@@ -110,7 +112,7 @@ def _guarded(work: Callable[[], int]) -> int:
         if name in ("TrainingCollapse", "TrainingFault"):
             print(f"training failed: {error}", file=sys.stderr)
             return 1
-        if not isinstance(error, (ValueError, OSError)) and name != "MisconfigurationException":
+        if not isinstance(error, (ValueError, OSError, ImportError)) and name != "MisconfigurationException":
             raise
         print(f"error: {plain_message(str(error))}", file=sys.stderr)
         return 2

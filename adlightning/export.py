@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adlightning import __version__
 from adlightning.files import require_new, write_atomically
+from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -248,7 +248,7 @@ def largest_deviation(detector: AnomalyDetector, score: Callable[[Tensor], Tenso
 
 def run(arguments: Sequence[str]) -> None:
     """Parse the verb's arguments and export. Standard argparse: the help must not wait for torch."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="adlightning export",
         description="Write a detector's score as one graph, from raw input to scores, that runs without adlightning.",
     )

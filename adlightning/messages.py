@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 MOST = 2000
 """Characters of a message: names, columns and values of hostile data may have any length."""
 
@@ -15,6 +18,13 @@ def for_terminal(text: str) -> str:
     """Text of at most :data:`MOST` characters in which what would command a terminal is escaped; lines stay lines."""
     shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text[:MOST])
     return shown if len(text) <= MOST else f"{shown}... ({len(text) - MOST} more characters)"
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The names, at most three, that someone may have meant; best first, capitals aside."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+    return [by_lower[candidate] for candidate in close]
 
 
 def plain_message(message: str) -> str:

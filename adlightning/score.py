@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adlightning.files import require_new, write_atomically
+from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -262,7 +262,7 @@ def _plot(folder: Path, samples: NamedSamples, scores: NDArray[np.float64], thre
 
 def run(arguments: Sequence[str]) -> None:
     """Parse the verb's arguments and score. Standard argparse: the help must not wait for torch."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="adlightning score",
         description="Score your own data with a trained detector: one row a sample with name, score and verdict.",
     )

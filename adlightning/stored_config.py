@@ -21,13 +21,12 @@ HELP_OPTIONS = {"-h", "--help", "--print_config", "--model.help", "--data.help"}
 _TRUSTED = (AnomalyDetector, AnomalyDataModule, Source, CloseNegatives)
 
 
-def with_stored_config(verb: str, arguments: list[str], folder: Path, now: str) -> list[str]:
+def with_stored_config(verb: str, arguments: list[str], now: str) -> list[str]:
     """Arguments of validate, test or predict with the checkpoint's own configuration first: it alone is enough.
 
     Args:
         verb: the verb.
         arguments: as given; what they say of the data beats the stored configuration.
-        folder: for the stored configuration as a file.
         now: names the run folder, inside the trained run's, where none is given.
 
     Raises:
@@ -48,13 +47,12 @@ def with_stored_config(verb: str, arguments: list[str], folder: Path, now: str) 
         run = file.parent.parent if file.parent.name == "checkpoints" else file.parent
         extra.append(f"--run_dir={run}/{verb}-{now}")
     if saved["config"] is None:
-        if argument(arguments, "--config") is None and argument(arguments, "-c") is None:
+        if argument(arguments, "--config") is None:
             raise ValueError(f"ckpt_path: {file} was not made by the command line and names no data: give a --config")
         return [*arguments, *extra]
     config = read_yaml(saved["config"], f"ckpt_path: the configuration in {file}")
     stored = trusted_part(config, arguments, file)
-    (folder / "checkpoint.yaml").write_text(dump_yaml(stored), encoding="utf-8")
-    return ["--config", str(folder / "checkpoint.yaml"), *arguments, *extra]
+    return [f"--config={dump_yaml(stored)}", *arguments, *extra]
 
 
 def trusted_part(config: Any, arguments: list[str], file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from adlightning.cli.arguments import prepared
 from adlightning.cli.trainer_verbs import run
 
 
@@ -15,7 +16,7 @@ def digests(fits: dict[str, list[str]]) -> dict[str, dict[str, str]]:
     ended = {}
     for name, arguments in fits.items():
         print(f"---- {name}", file=sys.stderr, flush=True)
-        state = run("fit", arguments).model.state_dict()
+        state = run("fit", prepared("fit", arguments)).model.state_dict()
         ended[name] = {key: hashlib.sha256(value.cpu().numpy().tobytes()).hexdigest() for key, value in state.items()}
     return ended
 

@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 
 from adlightning.__main__ import VERBS, main
 from adlightning.checkpoint import load_detector
+from adlightning.cli.arguments import prepared
 from adlightning.cli.trainer_verbs import MONITORS
 from adlightning.cli.trainer_verbs import run as run_verb
 from adlightning.summary import TITLES
@@ -252,7 +253,8 @@ def test_seeded_scores_do_not_depend_on_the_global_state(run: Path) -> None:
 def test_slurm_does_not_requeue_with_a_checkpoint_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"NTASKS": "1", "JOB_NAME": "fit", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    cli = run_verb("fit", ["--config", DIGITS, f"--run_dir={tmp_path / 'run'}", "--trainer.fast_dev_run=true", *QUIET])
+    arguments = ["--config", DIGITS, f"--run_dir={tmp_path / 'run'}", "--trainer.fast_dev_run=true", *QUIET]
+    cli = run_verb("fit", prepared("fit", arguments))
     environment = cli.trainer._accelerator_connector.cluster_environment
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue

@@ -21,6 +21,7 @@ from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
 from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.view import Expectation, Progress, duration
+from adlightning.plain_parser import PlainParser
 from adlightning.plain_yaml import read_yaml
 
 
@@ -188,7 +189,7 @@ def _hours(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="adlightning benchmark", description=__doc__, allow_abbrev=False)
+    parser = PlainParser(prog="adlightning benchmark", description=__doc__)
     add = parser.add_argument
     add("--config", help="benchmark file: configs/benchmarks/TABLE.yaml")
     add("--list", action="store_true", help="list the papers' tables: what can be run, what is done, what is missing")

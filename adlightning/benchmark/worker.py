@@ -26,6 +26,7 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
 
     Everything that the run prints goes to `output.log` in its run folder.
     """
+    from adlightning.cli.arguments import prepared
     from adlightning.cli.trainer_verbs import run as run_verb  # once a process: torch takes seconds
 
     keep_freed_memory()
@@ -36,7 +37,7 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
     with results.partial(cell) as folder:
         try:
             with _output_to(folder / "output.log"), _traceback_printed():
-                run_verb("fit", _arguments(cell, folder, keep_checkpoints))
+                run_verb("fit", prepared("fit", _arguments(cell, folder, keep_checkpoints)))
             row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
             row["status"] = "done"
         except SystemExit:  # the parser refuses an option, and has printed why

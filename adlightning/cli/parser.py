@@ -1,28 +1,37 @@
-"""The Trainer's verbs as a parser: how options stand to each other, and how it says what is wrong."""
+"""The Trainer's verbs as a parser that says what is wrong in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NoReturn
+import argparse
+import sys
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
 from pytorch_lightning.cli import LightningArgumentParser
 
-from adlightning.messages import plain_message
-from adlightning.plain_yaml import CONFIG_OPTIONS
+from adlightning.cli.explain import explain
+from adlightning.messages import for_terminal
 from adlightning.written_names import dump_yaml, names_as_written
 
 PARSER_MODE = "omegaconf+"
 
 
 class AnomalyParser(LightningArgumentParser):
-    """A parser whose errors say what is wrong, without the types that were tried."""
+    """A parser whose errors say what is wrong, without usage and types that were tried; options have whole names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the plain message and exit with 2."""
-        super().error(plain_message(message), ex)
+        """Print the message in a user's words and exit with 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        verb, parser = next(iter(_verbs(self).items()), (self.prog.split()[-1], self))
+        options = [name.lstrip("-") for name in parser._option_string_actions if not name.endswith(("+", ".help"))]
+        print(f"error: {for_terminal(explain(message, verb, options))}", file=sys.stderr)
+        self.exit(2)
 
 
 def keep_names_as_written() -> None:
@@ -32,9 +41,11 @@ def keep_names_as_written() -> None:
     set_dumper("yaml", dump_yaml)
 
 
-def require_config_first(arguments: Sequence[str]) -> None:
-    """What follows overrides what comes before: a file after an option would undo it, and not say so."""
-    names = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
-    first_may_be = (*CONFIG_OPTIONS, "--ckpt_path", "--print_config", "-h", "--help")
-    if not set(names).isdisjoint(CONFIG_OPTIONS) and names[0] not in first_may_be:
-        raise ValueError(f"config must come before the options that override it, got {names[0]} before --config")
+def _verbs(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The parsers of the verbs within a parser."""
+    return {
+        verb: inner
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for verb, inner in action._name_parser_map.items()
+    }

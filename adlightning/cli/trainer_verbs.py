@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import set_parsing_settings
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
@@ -24,7 +24,10 @@ from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoint import checkpoint_file, read_checkpoint, resumable_checkpoint
-from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written, require_config_first
+from adlightning.cli.arguments import require_class_first
+from adlightning.cli.explain import explain_interpolation
+from adlightning.cli.options import check_options, classes_explained, trainer_explained
+from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written
 from adlightning.contracts import InputSpec
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
@@ -93,6 +96,12 @@ class AnomalyCLI(LightningCLI):
             "data.validation_anomalies a ranking metric such as val/auroc; null takes the last epoch.",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and refuse what the parser lets through."""
+        super().parse_arguments(parser, args)
+        require_class_first(args)
+        check_options(self.config[self._verb])
+
     # ---- before training ------------------------------------------------------------------------------------------
 
     @property
@@ -113,6 +122,10 @@ class AnomalyCLI(LightningCLI):
         if fits and options.monitor and options.trainer.enable_checkpointing is False:
             raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
         goes_on = by_name = fits and options.ckpt_path == "last"
+        if by_name and not run_dir.is_dir():
+            raise ValueError(
+                f"run_dir must be given with ckpt_path=last, the run that goes on: --run_dir=RUN; there is no {run_dir}"
+            )
         if options.ckpt_path and not by_name:
             options.ckpt_path = str(checkpoint_file(options.ckpt_path, prefer="last" if fits else "best"))
             goes_on = fits and Path(options.ckpt_path).absolute().parent == run_dir.absolute() / "checkpoints"
@@ -125,6 +138,11 @@ class AnomalyCLI(LightningCLI):
         options.trainer.default_root_dir = str(run_dir)
         log_into(run_dir, options.trainer.logger)
         stay_offline_without_account()
+
+    def instantiate_classes(self) -> None:
+        """Data, detector and Trainer; what cannot be made is said in a message."""
+        with classes_explained():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with this run's callbacks and loggers."""
@@ -167,7 +185,8 @@ class AnomalyCLI(LightningCLI):
         """Not Lightning's way: a checkpoint is read, checked and compared in `before_instantiate_classes`."""
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        return super()._instantiate_trainer(config, [*callbacks, *self._extra_callbacks])
+        with trainer_explained(self.options.trainer):
+            return super()._instantiate_trainer(config, [*callbacks, *self._extra_callbacks])
 
     def _selection(self, monitor: str) -> str:
         """What a row says of a checkpoint that this metric chose; the mean score is of held-out normals alone."""
@@ -210,15 +229,24 @@ class AnomalyCLI(LightningCLI):
 
 
 def run(verb: str, arguments: list[str]) -> AnomalyCLI:
-    """Parse and run one of the Trainer's verbs; a checkpoint's own configuration comes first, arguments override it."""
-    require_config_first(arguments)
+    """Parse and run one of the Trainer's verbs; a checkpoint's own configuration comes first, arguments override it.
+
+    Args:
+        verb: the verb.
+        arguments: as :func:`adlightning.cli.arguments.prepared` leaves them.
+    """
     _silence_noise()
     keep_names_as_written()
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning lets a name fetch from anywhere
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
-    with tempfile.TemporaryDirectory() as folder, RunDirClaim() as claim, finished_wandb_run():
+    with RunDirClaim() as claim, finished_wandb_run():
         if verb != "fit":
-            arguments = with_stored_config(verb, arguments, Path(folder), _now("%Y%m%d-%H%M%S"))
+            arguments = with_stored_config(verb, arguments, _now("%Y%m%d-%H%M%S"))
+        return _cli(verb, arguments, claim)
+
+
+def _cli(verb: str, arguments: list[str], claim: RunDirClaim) -> AnomalyCLI:
+    try:
         return AnomalyCLI(
             verb,
             claim,
@@ -236,6 +264,8 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
             trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
             args=[verb, *arguments_as_written(arguments)],
         )
+    except OmegaConfBaseException as error:
+        raise ValueError(explain_interpolation(error, verb)) from error
 
 
 def _silence_noise() -> None:

@@ -16,8 +16,9 @@ from refusals import refused
 
 import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known
 from adlightning.benchmark.grid import read_grid
+from adlightning.cli.arguments import prepared
 from adlightning.data.sources import SpeechCommands
-from adlightning.plain_yaml import check_config_files, read_yaml
+from adlightning.plain_yaml import read_yaml
 from adlightning.stored_config import trusted_part
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def test_yaml_that_is_more_than_plain_values(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match="config of mine"):
         read_yaml(text, "config of mine")
     (tmp_path / "c.yaml").write_text(text)
-    for read in (lambda: check_config_files(["--config", "c.yaml"]), lambda: read_grid(Path("c.yaml"))):
+    for read in (lambda: prepared("fit", ["--config", "c.yaml"]), lambda: read_grid(Path("c.yaml"))):
         assert "c.yaml" in (works_or_is_refused(read) or "")
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
@@ -81,7 +82,7 @@ def test_files_that_are_no_text_are_named(tmp_path: Path, capsys: pytest.Capture
 @given(content=damaged([DIGITS.encode()]))
 def test_damaged_config_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.yaml").write_bytes(content)
-    works_or_is_refused(lambda: check_config_files(["-c", str(tmp_path / "c.yaml")]))
+    works_or_is_refused(lambda: prepared("fit", ["-c", str(tmp_path / "c.yaml")]))
 
 
 @drawn(60)

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from adlightning.files import require_new, write_atomically
+from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,16 +61,11 @@ def run(arguments: list[str]) -> None:
     print(f"report: {out}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (adlightning report --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
     description = (
         "Results beside the published numbers, in the papers' own layout. Without RESULTS the published alone."
     )
-    parser = _Parser(prog="adlightning report", description=description, allow_abbrev=False)
+    parser = PlainParser(prog="adlightning report", description=description)
     parser.add_argument("results", metavar="RESULTS", nargs="*", help="results folder, or .csv file of rows")
     parser.add_argument("--format", choices=FORMATS, default="rich", help="default: rich, for the terminal")
     parser.add_argument("--out", metavar="FILE", help="file to write, which must not exist yet; default: the terminal")

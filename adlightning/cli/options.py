@@ -1,0 +1,92 @@
+"""The options of the Trainer's verbs once they are parsed: what the parser lets through and nothing can work with."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from adlightning.cli.types_in_words import check_values, class_at
+
+_NEVER_NULL = {"run_dir": "a folder", "test_after_fit": "true or false", "plots": "true or false"}
+_SEEDS = 2**32
+_HARDWARE = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "precision",
+    "plugins",
+    "profiler",
+    "logger",
+    "max_time",
+)
+
+
+def check_options(options: Any) -> None:
+    """Refuse null and numbers that are none, in every argument of the run, the Trainer, the model and the data.
+
+    Raises:
+        ValueError: names the argument, what it must be, and the value.
+    """
+    for name, words in _NEVER_NULL.items():
+        if options[name] in (None, "", "null"):
+            raise ValueError(f"{name} must be {words}, got {'nothing' if options[name] == '' else 'null'}")
+    if not isinstance(options.seed_everything, bool) and not 0 <= options.seed_everything < _SEEDS:
+        raise ValueError(f"seed_everything must lie in [0, {_SEEDS}), got {options.seed_everything}")
+    check_values("trainer", Trainer, options.trainer)
+    if options.trainer.profiler == "xla" and find_spec("torch_xla") is None:  # Lightning's fails again when it is freed
+        raise ValueError("trainer.profiler: xla needs torch_xla, which is not installed")
+    for name in ("model", "data"):
+        part = options[name]
+        if part is None or not part.get("class_path"):
+            raise ValueError(f"{name} must name a class: --{name}=CLASS or a --config that does")
+        check_values(name, class_at(part.class_path), part.get("init_args") or {})
+
+
+@contextlib.contextmanager
+def trainer_explained(options: Any) -> Iterator[None]:
+    """Say which options Lightning could not make a Trainer of, whatever it raises."""
+    try:
+        yield
+    except Exception as error:  # of packages that are not there, of hardware, of values: each has a type of its own
+        given = {name: options.get(name) for name in _HARDWARE}
+        shown = [
+            f"{name}={_shown(value)}" for name, value in given.items() if value not in (None, "auto", 1, [], False)
+        ]
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"trainer: {', '.join(shown) or 'its options'} cannot be used here: {reason}") from error
+
+
+@contextlib.contextmanager
+def classes_explained() -> Iterator[None]:
+    """Say which class could not be made of its arguments, where an error of another type than bad input tells."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if not (
+            found := re.search(
+                r"Problem with given class_path '(?:[\w.]+\.)?(\w+)': (.*?)(?: - Expected an? <| Expected an? <|$)",
+                text,
+            )
+        ):
+            raise
+        raise ValueError(f"{found[1]} cannot be made: {found[2]}") from error
+    except (TypeError, ImportError, AttributeError, LookupError, ArithmeticError) as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"a class cannot be made of its arguments: {type(error).__name__}: {error} (in {where.name}, "
+            f"{Path(where.filename).name}; ADLIGHTNING_TRACEBACK=1 shows more)"
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    path = getattr(value, "class_path", None)
+    return str(path or value).rpartition(".")[2] if path else str(value)
