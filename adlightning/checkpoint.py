@@ -15,8 +15,8 @@ from adlightning.checkpoint_checks import check_container, check_content, check_
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
 
-LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
-"""Names of the last whole epoch's checkpoint, and of the one before it."""
+LAST, BEFORE_LAST, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
+"""Names of the last whole epoch's checkpoint, of the one before it, and of the one that a metric selected."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -51,38 +51,49 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def checkpoint_file(path: str | Path, prefer: Literal["best", "last"] = "best") -> Path:
-    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its `last.ckpt`.
+    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its last one.
 
-    To go on with a fit, `prefer` its last one.
-    """
-    path = Path(path)
-    if path.is_file():
-        return path
-    for name in ("best.ckpt", LAST) if prefer == "best" else (LAST,):
-        for candidate in (path / "checkpoints" / name, path / name):
-            if candidate.is_file():
-                return candidate
-    raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/last.ckpt)")
+    The last one is `last.ckpt` or, with a warning, `last-before.ckpt` where that is missing or broken.
 
-
-def resumable_checkpoint(run_dir: str | Path) -> Path:
-    """The checkpoint that a fit goes on from: the run's last one or, with a warning, the one before a broken one.
+    Args:
+        path: a file or a run folder.
+        prefer: `last` to go on with a fit.
 
     Raises:
         ValueError: there is none, or none that can be read.
     """
-    folder = Path(run_dir) / "checkpoints"
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.name == LAST and (path.parent / BEFORE_LAST).is_file():
+        return _last_whole(path.parent)
+    for folder in (path / "checkpoints", path):
+        if prefer == "best" and (folder / BEST).is_file():
+            return folder / BEST
+        if (folder / LAST).is_file() or (folder / BEFORE_LAST).is_file():
+            return _last_whole(folder)
+    raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/{LAST})")
+
+
+def _last_whole(folder: Path) -> Path:
+    last, before = folder / LAST, folder / BEFORE_LAST
     try:
-        last = checkpoint_file(run_dir, prefer="last")
+        if not last.is_file():
+            raise ValueError(f"ckpt_path: there is no {last}")
         read_checkpoint(last)
         return last
     except ValueError as error:
-        before = folder / BEFORE_LAST
         if not before.is_file():
             raise
         read_checkpoint(before)
-        warnings.warn(f"{error}; going on from the epoch before, {before}", stacklevel=2)
+        warnings.warn(f"{error}; going on from the epoch before, {before}", stacklevel=3)
         return before
+
+
+def was_killed_while_saving(run_dir: Path) -> bool:
+    """Whether a run's `last.ckpt` is not there any more, and the one before is."""
+    folder = run_dir / "checkpoints"
+    return (folder / BEFORE_LAST).is_file() and not (folder / LAST).exists()
 
 
 def load_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:

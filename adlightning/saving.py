@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from adlightning.contracts import CHECKPOINT_FORMAT, InputSpec, saved_part
+from adlightning.training_state import require_own_training_state
 
 if TYPE_CHECKING:
     from adlightning.data.modules import AnomalyDataModule
@@ -74,9 +75,15 @@ class SavedModule(pl.LightningModule, ABC):
         self.training_record = dict(saved["training"])
         if getattr(self, "_trainer", None) is not None:
             self._refuse_other_split()
-            if self.trainer.state.fn != "fit":  # scoring needs none of training's own state, which Lightning trusts
-                for name in ("loops", "callbacks", "optimizer_states", "lr_schedulers"):
-                    checkpoint.pop(name, None)
+            self._require_own_training_state(checkpoint)
+
+    def _require_own_training_state(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning trusts whatever it restores; scoring needs none of it."""
+        try:
+            require_own_training_state(checkpoint, self)
+        except ValueError as error:
+            file = self.trainer.ckpt_path
+            raise ValueError(f"ckpt_path: a fit cannot go on from {file}: {error}") from error
 
     def _refuse_other_split(self) -> None:
         """Another split than in training would test what was trained on, or train on what was held out."""

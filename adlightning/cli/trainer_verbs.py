@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import set_parsing_settings
+from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Callback, Trainer
@@ -18,12 +19,12 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
-from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
 from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import checkpoint_file, read_checkpoint, resumable_checkpoint
+from adlightning.checkpoint import BEST, checkpoint_file, read_checkpoint, was_killed_while_saving
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.explain import explain_interpolation
 from adlightning.cli.options import check_options, classes_explained, trainer_explained
@@ -33,10 +34,12 @@ from adlightning.data import labelled, limited_negatives, out_of_distribution, u
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.faults import StopOnSigterm, explained
+from adlightning.files import sweep
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.run_dirs import RunDirClaim
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
+from adlightning.training_state.callbacks import callbacks_of
 from adlightning.written_names import arguments_as_written, dump_yaml
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
@@ -121,6 +124,8 @@ class AnomalyCLI(LightningCLI):
             raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}")
         if fits and options.monitor and options.trainer.enable_checkpointing is False:
             raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
+        if fits and not options.ckpt_path and was_killed_while_saving(run_dir):
+            options.ckpt_path = "last"  # a job script that looks for last.ckpt, which older versions took away first
         goes_on = by_name = fits and options.ckpt_path == "last"
         if by_name and not run_dir.is_dir():
             raise ValueError(
@@ -131,8 +136,9 @@ class AnomalyCLI(LightningCLI):
             goes_on = fits and Path(options.ckpt_path).absolute().parent == run_dir.absolute() / "checkpoints"
         if getattr(rank_zero_only, "rank", 0) == 0:  # other ranks start when the first one has begun to write
             self._claim.take(run_dir, goes_on)  # before any checkpoint in it is read
+            sweep(run_dir)
         if by_name:
-            options.ckpt_path = str(resumable_checkpoint(run_dir))
+            options.ckpt_path = str(checkpoint_file(run_dir, prefer="last"))
         if options.ckpt_path:
             _keep_trained_hyperparameters(options, refuse=fits)
         options.trainer.default_root_dir = str(run_dir)
@@ -156,7 +162,7 @@ class AnomalyCLI(LightningCLI):
         config = dump_yaml(self.config_dump)
         self.model.run_config = config
         timing = Timing()
-        selected = options.monitor and (fits or Path(options.ckpt_path or "").name == "best.ckpt")
+        selected = options.monitor and (fits or Path(options.ckpt_path or "").name == BEST)
         selection = self._selection(options.monitor) if selected else "none"
         self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]
@@ -175,11 +181,15 @@ class AnomalyCLI(LightningCLI):
                 self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
                 callbacks.append(self.best)
         self._extra_callbacks = callbacks
-        if not options.trainer.plugins:
+        if not options.trainer.plugins and SLURMEnvironment.detect():
             # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
-            slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-            kwargs["plugins"] = [AtomicCheckpointIO(), *slurm]
-        return super().instantiate_trainer(logger=loggers, **kwargs)
+            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
+        trainer = super().instantiate_trainer(logger=loggers, **kwargs)
+        place_checkpoints(callbacks_of(trainer), self.run_dir)
+        if type(trainer.strategy.checkpoint_io) is not TorchCheckpointIO:
+            raise ValueError("trainer.plugins must leave how checkpoints are written to adlightning")
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.run_dir)
+        return trainer
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's way: a checkpoint is read, checked and compared in `before_instantiate_classes`."""
