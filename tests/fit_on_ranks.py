@@ -1,4 +1,4 @@
-"""One process of several, as torchrun starts them: several fits one after the other; what each rank ends with."""
+"""One process of several, as torchrun starts them: several runs one after the other; what each rank ends with."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from adlightning.cli.arguments import prepared
 from adlightning.cli.trainer_verbs import run
 
 
-def digests(fits: dict[str, list[str]]) -> dict[str, dict[str, str]]:
-    """A digest of every weight and buffer at the end of each fit, by the fit's name."""
+def digests(runs: dict[str, list[str]]) -> dict[str, dict[str, str]]:
+    """A digest of every weight and buffer at the end of each run, by its name; a run is a verb and its arguments."""
     ended = {}
-    for name, arguments in fits.items():
+    for name, (verb, *arguments) in runs.items():
         print(f"---- {name}", file=sys.stderr, flush=True)
-        state = run("fit", prepared("fit", arguments)).model.state_dict()
+        state = run(verb, prepared(verb, arguments)).model.state_dict()
         ended[name] = {key: hashlib.sha256(value.cpu().numpy().tobytes()).hexdigest() for key, value in state.items()}
     return ended
 

@@ -47,14 +47,14 @@ def arguments(case: tuple[str, tuple[str, ...]], run: Path) -> list[str]:
     return ["--config", str(config_of(config)), *options, f"--run_dir={run}"]
 
 
-def on_two_ranks(fits: dict[str, list[str]], folder: Path) -> list[dict[str, dict[str, str]]]:
+def on_two_ranks(fits: dict[str, list[str]], folder: Path, verb: str = "fit") -> list[dict[str, dict[str, str]]]:
     """What each of two processes ends with."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     plan = folder / "plan.json"
-    plan.write_text(json.dumps({name: [*fit, *options] for name, fit in fits.items()}))
+    plan.write_text(json.dumps({name: [verb, *fit, *options] for name, fit in fits.items()}))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     common |= {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
     script = str(Path(__file__).with_name("fit_on_ranks.py"))
@@ -126,11 +126,31 @@ def test_moments_are_those_of_all_training_samples(
     assert detector.r_std.item() == pytest.approx(r.double().std(correction=0).item(), rel=1e-4)
 
 
+def test_one_sample_to_test_and_one_held_out_on_two_ranks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(5, 3)), columns=list("abc")).assign(label=0)
+    frame[:4].to_csv(tmp_path / "train.csv", index=False)
+    frame[4:].to_csv(tmp_path / "test.csv", index=False)
+    run_dir = tmp_path / "run"
+    data = [f"--data.path={tmp_path / 'train.csv'}", f"--data.test_path={tmp_path / 'test.csv'}"]
+    data += ["--data.label_column=label", "--data.validation_fraction=0.25"]
+    fit = [*("--config", str(config_of("deep_sad/table"))), *data, *QUIET, "--plots=false", f"--run_dir={run_dir}"]
+    on_two_ranks({"few": [*fit, "--trainer.max_epochs=2", "--model.pretrain_epochs=1"]}, tmp_path)
+    tests = {verb: [f"--ckpt_path={run_dir}", f"--run_dir={tmp_path / verb}", *QUIET] for verb in ("test", "predict")}
+    for verb, arguments in tests.items():
+        on_two_ranks({verb: [*arguments, "--plots=false"]}, tmp_path, verb)
+        assert len(pd.read_csv(tmp_path / verb / "scores.csv")) == 1
+    assert len(pd.read_csv(run_dir / "scores.csv")) == 1
+    report = json.loads((run_dir / "metrics.json").read_text())
+    assert (report["samples"]["train"], report["samples"]["validation"]) == (3, 1)
+    assert np.isfinite(report["threshold"]["score"])
+
+
 def test_only_the_first_rank_writes(folder: Path, ended: list[dict[str, dict[str, str]]]) -> None:
     for name in CASES:
         files = {file.relative_to(run_of(name, folder)).parts[0] for file in run_of(name, folder).rglob("*")}
         wanted = {"checkpoints", "config.yaml", "logs", "metrics.json", "scores.csv"}
-        assert wanted <= files <= wanted | {"curves.csv"}
+        assert wanted <= files <= wanted | {"curves.csv", "epochs.csv"}
         assert [file.name for file in (run_of(name, folder) / "logs").iterdir()] == ["version_0"]
 
 

@@ -14,14 +14,16 @@ from adlightning.data.sources.base import LazyImages
 
 Batch = TypeVar("Batch", bound=TrainBatch | EvalBatch)
 Order: TypeAlias = "IndexBatches | PairedBatches"
+_FEWEST = 2  # samples of a rank in training: one alone cannot be normalised
 
 
 class IndexBatches:
     """The order of an epoch: tensors of positions 0..n-1, in batches, for one rank.
 
     Shuffled orders depend on seed and epoch only, so a resumed run sees what an undisturbed one would. When
-    training, every rank gets equally many batches (the last ones wrap around); when evaluating, every position
-    goes to exactly one rank and ranks may differ in length.
+    training, every rank gets equally many batches, of two positions or more (the last ones wrap around); when
+    evaluating, every position goes to exactly one rank and ranks may differ in length. A rank that is left without one
+    evaluates the first position once more: all ranks take part in gathering.
 
     Args:
         n: number of positions.
@@ -63,9 +65,10 @@ class IndexBatches:
 
     def _share(self) -> int:
         total = self.n * self.passes
-        if self.shuffle:
-            return -(-total // self.world_size)
-        return len(range(self.rank, total, self.world_size))
+        if not self.shuffle:
+            return len(range(self.rank, total, self.world_size)) or min(total, 1)
+        alone = self.world_size == 1
+        return total if alone else max(_FEWEST, -(-total // self.world_size))
 
     def __len__(self) -> int:
         share = self._share()
@@ -80,10 +83,12 @@ class IndexBatches:
         """The epoch's batches of positions, moved to a device as a whole and not batch by batch."""
         if self.shuffle:
             order = torch.randperm(self.n * self.passes, generator=_generator(self.seed, self.epoch))
-            order = order.repeat(self.world_size)[: self._share() * self.world_size]  # wraps around
+            wanted = self._share() * self.world_size
+            order = order.repeat(-(-wanted // max(len(order), 1)))[:wanted]  # wraps around
         else:
             order = torch.arange(self.n * self.passes)
-        batches = (order % self.n)[self.rank :: self.world_size].to(device).split(self.batch_size)
+        first = self.rank if self.rank < len(order) else 0  # without one of its own
+        batches = (order % self.n)[first :: self.world_size][: self._share()].to(device).split(self.batch_size)
         return iter(batches[: len(self)])
 
 

@@ -21,9 +21,20 @@ def test_evaluation_gives_each_position_to_exactly_one_rank(n: int, batch_size: 
     for rank in range(world_size):
         order = IndexBatches(n, batch_size, rank=rank, world_size=world_size)
         batches = list(order)
-        assert len(batches) == len(order)
-        seen += [int(i) for batch in batches for i in batch]
+        assert len(batches) == len(order) >= 1
+        positions = [int(i) for batch in batches for i in batch]
+        if rank < n:
+            seen += positions
+        else:
+            assert positions == [0]  # a rank without one takes part all the same
     assert sorted(seen) == list(range(n))
+
+
+@pytest.mark.parametrize(("n", "world_size"), [(2, 2), (3, 2), (2, 5), (4, 3)])
+def test_no_rank_trains_on_one_sample_alone(n: int, world_size: int) -> None:
+    orders = [IndexBatches(n, 8, shuffle=True, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert {len(batch) for order in orders for batch in order} == {2}
+    assert {int(i) for order in orders for batch in order for i in batch} == set(range(n))
 
 
 @settings(deadline=None)
