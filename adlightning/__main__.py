@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import adlightning
-from adlightning.memory import keep_freed_memory
+from adlightning.files import NotWritten, disk_is_full, said_of_disk
+from adlightning.memory import keep_freed_memory, lacks_memory, memory_is_full
 from adlightning.messages import nearest, plain_message, printable
+from adlightning.stopping import Stopped, stoppable
 
 VERBS = {
     "fit": "train a detector, then test it; leaves a run folder",
@@ -53,7 +55,8 @@ more help:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; errors are one message on stderr.
 
-    Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed; a SIGTERM ends with 143.
+    Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed, memory or the disk was full;
+    a SIGTERM ends with 143, Ctrl-C with 130.
     """
     keep_freed_memory()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
@@ -70,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; nearest: {', '.join(near)}" if near else ""
         print(f"error: there is no verb {printable(verb)!r}{hint}; verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    return _guarded(lambda: _run(verb, rest))
+    with stoppable():
+        return _guarded(verb, rest)
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -101,16 +105,41 @@ def _run(verb: str, arguments: list[str]) -> int:
     return 0
 
 
-def _guarded(work: Callable[[], int]) -> int:
+def _guarded(verb: str, arguments: list[str]) -> int:
     """Bad input and failed training end in a message, not a traceback; ADLIGHTNING_TRACEBACK=1 shows where it was."""
     if os.environ.get("ADLIGHTNING_TRACEBACK"):
-        return work()
+        return _run(verb, arguments)
+    code = _code(verb, arguments)
     try:
-        return work()
+        sys.stdout.flush()  # else what cannot be printed is python's own complaint when it ends
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # who reads it has enough
+            print(f"error: what is printed cannot be written: {error.strerror}", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def _code(verb: str, arguments: list[str]) -> int:
+    try:
+        return _run(verb, arguments)
+    except Stopped as stopped:
+        if stopped.note is not None:
+            print(f"stopped by {stopped.signal}{stopped.note}", file=sys.stderr)
+        return int(str(stopped.code))
+    except BrokenPipeError:
+        return 1
     except Exception as error:
         name = type(error).__name__  # by name: importing the classes would import torch
         if name in ("TrainingCollapse", "TrainingFault"):
-            print(f"training failed: {error}", file=sys.stderr)
+            what = "training" if verb == "fit" else verb
+            print(f"{what} failed: {error}", file=sys.stderr)
+            return 1
+        if lacks_memory(error):
+            print(f"error: {memory_is_full(error)}; what is on disk is whole", file=sys.stderr)
+            return 1
+        if isinstance(error, NotWritten) or disk_is_full(error):
+            print(f"error: {plain_message(said_of_disk(error))}", file=sys.stderr)
             return 1
         if not isinstance(error, (ValueError, OSError, ImportError)) and name != "MisconfigurationException":
             raise

@@ -14,6 +14,7 @@ import adlightning.shallow  # noqa: F401  # both make the built-in detectors kno
 from adlightning.checkpoint_checks import check_container, check_content, check_fit, is_fitted
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
+from adlightning.memory import lacks_memory
 
 LAST, BEFORE_LAST, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
 """Names of the last whole epoch's checkpoint, of the one before it, and of the one that a metric selected."""
@@ -39,6 +40,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
+        if lacks_memory(error):
+            raise
         raise ValueError(f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused") from error
     try:
         saved = saved_part(checkpoint)
@@ -114,6 +117,8 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
     except ValueError as error:
         raise ValueError(f"ckpt_path: {path}: {error}") from error
     except (RuntimeError, TypeError, KeyError) as error:
+        if lacks_memory(error):
+            raise
         raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
     return detector.to(device).eval()
 

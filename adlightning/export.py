@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adlightning import __version__
-from adlightning.files import require_new, write_atomically
+from adlightning.files import require_new, write_new
+from adlightning.memory import lacks_memory
 from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
             f"format: the scores of the {format} graph must be those of {type(detector).__name__} to {TOLERANCE:g} of "
             f"the largest one, got a deviation of {deviation:.3g}"
         )
-    write_atomically(target, exported.content)
+    write_new(target, exported.content)
     console = Console()
     threshold = described.get("threshold")
     verdict = "no threshold (training had not ended)" if threshold is None else f"anomalies are above {threshold:.6g}"
@@ -143,6 +144,8 @@ def trace(detector: AnomalyDetector) -> ExportedProgram:
             batch = torch.export.Dim("batch", min=1)
             program = torch.export.export(Scorer(), (x,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch raises a dozen types; all mean the same here
+        if lacks_memory(error):
+            raise
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"ckpt_path: the score of {type(detector).__name__} cannot be traced: {first}") from error
     for node in _nodes(program):

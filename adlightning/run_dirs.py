@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from adlightning.checkpoint import BEFORE_LAST, LAST
+from adlightning.files import make_folder, remove_made
 from adlightning.locks import NoLocks, lock_folder, unlock
 
 
@@ -78,7 +79,7 @@ class RunDirClaim:
     ) -> None:
         if kind is not None and self._new is not None:
             _remove_empty_in(self._new)
-            _remove(self._made)
+            remove_made(self._made)
         self._release()
 
     def _release(self) -> None:
@@ -95,32 +96,13 @@ def _check_parent(run_dir: Path) -> None:
         raise ValueError(f"run_dir: {run_dir} cannot be written, no permission for {parent}")
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make a folder and those above it that are missing; returns what was made, outermost first."""
-    made: list[Path] = []
-    for path in reversed((folder, *folder.parents)):
-        try:
-            if not path.is_dir():
-                path.mkdir()
-                made.append(path)
-        except FileExistsError:
-            if not path.is_dir():
-                _remove(made)
-                raise ValueError(f"run_dir: {folder} cannot be made, {path} is no folder") from None
-        except FileNotFoundError:  # another run failed, and removed what it had made above this one
-            _remove(made)
-            return _make(folder)
-        except OSError as error:
-            _remove(made)
-            raise ValueError(f"run_dir: {folder} cannot be made: {error.strerror}") from error
-    return made
-
-
-def _remove(made: list[Path]) -> None:
-    """Remove folders that this process made, but for those that hold something by now."""
-    for path in reversed(made):
-        with contextlib.suppress(OSError):
-            path.rmdir()
+def _make(run_dir: Path) -> list[Path]:
+    try:
+        return make_folder(run_dir)
+    except FileExistsError as error:
+        raise ValueError(f"run_dir: {run_dir} cannot be made, {error.filename} is no folder") from None
+    except OSError as error:
+        raise ValueError(f"run_dir: {run_dir} cannot be made: {error.strerror}") from error
 
 
 def _remove_empty_in(folder: Path) -> None:
@@ -128,4 +110,4 @@ def _remove_empty_in(folder: Path) -> None:
     for inner in folder.iterdir():
         if inner.is_dir() and not inner.is_symlink():
             _remove_empty_in(inner)
-            _remove([inner])
+            remove_made([inner])

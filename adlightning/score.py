@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlightning.files import require_new, write_atomically
+from adlightning.files import make_folder, remove_made, require_new, write_new
 from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def score(
     threshold = detector.threshold.item()
     verdicts = ["anomaly" if value > threshold else "normal" for value in scores] if math.isfinite(threshold) else ""
     frame = pd.DataFrame({"name": samples.names, "score": scores, "verdict": verdicts})
-    write_atomically(target, frame.to_csv(index=False, float_format="%.9g"))
+    write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     console = Console()
     if math.isfinite(threshold):
         n = sum(verdict == "anomaly" for verdict in verdicts)
@@ -73,8 +73,12 @@ def score(
         console.print("the checkpoint has no threshold (training had not ended): no verdicts", highlight=False)
     console.print(f"scores: {target}", highlight=False, soft_wrap=True)
     if plots is not None:
-        for path in _plot(Path(plots), samples, scores, threshold, Path(data).name):
-            console.print(f"plot: {path}", highlight=False, soft_wrap=True)
+        made = make_folder(Path(plots))
+        try:
+            for path in _plot(Path(plots), samples, scores, threshold, Path(data).name):
+                console.print(f"plot: {path}", highlight=False, soft_wrap=True)
+        finally:
+            remove_made(made)  # where nothing could be drawn
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,6 @@ def _plot(folder: Path, samples: NamedSamples, scores: NDArray[np.float64], thre
     from adlightning.callbacks.plots import write_plots
     from adlightning.metrics import ScoredSamples
 
-    folder.mkdir(parents=True, exist_ok=True)
     x = samples.x
     first = x[0]
 

@@ -79,6 +79,11 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def interrupt() -> None:
+    """As Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def fill_the_disk() -> None:
     """No file may grow beyond what it has: to the writer, a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

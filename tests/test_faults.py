@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fits_in_children import fill_the_disk, kill, run_in_child, terminate
+from fits_in_children import fill_the_disk, interrupt, kill, run_in_child, terminate
 from PIL import Image
 
 from adlightning.__main__ import main
 from adlightning.contracts import InputSpec
+from adlightning.data.modules import AnomalyDataModule
 from adlightning.faults import PartSize
+from adlightning.memory import lacks_memory, memory_is_full
 from adlightning.objectives import ADGAN, Autoencoder
 from adlightning.objectives.inversion import Inversion
 
@@ -61,6 +66,58 @@ def test_a_full_disk_leaves_the_epoch_before(tmp_path: Path, whole: Path) -> Non
     assert "Traceback" not in log.read_text()
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"last.ckpt", "last-before.ckpt"}
     goes_on_to_the_same_end(run, whole, log)
+
+
+def test_ctrl_c_ends_with_its_own_code_and_says_how_the_fit_goes_on(tmp_path: Path, whole: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=7, then=interrupt) == 130, log.read_text()
+    assert "stopped by Ctrl-C in epoch 2: What the run folder holds is whole" in log.read_text()
+    assert f"--run_dir {run} --ckpt_path last" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    goes_on_to_the_same_end(run, whole, log)
+
+
+@pytest.mark.parametrize("stop", [interrupt, terminate])
+def test_a_stop_before_the_first_epoch_is_over_leaves_nothing_to_go_on_from(
+    stop: Callable[[], None], tmp_path: Path
+) -> None:
+    run, log = tmp_path / "a" / "run", tmp_path / "log"
+    code = run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=1, then=stop)
+    assert code == (130 if stop is interrupt else 143), log.read_text()
+    assert "in epoch 0: There is no whole epoch yet" in log.read_text()
+
+
+def test_a_stop_while_data_are_loaded_leaves_no_folder(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    fit = [*DIGITS, f"--run_dir={tmp_path / 'a/run'}"]
+    assert run_in_child(fit, log, first=partial(stopped_at_setup, interrupt)) == 130, log.read_text()
+    assert "stopped by Ctrl-C" in log.read_text()
+    assert not (tmp_path / "a").exists()
+
+
+def stopped_at_setup(stop: Callable[[], None]) -> None:
+    AnomalyDataModule.setup = lambda *_, **__: stop()  # type: ignore[method-assign]
+
+
+def stopped_at_test(stop: Callable[[], None]) -> None:
+    Autoencoder.test_step = lambda *_, **__: stop()  # type: ignore[method-assign]
+
+
+def test_ctrl_c_in_the_test_says_that_the_detector_is_trained(tmp_path: Path, whole: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    fit = [*DIGITS, f"--run_dir={run}"]
+    assert run_in_child(fit, log, first=partial(stopped_at_test, interrupt)) == 130, log.read_text()
+    assert f"while scoring: The detector is trained and kept: adlightning test --ckpt_path {run}" in log.read_text()
+    test = ["test", f"--ckpt_path={whole}", f"--run_dir={tmp_path / 'test'}", *SHORT[:3]]
+    assert run_in_child(test, log, first=partial(stopped_at_test, interrupt)) == 130, log.read_text()
+    assert "stopped by Ctrl-C while scoring: The checkpoint is as it was" in log.read_text()
+
+
+def test_a_log_gets_a_line_an_epoch(tmp_path: Path, whole: Path) -> None:
+    lines = [line for line in (whole.parent / "log").read_text().splitlines() if line.startswith("epoch ")]
+    assert [line.partition(":")[0] for line in lines] == [f"epoch {n}/4" for n in range(1, 5)]
+    for line in lines:
+        assert re.fullmatch(r"epoch \d/4: train/loss [\d.e-]+, (val/\w+ [\d.e-]+, )+[\d.]+ s", line), line
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
@@ -153,10 +210,85 @@ def no_memory() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
 
+def no_memory_of_torch() -> None:
+    torch.empty(2**50)
+
+
+def no_memory_of_numpy() -> None:
+    np.empty(2**50)
+
+
+LACKS: list[Callable[[], None]] = [no_memory, no_memory_of_torch, no_memory_of_numpy]
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_what_libraries_raise_for_a_lack_of_memory_is_known(lack: Callable[[], None]) -> None:
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        lack()
+    assert lacks_memory(caught.value)
+    assert memory_is_full(caught.value).startswith("memory is full (")
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("Caught _ArrayMemoryError in DataLoader worker process 0."), True),
+        (RuntimeError("unable to mmap 512 bytes from file </torch_1>: Cannot allocate memory (12)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (ValueError("data: there is no file out of memory.csv"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error: Exception, lacking: bool) -> None:
+    assert lacks_memory(error) is lacking
+
+
+@pytest.mark.parametrize("lack", LACKS[1:])
+def test_on_a_cpu_too_smaller_parts_are_tried(lack: Callable[[], None]) -> None:
+    tried: list[int] = []
+
+    def work(n: int) -> int:
+        tried.append(n)
+        if n > 3:
+            lack()
+        return n
+
+    with pytest.warns(UserWarning, match="data.eval_batch_size is 2 now"):
+        assert PartSize("data.eval_batch_size").run(work, 10) == 2
+    assert tried == [10, 5, 2]
+
+
+def test_a_network_that_does_not_fit_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "a" / "run"
+    assert main([*DIGITS, "--model.conv_channels=[10000000000000, 4]", f"--run_dir={run}"]) == 1
+    error = capsys.readouterr().err
+    assert "training failed: memory is full" in error
+    assert "Traceback" not in error
+    assert not run.parent.exists()
+
+
+def test_a_lack_of_memory_in_score_and_export_is_one_message(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_little(*_: object) -> None:
+        np.empty(2**50)
+
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 8, 8), np.uint8))
+    monkeypatch.setattr(Autoencoder, "anomaly_score", too_little)
+    out = tmp_path / "out"
+    for verb in (["score", f"--data={tmp_path / 'x.npz'}"], ["export", "--format=torch"]):
+        assert main([*verb, f"--ckpt_path={whole}", f"--out={out}"]) == 1
+        assert "error: memory is full (Unable to allocate" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_too_little_memory_in_training_says_what_to_lower(tmp_path: Path, whole: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=7, then=no_memory) == 1, log.read_text()
-    assert "the device's memory is full: lower data.batch_size" in log.read_text()
+    assert "memory is full (CUDA out of memory. Tried to allocate 20.00 GiB.): lower data.batch_size" in log.read_text()
     assert "Traceback" not in log.read_text()
     goes_on_to_the_same_end(run, whole, log)
 

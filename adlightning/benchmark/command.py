@@ -23,6 +23,9 @@ from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.view import Expectation, Progress, duration
 from adlightning.plain_parser import PlainParser
 from adlightning.plain_yaml import read_yaml
+from adlightning.stopping import Stopped
+
+BROKEN_OFF = "the cells under way are given up, the same command goes on"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,8 +71,13 @@ def run(arguments: Sequence[str]) -> int:
     if missing:
         try:
             _work(given, missing, results, expectation, devices, jobs)
-        except KeyboardInterrupt:
-            print("broken off: the cells under way are given up, the same command goes on", file=sys.stderr)
+        except (Stopped, OSError) as error:
+            if isinstance(error, Stopped):
+                error.note = f": {BROKEN_OFF}"
+                _sum_up(cells, results)
+            else:
+                print(f"broken off: {BROKEN_OFF}", file=sys.stderr)
+            raise
     return _sum_up(cells, results)
 
 

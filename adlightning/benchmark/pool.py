@@ -133,11 +133,13 @@ class Pool:
                 continue
             cell = worker.cell
             try:
-                row: Row | None = worker.pipe.recv()
+                row: Row | OSError | None = worker.pipe.recv()
             except (EOFError, OSError):
                 worker.process.join()
                 row = self._lost(cell, worker) if cell is not None else None
                 self.workers[position] = self._start(worker.device)
+            if isinstance(row, OSError):
+                raise row
             worker.cell = None
             if cell is not None and row is not None:
                 finished(cell, row)
@@ -187,7 +189,12 @@ def _serve(
         threadpool_limits(threads)
     with contextlib.suppress(EOFError):
         while True:
-            row = run_cell(pipe.recv(), results, keep_checkpoints)
+            cell = pipe.recv()
+            try:
+                row = run_cell(cell, results, keep_checkpoints)
+            except OSError as error:  # what came of the cell cannot be kept, nor what comes of others
+                pipe.send(error)
+                return
             pipe.send(row)
             if environment["CUDA_VISIBLE_DEVICES"] and row["status"] == "failed":
                 return  # a fault may have left CUDA unusable in this process: the next cell gets a new one

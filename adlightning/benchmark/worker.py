@@ -18,6 +18,7 @@ from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.memory import keep_freed_memory
 from adlightning.messages import plain_message, printable
+from adlightning.stopping import Stopped
 from adlightning.written_names import dump_yaml
 
 
@@ -40,6 +41,8 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
                 run_verb("fit", prepared("fit", _arguments(cell, folder, keep_checkpoints)))
             row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
             row["status"] = "done"
+        except Stopped:
+            raise
         except SystemExit:  # the parser refuses an option, and has printed why
             row["error"] = _last_line(folder / "output.log")
         except Exception as error:

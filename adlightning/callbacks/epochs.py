@@ -35,7 +35,8 @@ class EpochsFile(pl.Callback):
 
     def __init__(self, folder: Path, draw: bool = True) -> None:
         self.file, self.picture, self.draw = folder / "epochs.csv", folder / "plots" / "loss.png", draw
-        self._rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float]] = []
+        """What each epoch gave, by name: `epoch` counts from 0."""
         self._validated: dict[str, float] = {}
 
     @rank_zero_only
@@ -44,7 +45,7 @@ class EpochsFile(pl.Callback):
         if trainer.current_epoch and self.file.exists():
             earlier = pd.read_csv(self.file)
             earlier = earlier[earlier["epoch"] < trainer.current_epoch]
-            self._rows = [{str(k): float(v) for k, v in row.dropna().items()} for _, row in earlier.iterrows()]
+            self.rows = [{str(k): float(v) for k, v in row.dropna().items()} for _, row in earlier.iterrows()]
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,19 +75,19 @@ class EpochsFile(pl.Callback):
     def _end_epoch(self, trainer: pl.Trainer) -> None:
         loss = trainer.callback_metrics.get(_LOSS)
         epoch = trainer.current_epoch - 1
-        if loss is None or epoch < 0 or (self._rows and self._rows[-1]["epoch"] >= epoch):
+        if loss is None or epoch < 0 or (self.rows and self.rows[-1]["epoch"] >= epoch):
             return
-        self._rows.append({"epoch": epoch, _LOSS: float(loss), **self._validated})
+        self.rows.append({"epoch": epoch, _LOSS: float(loss), **self._validated})
         self._validated = {}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.file, pd.DataFrame(self._rows).to_csv(index=False, float_format="%.6g"))
+        write_atomically(self.file, pd.DataFrame(self.rows).to_csv(index=False, float_format="%.6g"))
 
     def _picture(self, detector: AnomalyDetector) -> None:
-        if self.draw and self._rows:
+        if self.draw and self.rows:
             title = f"{type(detector).__name__} on {detector.data.input_spec.description}: loss"
             self.picture.parent.mkdir(parents=True, exist_ok=True)
             first = int(getattr(detector, "pretrain_epochs", 0))
-            loss_plot(self.picture, pd.DataFrame(self._rows), first, title)
+            loss_plot(self.picture, pd.DataFrame(self.rows), first, title)
 
 
 def loss_plot(path: Path, epochs: pd.DataFrame, pretrain_epochs: int, title: str) -> Path:

@@ -6,6 +6,7 @@ pyplot, so that no display and no global figure is involved. Labels are 0 normal
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL
+from adlightning.files import write_atomically
 from adlightning.metrics import ScoredSamples, ranking_metrics
 
 if TYPE_CHECKING:
@@ -236,7 +238,9 @@ def titled_figure(path: Path, size: tuple[float, float], title: str) -> Iterator
         FigureCanvasAgg(figure)
         figure.suptitle(textwrap.fill(title, round(10.5 * size[0])), parse_math=False)
         yield figure
-        figure.savefig(path, dpi=150, facecolor="white")
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=150, facecolor="white", format="png")
+    write_atomically(path, drawn.getvalue())
 
 
 def score_axis(scores: NDArray[np.float64], threshold: float | None) -> tuple[float, float, bool]:

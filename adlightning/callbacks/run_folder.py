@@ -25,7 +25,7 @@ from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
 from adlightning.detector import AnomalyDetector
-from adlightning.files import keep_older, write_atomically
+from adlightning.files import NotWritten, keep_older, write_atomically
 from adlightning.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
 
 
@@ -75,6 +75,8 @@ class RunFolder(pl.Callback):
                 keep_older(self.folder / name)
             if self.config is not None:
                 write_atomically(self.folder / "config.yaml", self.config)
+        except NotWritten:
+            raise
         except OSError as error:
             raise ValueError(f"run_dir: {self.folder} cannot be written: {error.strerror}") from error
         for logger in trainer.loggers:

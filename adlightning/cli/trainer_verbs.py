@@ -21,6 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
 from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
 from adlightning.callbacks.curves import CurvesFile
+from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
@@ -33,10 +34,12 @@ from adlightning.contracts import InputSpec
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
+from adlightning.endings import what_is_kept, where_it_stood
 from adlightning.faults import StopOnSigterm, explained
 from adlightning.files import sweep
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.run_dirs import RunDirClaim
+from adlightning.stopping import Stopped
 from adlightning.stored_config import with_stored_config
 from adlightning.summary import TITLES, print_report
 from adlightning.training_state.callbacks import callbacks_of
@@ -58,8 +61,16 @@ class AnomalyCLI(LightningCLI):
     def __init__(self, verb: str, claim: RunDirClaim, **kwargs: Any) -> None:
         self._verb = verb
         self._claim = claim
-        with explained():
-            super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
+        try:
+            with explained(self._kept):
+                super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
+        except Stopped as stopped:
+            place = where_it_stood(verb, getattr(self, "trainer", None))
+            stopped.note = f" {place}: {self._kept()}" if getattr(rank_zero_only, "rank", 0) == 0 else None
+            raise
+
+    def _kept(self) -> str:
+        return what_is_kept(self._verb, getattr(self, "run_dir", None), getattr(self, "trainer", None))
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
         """The verb that was asked for, since a parser for each takes a while, and what is no option of it.
@@ -166,7 +177,11 @@ class AnomalyCLI(LightningCLI):
         selection = self._selection(options.monitor) if selected else "none"
         self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]
-        callbacks += [CurvesFile(self.run_dir, options.plots), EpochsFile(self.run_dir, options.plots)]
+        epochs = EpochsFile(self.run_dir, options.plots)
+        callbacks += [CurvesFile(self.run_dir, options.plots), epochs]
+        kwargs["enable_progress_bar"] = shows_bar(options.trainer.enable_progress_bar, options.trainer.callbacks)
+        if not kwargs["enable_progress_bar"]:
+            callbacks.append(EpochLines(epochs))
         loggers = loggers_of(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         if reported := [logger for logger in loggers if isinstance(logger, WandbLogger)]:
             from adlightning.callbacks.wandb_report import WandbReport, connect

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adlightning.files import require_new, write_atomically
+from adlightning.files import require_new, write_new
 from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
@@ -54,10 +54,17 @@ def run(arguments: list[str]) -> None:
     if out is None:
         sys.stdout.write(text)
         return
-    if options.format == "markdown":
-        for name, picture in _files(pictures, out).items():
-            _write_bytes(out.with_name(name), picture.png)
-    write_atomically(out, text)
+    files = _files(pictures, out) if options.format == "markdown" else {}
+    written: list[Path] = []
+    try:
+        for name, picture in files.items():
+            write_new(out.with_name(name), picture.png)
+            written.append(out.with_name(name))
+        write_new(out, text)
+    except BaseException:
+        for picture_file in written:  # of a report that is not there
+            picture_file.unlink()
+        raise
     print(f"report: {out}")
 
 
@@ -126,7 +133,7 @@ def _write_rich(runs: pd.DataFrame, comparisons: list[Comparison], out: Path | N
         return
     target = io.StringIO()
     print_grids(Console(file=target, width=_FILE_WIDTH), grids, facts)
-    write_atomically(out, target.getvalue())
+    write_new(out, target.getvalue())
     print(f"report: {out}")
 
 
@@ -178,13 +185,3 @@ def _files(pictures: Mapping[str, list[Picture]], out: Path) -> dict[str, Pictur
 def _word(name: str) -> str:
     """A name that rows gave, as part of a file's name: no folder, no markup."""
     return "".join(character if character.isalnum() or character in "-_." else "-" for character in name)[:100]
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """A file written whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
