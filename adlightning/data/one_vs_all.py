@@ -87,13 +87,12 @@ class OneVsAll(AnomalyDataModule):
         return train, test, split, f"{self.source.name}, normal class {names}"
 
 
-def class_index(name: ClassName | None, classes: tuple[str, ...], argument: str) -> int:
+def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int:
     """A class by its name, or by its index where no name is a number.
 
     Raises:
         ValueError: there is no such class; the message names the argument, the value and the classes there are.
     """
-    name = "null" if name is None else name  # as YAML has it, where a class is called so
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise ValueError(f"{argument} must be names or indices of classes, got {name!r}: put a name into quotes")
     text = str(name)

@@ -68,7 +68,7 @@ class Layout:
         id: `deep_sad_table6`, `drocc_text`.
         paper: as in the CSV files.
         table: number in the paper, or `text`.
-        title: of the paper.
+        title: of the paper, or of a table that is ours alone.
         venue: authors, venue and arXiv number, as far as they are known.
         caption: what the table shows.
         metric: of its rows, unless they say otherwise.
@@ -101,6 +101,13 @@ class Layout:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     printed: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Paper and table in a line; a table that is ours alone says so."""
+        if not self.printed:
+            return f"Ours: {self.title}"
+        return f"{self.title}: {f'Table {self.table}' if self.table.isdecimal() else self.table}"
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -239,6 +239,24 @@ def test_a_table_of_your_own_has_the_papers_columns() -> None:
     assert cell(comparison, method="deep_svdd")["chosen"] == "one_class"
 
 
+@pytest.mark.parametrize(
+    ("titles", "heading"),
+    [
+        (["In miniature"], "Ours: In miniature"),
+        ([""], "Ours: deep_sad, digits"),
+        (["A", "B"], "Ours: deep_sad, digits"),
+    ],
+)
+def test_a_table_of_ours_is_not_headed_as_the_papers(titles: list[str], heading: str) -> None:
+    rows = [row(table="digits", dataset="digits", title=t, seed=seed) for seed, t in enumerate(titles)]
+    (comparison,) = compare(runs_frame(rows), [])
+    assert comparison.layout.heading == heading
+    paper = layouts()["deep_sad_table6"]
+    assert comparison.layout.caption.startswith("Our own table: the paper has none like it. Methods of ")
+    assert paper.title in comparison.layout.caption
+    assert paper.heading == f"{paper.title}: Table 6"
+
+
 # ---- failures, versions, selections ---------------------------------------------------------------------------------
 
 

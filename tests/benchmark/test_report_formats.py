@@ -274,6 +274,22 @@ def test_html_keeps_what_names_a_line_in_sight_and_marks_what_differs() -> None:
     assert "--w1: calc(min(6, var(--cap)) * 1ch" in text
 
 
+def test_tables_of_html_fit_a_screen_of_1024_pixels() -> None:
+    """In DejaVu Sans, the widest of the page's fonts, 8.9 pixels a character with its share of padding."""
+    found = grid_of(rows_like("deep_sad_table6"))
+    pixels = [sum(max(len(e) for e in c) for c in zip(*t, strict=True)) * 8.9 for t in tables_of(found)]
+    assert len(pixels) > 1
+    assert all(width < 1024 - 2 * 19 for width in pixels)
+
+
+def tables_of(grid: Grid) -> list[list[list[str]]]:
+    """Texts of each line of each part that the page shows, two characters between columns."""
+    text = html_page("Report", [], [Section(grid, [], [])])
+    lines = [re.findall(r"<tr class.*?</tr>", t, re.DOTALL) for t in text.split("<tbody>")[1:]]
+    cells = [[re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in part] for part in lines]
+    return [[[re.sub(r"<[^>]*>", "", cell) + "  " for cell in line] for line in part] for part in cells]
+
+
 def test_csv_round_trips() -> None:
     rows = [*rows_like("deep_sad_table6"), failed()]
     comparison = comparison_of(rows)

@@ -133,7 +133,7 @@ def test_names_or_indices_of_classes() -> None:
         (("cat", "0x1F"), "31", "write the name, '0x1F', perhaps"),
         (("cat", "1_000"), 1, "write the name"),
         (("cat", "2020-01-01"), 0, "write the name"),
-        (("cat", "null"), None, 1),
+        (("cat", "null"), None, "got None: put a name into quotes"),
         (("cat", "True"), True, "got True: put a name into quotes"),
         (("cat", "1.5"), 1.5, "got 1.5: put a name into quotes"),
     ],

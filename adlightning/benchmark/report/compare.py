@@ -59,7 +59,9 @@ def compare(runs: pd.DataFrame, tables: list[str], metric: str | None = None) ->
     if shown is not None and not _has(runs, shown).any():
         raise ValueError(f"metric: no run of the results has {metric}")
     known = layouts()
-    own = {empty_layout(p, t).id: empty_layout(p, t) for p, t in zip(runs["paper"], runs["table"], strict=True)}
+    named = runs[["paper", "table", "title"]].drop_duplicates().groupby(["paper", "table"])["title"]
+    ours = [empty_layout(str(p), str(t), sorted(set(titles) - {""})) for (p, t), titles in named]
+    own = {layout.id: layout for layout in ours}
     available = known | {name: layout for name, layout in own.items() if name not in known}
     if unknown := [name for name in tables if name not in available]:
         raise ValueError(f"table must be one of {', '.join(available)}, got {', '.join(unknown)}")

@@ -15,7 +15,6 @@ from adlightning.benchmark.report.drawing import (
     marker_style,
     metric_label,
     scaled,
-    table_title,
 )
 from adlightning.benchmark.report.grid import STAR
 from adlightning.benchmark.report.runs import setting_values
@@ -76,7 +75,7 @@ def curves(comparison: Comparison) -> Picture | None:
     parts += [f"{STAR}: best differs from second best (p < {ALPHA})"] if comparison.tests["significant"].any() else []
     caption = f"{metric_label(layout)} over {layout.varies}; {'; '.join(parts)}"
     size = (max(3.5 * len(datasets) + 1.8, 6.0), 3.0 * len(rows) + 0.6)
-    png = draw(size, (len(rows), len(datasets)), table_title(layout), paint, sharey="col")
+    png = draw(size, (len(rows), len(datasets)), layout.heading, paint, sharey="col")
     return Picture(f"{layout.id}_curves", caption, png)
 
 

@@ -138,9 +138,3 @@ def factor(layout: Layout) -> float:
 def metric_label(layout: Layout) -> str:
     """The metric with its unit, for an axis."""
     return metrics()[layout.metric].heading + (" (%)" if layout.scale == "percent" else "")
-
-
-def table_title(layout: Layout) -> str:
-    """Paper and table in a line."""
-    number = f"Table {layout.table}" if layout.table.isdecimal() else layout.table
-    return f"{layout.title or layout.paper}, {number}"

@@ -15,7 +15,6 @@ from adlightning.benchmark.report.drawing import (
     marker_style,
     metric_label,
     scaled,
-    table_title,
 )
 from adlightning.benchmark.report.grid import setting_label
 from adlightning.benchmark.report.significance import ALPHA, paired_values, passed_over_remarks
@@ -66,7 +65,7 @@ def best_two(comparison: Comparison) -> Picture | None:
     caption = f"{metric_label(layout)} of the best against the second best method, a point a pair of runs; above the "
     caption += f"line the best is better. *: Wilcoxon signed-rank test, p < {ALPHA}."
     caption += "".join(f" {remark[0].upper()}{remark[1:]}." for remark in passed_over_remarks(layout, comparison.tests))
-    png = draw(size, (n_rows, n_columns), f"{table_title(layout)}: best against second best", paint)
+    png = draw(size, (n_rows, n_columns), f"{layout.heading}: best against second best", paint)
     return Picture(f"{layout.id}_best_two", caption, png)
 
 
@@ -108,7 +107,7 @@ def boxes(comparison: Comparison) -> Picture | None:
     n_rows = -(-len(shown) // n_columns)
     size = (max(2.3 * n_columns + 1.4, 6.0), (0.2 * len(columns) + 0.7) * n_rows + 0.9)
     caption = f"{metric_label(layout)} of all runs: median, quartiles, whiskers to 1.5 times the interquartile range."
-    png = draw(size, (n_rows, n_columns), f"{table_title(layout)}: all runs", paint, sharey=True)
+    png = draw(size, (n_rows, n_columns), f"{layout.heading}: all runs", paint, sharey=True)
     return Picture(f"{layout.id}_boxes", caption, png)
 
 
@@ -140,7 +139,7 @@ def ours_against_published(comparison: Comparison) -> Picture | None:
         figure.legend(handles=handles, loc="outside right center")
 
     caption = "Ours against published, a point a cell; filled points differ by more than two standard errors."
-    png = draw((7.4, 4.9), (1, 1), f"{table_title(layout)}: ours against published", paint)
+    png = draw((7.4, 4.9), (1, 1), f"{layout.heading}: ours against published", paint)
     return Picture(f"{layout.id}_published", caption, png)
 
 

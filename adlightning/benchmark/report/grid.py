@@ -180,10 +180,9 @@ def comparison_grid(comparison: Comparison) -> Grid:
     metric = metrics()[layout.metric].heading
     metric = metric[0].upper() + metric[1:]
     unit = {"percent": " in %", "plain": " in seconds" if layout.metric == "seconds" else ""}[layout.scale]
-    number = f"Table {layout.table}" if layout.table.isdecimal() else layout.table
     return Grid(
         id=layout.id,
-        title=f"{layout.title}: {number}" if layout.title else f"{layout.paper}: {number}",
+        title=layout.heading,
         caption=" ".join(
             part for part in (f"{metric}{unit}.", layout.caption, layout.venue and f"{layout.venue}.") if part
         ),

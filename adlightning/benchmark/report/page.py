@@ -10,7 +10,7 @@ from pathlib import Path
 from adlightning.benchmark.report.drawing import Picture
 from adlightning.benchmark.report.grid import DIFFERENCE, OURS, PAPER, Grid
 
-_WIDTH = 175  # characters of a table on a screen of 1400 pixels, or across a sheet of A4
+_WIDTH = 106  # characters of a table on a screen of 1024 pixels, in wide letters
 
 
 @dataclass(frozen=True)

@@ -57,16 +57,23 @@ def placed(layout: Layout, runs: pd.DataFrame) -> tuple[Layout, pd.DataFrame]:
     return layout, runs.assign(row=[row for row, _ in of_runs], column=[column for _, column in of_runs])
 
 
-def empty_layout(paper: str, table: str) -> Layout:
-    """The layout of a table that no paper prints numbers of: a figure of a paper, or a benchmark of your own."""
+def empty_layout(paper: str, table: str, titles: Sequence[str]) -> Layout:
+    """The layout of a table that no paper prints numbers of: a figure of a paper, or a benchmark of your own.
+
+    Args:
+        paper: whose methods it shows.
+        table: its name.
+        titles: that its benchmark files give it; one names it.
+    """
     known = next((found for found in layouts().values() if found.paper == paper), None)
     return Layout(
         id=table_id(paper, table),
         paper=paper,
         table=table,
-        title=known.title if known else "",
-        venue=known.venue if known else "",
-        caption="",
+        title=titles[0] if len(titles) == 1 else f"{paper}, {table}",
+        venue="",
+        caption="Our own table: the paper has none like it."
+        + (f" Methods of {known.title} ({known.venue})." if known else ""),
         metric="auroc",
         scale="percent",
         decimals=1,
