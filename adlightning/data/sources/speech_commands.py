@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_warn
 
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
@@ -21,6 +23,7 @@ from adlightning.data.sources.npz import read_arrays
 FeatureName = Literal["log_mel", "mfcc"]
 
 TESTING_LIST = "testing_list.txt"
+_MARK = "_nohash_"  # after the speaker in a clip's name
 N_HASHES = 2**27  # of which_set in the data set's own README
 TEST_PERCENT = (10, 20)  # there, 0 to 10 is the validation part
 
@@ -33,7 +36,8 @@ class SpeechCommands(ClassSource):
     As Speech Commands, version 1 or 2, unpacks; folders whose names begin with `_` or `.` are left out. The test part
     is `root/testing_list.txt`; without that file, the speakers whom the data set's own rule puts there: about 10 %, by
     a hash of the speaker in the file's name (`<speaker>_nohash_<n>.wav`; a file named otherwise is its own speaker). In
-    both ways nobody speaks in both parts. All else trains, the clips of `validation_list.txt` too: what is held out of
+    the data set nobody speaks in both parts; of other clips it is said when that cannot be told, or is not so. Files that
+    are no .wav and folders within those of words are left out, and counted. All else trains, the clips of `validation_list.txt` too: what is held out of
     training is the datamodule's to say.
 
     DROCC (Goyal et al., ICML 2020, Section 5) speaks of MFCC with 32 filters, windows of 25 ms every 10 ms, 98 of them;
@@ -111,19 +115,21 @@ class SpeechCommands(ClassSource):
         if not self.root.is_dir():
             raise SourceError(f"there is no folder {self.root}; unpack Speech Commands there")
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and path.name[0] not in "._")
-        clips = {
-            path.name: sorted(p.name for p in path.iterdir() if p.suffix.lower() == ".wav" and p.is_file())
-            for path in folders
-        }
+        inside = {path.name: sorted(path.iterdir()) for path in folders}
+        is_clip = {path: path.suffix.lower() == ".wav" and path.is_file() for paths in inside.values() for path in paths}
+        clips = {word: [path.name for path in paths if is_clip[path]] for word, paths in inside.items()}
+        _warn_left_out(self.root, [path for path, taken in is_clip.items() if not taken])
         names = [f"{word}/{clip}" for word, inside in clips.items() for clip in inside]
         if not names:
             raise SourceError(f"{self.root} has no clips; they lie in {self.root}/<word>/*.wav")
         self.classes = tuple(word for word, inside in clips.items() if inside)
         test = self._test_names(names)
-        return {
+        parts: dict[Part, tuple[str, ...]] = {
             "train": tuple(name for name in names if name not in test),
             "test": tuple(name for name in names if name in test),
         }
+        _warn_of_speakers(self.root, parts)
+        return parts
 
     def _test_names(self, names: list[str]) -> set[str]:
         path = self.root / TESTING_LIST
@@ -134,6 +140,9 @@ class SpeechCommands(ClassSource):
         }
         if listed.isdisjoint(names):
             raise SourceError(f"{path} names none of the clips in {self.root}; its lines are <word>/<file>.wav")
+        absent = sorted(name for name in listed.difference(names) if name.partition("/")[0] in self.classes)
+        if absent:
+            rank_zero_warn(f"{path} names {len(absent)} clips that are not there, {absent[0]} the first")
         return listed
 
     def _features(self, part: Part) -> NDArray[np.float32]:
@@ -166,9 +175,41 @@ class SpeechCommands(ClassSource):
         return features
 
 
+def _warn_left_out(root: Path, paths: list[Path]) -> None:
+    suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
+    if paths:
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common())
+        first = paths[0].relative_to(root).as_posix()
+        rank_zero_warn(f"{root}: left out are {len(paths)} that are no .wav files ({kinds}), {first} the first")
+
+
+def _warn_of_speakers(root: Path, parts: dict[Part, tuple[str, ...]]) -> None:
+    """Say when somebody may speak in both parts: by the names of clips, of which the data set's have the speaker."""
+    names = [name for part in parts.values() for name in part]
+    unknown = [name for name in names if _MARK not in Path(name).name]
+    speakers = {part: {_speaker(name) for name in parts[part]} for part in parts}
+    if unknown:
+        rank_zero_warn(
+            f"{root}: the speakers of {len(unknown)} of {len(names)} clips cannot be told, {unknown[0]} the first, since "
+            f"they are not named <speaker>{_MARK}<n>.wav: somebody may speak in training and test alike. Name them so, or "
+            f"list clips of other speakers in {TESTING_LIST}"
+        )
+    elif both := sorted(speakers["train"] & speakers["test"]):
+        rank_zero_warn(f"{root}: {len(both)} speakers are in training and test alike, {both[0]} the first")
+    elif 1 < len(names) == len(speakers["train"]) + len(speakers["test"]):
+        rank_zero_warn(
+            f"{root}: each of the {len(names)} clips is of another speaker by its name; where names do not tell the "
+            f"speaker, somebody may speak in training and test alike"
+        )
+
+
+def _speaker(name: str) -> str:
+    return Path(name).name.partition(_MARK)[0]
+
+
 def is_test_speaker(name: str) -> bool:
     """Whether the data set's rule puts a clip, `word/speaker_nohash_0.wav`, into the test part, by its speaker."""
-    speaker = Path(name).name.partition("_nohash_")[0]
+    speaker = _speaker(name)
     number = int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16) % N_HASHES
     low, high = TEST_PERCENT
     return low <= number * 100 / (N_HASHES - 1) < high

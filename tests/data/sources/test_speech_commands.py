@@ -160,6 +160,42 @@ def test_without_a_list_the_official_rule_parts_the_speakers(tmp_path: Path) -> 
     assert {Path(name).name[:8] for name in words.load("test").names} == {TESTS[:8]}
 
 
+@pytest.mark.parametrize(
+    ("names", "listed", "message"),
+    [
+        (["a/1.wav", "a/2.wav", f"a/{TESTS}"], None, "speakers of 2 of 3 clips cannot be told, a/1.wav the first"),
+        (["a/1.wav", "a/2.wav"], ["a/2.wav"], "speakers of 2 of 2 clips cannot be told"),
+        ([f"a/{TESTS}", f"b/{TRAINS}"], None, "each of the 2 clips is of another speaker by its name"),
+        (["a/x_nohash_0.wav", "a/x_nohash_1.wav"], ["a/x_nohash_1.wav"], "1 speakers are in training and test alike, x"),
+        (["a/x_nohash_0.wav", "a/x_nohash_1.wav", "b/y_nohash_0.wav"], ["b/y_nohash_0.wav"], None),
+        ([f"a/{TESTS}", f"b/{TESTS}", f"b/{TRAINS}"], None, None),
+    ],
+)
+def test_speakers_that_cannot_be_told_are_said(
+    tmp_path: Path, names: list[str], listed: list[str] | None, message: str | None, recwarn: pytest.WarningsRecorder
+) -> None:
+    for name in names:
+        write(tmp_path, name)
+    if listed is not None:
+        (tmp_path / "testing_list.txt").write_text("\n".join([*listed, "unused/0.wav"]))
+    assert sum(len(clips) for clips in source(tmp_path)._files.values()) == len(names)
+    said = [str(warning.message) for warning in recwarn]
+    assert len(said) == (message is not None)
+    assert message is None or message in said[0]
+
+
+def test_what_is_no_clip_or_not_there_is_counted(tmp_path: Path) -> None:
+    for name in (f"a/{TRAINS}", f"a/{TESTS}", f"b/{TRAINS}", f"b/deep/{TRAINS}"):
+        write(tmp_path, name)
+    (tmp_path / "a" / "x.flac").touch()
+    (tmp_path / "testing_list.txt").write_text(f"a/{TESTS}\na/gone_nohash_0.wav\n")
+    with pytest.warns(UserWarning) as warned:
+        assert len(source(tmp_path)._files["train"]) == 2
+    said = [str(warning.message) for warning in warned]
+    assert said[0].endswith("left out are 2 that are no .wav files (1 .flac, 1 without suffix), a/x.flac the first")
+    assert said[1].endswith("names 1 clips that are not there, a/gone_nohash_0.wav the first")
+
+
 def test_about_a_tenth_of_speakers_tests() -> None:
     share = np.mean([is_test_speaker(f"go/{i:08x}_nohash_{i % 3}.wav") for i in range(4000)])
     assert 0.085 < share < 0.115
