@@ -11,10 +11,11 @@ import torch
 
 import adlightning.objectives
 import adlightning.shallow  # noqa: F401  # both make the built-in detectors known
-from adlightning.checkpoint_checks import check_container, check_content, check_fit, is_fitted
+from adlightning.checkpoint_checks import check_container, check_content, check_fit
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
 from adlightning.memory import lacks_memory
+from adlightning.scoring import without_verdict
 
 LAST, BEFORE_LAST, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
 """Names of the last whole epoch's checkpoint, of the one before it, and of the one that a metric selected."""
@@ -99,11 +100,20 @@ def was_killed_while_saving(run_dir: Path) -> bool:
     return (folder / BEFORE_LAST).is_file() and not (folder / LAST).exists()
 
 
-def load_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
+def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinished: bool = False) -> AnomalyDetector:
     """A whole detector from its checkpoint alone, in eval mode.
 
     The class is looked up among the subclasses of :class:`AnomalyDetector` that are already imported, never imported
     by name: import your own detectors first.
+
+    Args:
+        path: a `.ckpt` file, or a run folder (its best checkpoint where one was selected, else its last).
+        device: where it goes.
+        unfinished: take also a detector that gives no scores or verdicts yet, to look at or to go on with.
+
+    Raises:
+        ValueError: as :func:`read_checkpoint`, a class that is not known, content that does not fit it, or a checkpoint
+            that was saved before its detector could score: in pre-training, or before it had a threshold.
     """
     checkpoint = read_checkpoint(path)
     saved = checkpoint["adlightning"]
@@ -120,18 +130,9 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Anoma
         if lacks_memory(error):
             raise
         raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
+    if not unfinished and (reason := without_verdict(detector)):
+        raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
     return detector.to(device).eval()
-
-
-def load_ready_detector(path: str | Path, device: str | torch.device = "cpu") -> AnomalyDetector:
-    """As :func:`load_detector`. Raises ValueError for a detector that was saved before its scores meant anything."""
-    detector = load_detector(path, device)
-    if not detector.ready_to_score() or not is_fitted(detector.state_dict()):
-        raise ValueError(
-            f"ckpt_path: {path} was saved before its detector could score: in pre-training, or before what is fitted "
-            "after the last step"
-        )
-    return detector
 
 
 def _detectors() -> dict[str, type[AnomalyDetector]]:

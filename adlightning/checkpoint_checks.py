@@ -112,11 +112,6 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
         raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {shapes}")
 
 
-def is_fitted(state: Mapping[str, Tensor]) -> bool:
-    """Whether the preprocessing in a state_dict was fitted, without which no score can be computed."""
-    return all(bool(v.any()) for k, v in state.items() if k.startswith("preprocess.") and k.endswith("fitted"))
-
-
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(_is_plain(inner) for pair in value.items() for inner in pair)

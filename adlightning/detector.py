@@ -6,7 +6,7 @@ import contextlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,13 +26,17 @@ from adlightning.contracts import (
     TrainBatch,
 )
 from adlightning.curves import StepCurves
+from adlightning.data.raw_input import raw_input
 from adlightning.faults import PartSize
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.preprocessing import PreprocessingName, build_preprocessing
 from adlightning.saving import SavedModule
+from adlightning.scoring import Turn, guard, score_batches, scoring, without_verdict
 from adlightning.thresholds import Rule, fit_threshold, validate_rule
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from adlightning.data.modules import AnomalyDataModule
 
 
@@ -79,6 +83,10 @@ class AnomalyDetector(SavedModule):
 
     threshold: Tensor
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls)
+
     def __init__(
         self,
         preprocessing: PreprocessingName = "unit",
@@ -94,6 +102,7 @@ class AnomalyDetector(SavedModule):
         self.pad = pad
         self.threshold_rule = threshold_rule
         self.threshold_value = threshold_value
+        self.turn = Turn()
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
         self.threshold_samples: ScoredSamples | None = None  # of the training part: what a threshold was fitted to
@@ -114,7 +123,12 @@ class AnomalyDetector(SavedModule):
 
     @abstractmethod
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """Scores (B,) of raw input (B, ...), higher for more anomalous; the same for a sample in any batch."""
+        """Scores (B,) of raw input (B, ...), higher for more anomalous; the same for a sample in any batch.
+
+        Within a `training_step`: what the method wrote, with gradients and in training mode. Called from anywhere else:
+        in eval mode without gradients, of input that is checked as in :meth:`score`, and every mode is as before after
+        it. A score that takes gradients itself does so within `torch.enable_grad()`.
+        """
 
     def ready_to_score(self) -> bool:
         """False while scores mean nothing yet (a pre-training phase): validation then says and selects nothing."""
@@ -210,22 +224,10 @@ class AnomalyDetector(SavedModule):
         for batch in self.data.fitting_batches(self.device):
             yield TrainBatch(*(column.to(self.device) for column in batch))
 
-    @torch.no_grad()
     def _scores(self, raw: Iterable[Tensor]) -> NDArray[np.float64]:
-        """Scores of raw batches, in eval mode and the run's precision."""
-        was_training = self.training
-        self.eval()
+        """Scores of raw batches in the run's precision."""
         with self.trainer.precision_plugin.forward_context():
-            scores = [self.scores_that_fit(x.to(self.device)).float().cpu() for x in raw]
-        self.train(was_training)
-        values: NDArray[np.float64] = torch.cat(scores).double().numpy()
-        return values
-
-    def scores_that_fit(self, x: Tensor) -> Tensor:
-        """Scores (B,) of raw input (B, ...), in smaller parts where the device's memory is too small for all of it."""
-        return self._part_size.run(
-            lambda n: torch.cat([self.anomaly_score(part) for part in x.split(n)]), max(len(x), 1)
-        )
+            return score_batches(self, raw)
 
     def _training_scores(self) -> NDArray[np.float64]:
         return self._scores(b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())
@@ -267,11 +269,47 @@ class AnomalyDetector(SavedModule):
         if is_constant(scores, floor) and is_constant(self._training_scores(), floor):
             raise constant_scores(scores, epoch)
 
+    # ---- scores ---------------------------------------------------------------------------------------------------
+
+    def score(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.float64]:
+        """Scores (N,) of raw samples, higher for more anomalous, as the verb `score` gives them.
+
+        In eval mode without gradients, on the detector's device; the detector and random states are as before after it.
+
+        Args:
+            x: uint8 images (N, C, H, W), features (N, D), series (N, T, D); or a pandas frame of a table, whose columns
+                are matched by name.
+            batch_size: samples at a time; scores do not depend on it.
+
+        Raises:
+            ValueError: input that does not fit what the detector was trained on or is not finite, or a detector that is
+                not trained yet.
+        """
+        self.require_ready()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raw = raw_input(x, self.built_for)
+        return score_batches(self, raw.split(batch_size) if len(raw) else [])
+
+    def is_anomaly(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.bool_]:
+        """Verdicts (N,) on raw samples: whether their scores are above the threshold. Arguments as of :meth:`score`."""
+        return self.score(x, batch_size) > self.threshold.item()
+
+    def require_ready(self) -> None:
+        """Raise ValueError unless training has ended: there are no scores or verdicts before it."""
+        if reason := without_verdict(self):
+            raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
+
+    def scores_that_fit(self, x: Tensor) -> Tensor:
+        """Scores (B,) of raw input (B, ...), in smaller parts where the device's memory is too small for all of it."""
+        with scoring(self):
+            return self._part_size.run(
+                lambda n: torch.cat([self.anomaly_score(part) for part in x.split(n)]), max(len(x), 1)
+            )
+
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
     def _score_step(self, batch: EvalBatch, name: str) -> Tensor:
-        if self.training:
-            raise RuntimeError("scores are computed in eval mode only")
         scores = self.scores_that_fit(batch.x)
         if name not in self.tables:
             self.tables[name] = ScoreTable().to(self.device)
@@ -285,14 +323,29 @@ class AnomalyDetector(SavedModule):
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
 
+    def on_validation_start(self) -> None:
+        """Refuse the verb where there is nothing to say yet; within a fit, validation waits for it."""
+        if self.trainer.state.fn == "validate" and not self.is_trial:
+            self.require_ready()
+
+    def on_test_start(self) -> None:
+        """Refuse a detector that is not trained yet, but for a trial, which trains none."""
+        if not self.is_trial:
+            self.require_ready()
+
+    on_predict_start = on_test_start
+
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
-        """Collect scores of held-out samples."""
-        self._score_step(batch, "val")
+        """Collect scores of held-out samples, once they mean something."""
+        if self.ready_to_score():
+            self._score_step(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
         """Check the scores, set the threshold on them, and log what can be said of them."""
+        if self.trainer.sanity_checking or not self.ready_to_score():
+            return
         scored = self.tables.setdefault("val", ScoreTable().to(self.device)).compute()
-        if self.trainer.sanity_checking or len(scored.scores) == 0 or not self.ready_to_score():
+        if len(scored.scores) == 0:
             return
         self.check_scores(scored.scores)
         if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
     """
     from rich.console import Console
 
-    from adlightning.checkpoint import checkpoint_file, load_ready_detector
+    from adlightning.checkpoint import checkpoint_file, load_detector
 
     if format not in get_args(Format):
         raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
@@ -64,7 +63,7 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
     require_new(target)
     if format == "onnx" and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise ValueError(f"format: onnx needs {', '.join(missing)}: pip install 'adlightning[export]'")
-    detector = load_ready_detector(ckpt_path)
+    detector = load_detector(ckpt_path)
     if detector.score_needs is not None:
         raise ValueError(
             "ckpt_path must be of a detector whose score is a forward pass, to be exported; got "
@@ -81,8 +80,7 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
         )
     write_new(target, exported.content)
     console = Console()
-    threshold = described.get("threshold")
-    verdict = "no threshold (training had not ended)" if threshold is None else f"anomalies are above {threshold:.6g}"
+    verdict = f"anomalies are above {described['threshold']:.6g}"
     console.print(f"input: {described['dtype']} {described['input']}; {verdict}", highlight=False, soft_wrap=True)
     console.print(f"largest deviation from score on random input: {deviation:.1e} of the largest", highlight=False)
     console.print(f"{format}: {target}", highlight=False, soft_wrap=True)
@@ -98,11 +96,10 @@ class Exported:
 
 
 def describe(detector: AnomalyDetector) -> dict[str, Any]:
-    """What goes with the graph: class, version, threshold (unless there is none), input, and how files become it."""
+    """What goes with the graph: class, version, threshold, input, and how files become it; plain values."""
     from adlightning.data.sources.images import how_decoded
 
-    spec, threshold = detector.input_spec, detector.threshold.item()
-    assert spec is not None
+    spec = detector.built_for
     described = {
         "adlightning": __version__,
         "class": type(detector).__name__,
@@ -110,7 +107,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "kind": spec.kind,
         "dtype": "uint8" if spec.kind == "image" else "float32",
         "shape": list(spec.shape),
-        "threshold": threshold if math.isfinite(threshold) else None,
+        "threshold": detector.threshold.item(),
         "features": list(spec.features) or None,
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
@@ -136,8 +133,7 @@ def trace(detector: AnomalyDetector) -> ExportedProgram:
         def forward(self, x: Tensor) -> Tensor:
             return self.detector.anomaly_score(x).float()
 
-    assert detector.input_spec is not None
-    x = random_input(detector.input_spec, PROBES[0])
+    x = random_input(detector.built_for, PROBES[0])
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own making
@@ -241,8 +237,7 @@ def largest_deviation(detector: AnomalyDetector, score: Callable[[Tensor], Tenso
     """Largest difference of a graph's scores from the detector's, over the largest score, in batches of some sizes."""
     import torch
 
-    assert detector.input_spec is not None
-    batches = [random_input(detector.input_spec, n) for n in PROBES]
+    batches = [random_input(detector.built_for, n) for n in PROBES]
     with torch.no_grad():
         wanted = torch.cat([detector.anomaly_score(x).float() for x in batches])
         got = torch.cat([score(x) for x in batches])

@@ -28,6 +28,13 @@ class SavedModule(pl.LightningModule, ABC):
     """What is known of the training, plain values only."""
 
     @property
+    def built_for(self) -> InputSpec:
+        """The input that it was built for. Raises RuntimeError before :meth:`configure_for`."""
+        if self.input_spec is None:
+            raise RuntimeError(f"{type(self).__name__} was not built for any data yet")
+        return self.input_spec
+
+    @property
     @abstractmethod
     def data(self) -> AnomalyDataModule:
         """The datamodule of the running trainer."""

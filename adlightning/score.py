@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ def score(
     import torch
     from rich.console import Console
 
-    from adlightning.checkpoint import load_ready_detector
+    from adlightning.checkpoint import load_detector
 
     target = Path(out)
     _check_targets(target, plots)
@@ -57,20 +56,16 @@ def score(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    detector = load_ready_detector(ckpt_path, device)
-    assert detector.input_spec is not None
-    samples = read_samples(Path(data), detector.input_spec, key)
+    detector = load_detector(ckpt_path, device)
+    samples = read_samples(Path(data), detector.built_for, key)
     scores = score_samples(detector, samples.x, batch_size)
     threshold = detector.threshold.item()
-    verdicts = ["anomaly" if value > threshold else "normal" for value in scores] if math.isfinite(threshold) else ""
+    verdicts = ["anomaly" if value > threshold else "normal" for value in scores]
     frame = pd.DataFrame({"name": samples.names, "score": scores, "verdict": verdicts})
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     console = Console()
-    if math.isfinite(threshold):
-        n = sum(verdict == "anomaly" for verdict in verdicts)
-        console.print(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}", highlight=False)
-    else:
-        console.print("the checkpoint has no threshold (training had not ended): no verdicts", highlight=False)
+    n = verdicts.count("anomaly")
+    console.print(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}", highlight=False)
     console.print(f"scores: {target}", highlight=False, soft_wrap=True)
     if plots is not None:
         made = make_folder(Path(plots))
@@ -147,22 +142,11 @@ def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
 
 
 def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.data.sources.table import features_of, read_frame
+    from adlightning.data.raw_input import frame_input
+    from adlightning.data.sources.table import read_frame
 
     frame = read_frame(path)
-    columns = spec.features or tuple(str(column) for column in frame.columns)
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"data: {path} lacks the columns {', '.join(missing)}; the detector was trained on {spec}, "
-            f"with columns {', '.join(spec.features)}"
-        )
-    extra = [str(c) for c in frame.columns if c not in (*columns, *spec.ignored, spec.name_column)]
-    if extra:
-        raise ValueError(f"data: {path} has columns the detector was not trained on: {', '.join(extra)}; drop them")
-    x = features_of(frame, columns, path)
-    if tuple(x.shape[1:]) != spec.shape:
-        raise ValueError(f"data: {path} has {x.shape[1]} features; the detector was trained on {spec}")
+    x = frame_input(frame, spec, f"data: {path}")
     named = spec.name_column is not None and spec.name_column in frame.columns
     return NamedSamples(x, [str(name) for name in (frame[spec.name_column] if named else range(len(x)))])
 
@@ -198,24 +182,15 @@ def _read_npy(path: Path) -> NDArray[Any]:
 def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSamples:
     """An array of the detector's kind and shape, images (N, H, W) or (N, H, W, C). Raises ValueError for others."""
     import numpy as np
-    import torch
 
-    from adlightning.data.sources.npz import as_float32
+    from adlightning.data.raw_input import array_input
 
-    if array.dtype.kind not in "buif" or array.ndim == 0:
-        raise ValueError(f"data: {path} holds {array.dtype} of {array.ndim} dimensions, numbers are needed")
-    if array.size == 0:
+    if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
-    if spec.kind == "image":
-        if array.dtype != np.uint8:
-            raise ValueError(f"data: {path} holds {array.dtype} images, uint8 in 0..255 is needed")
-        array = array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1) if array.ndim == 4 else array
-    if tuple(array.shape[1:]) != spec.shape:
-        shown = "x".join(map(str, array.shape[1:]))
-        raise ValueError(f"data: {path} holds samples of {shown}; the detector was trained on {spec}")
-    if spec.kind != "image":
-        array = as_float32(array, f"data: {path}").numpy()
-    return NamedSamples(torch.from_numpy(np.ascontiguousarray(array)), [str(row) for row in range(len(array))])
+    if spec.kind == "image" and array.ndim == 4:
+        array = np.moveaxis(array, -1, 1)
+    x = array_input(array, spec, f"data: {path}")
+    return NamedSamples(x, [str(row) for row in range(len(x))])
 
 
 def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size: int) -> NDArray[np.float64]:
@@ -223,14 +198,17 @@ def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size:
     import torch
     from rich.progress import track
 
-    parts = []
-    with torch.inference_mode():
-        for start in track(range(0, len(x), batch_size), description="scoring", transient=True):
-            stop = min(start + batch_size, len(x))
-            batch = x[start:stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in range(start, stop)])
-            parts.append(detector.scores_that_fit(batch.to(detector.device)).float().cpu())
-    values: NDArray[np.float64] = torch.cat(parts).double().numpy()
-    return values
+    from adlightning.scoring import score_batches
+
+    spans = [range(start, min(start + batch_size, len(x))) for start in range(0, len(x), batch_size)]
+    shown = track(spans, description="scoring", transient=True)
+    return score_batches(
+        detector,
+        (
+            x[span.start : span.stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in span])
+            for span in shown
+        ),
+    )
 
 
 def _check_targets(out: Path, plots: str | None) -> None:
@@ -257,7 +235,7 @@ def _plot(folder: Path, samples: NamedSamples, scores: NDArray[np.float64], thre
         folder,
         scored,
         images=images if first.ndim == 3 and first.dtype == torch.uint8 else None,
-        threshold=threshold if math.isfinite(threshold) else None,
+        threshold=threshold,
         names=samples.names,
         title_prefix=title,
     )

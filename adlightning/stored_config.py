@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from adlightning.checkpoint import checkpoint_file, read_checkpoint
-from adlightning.checkpoint_checks import is_fitted
 from adlightning.data.limited_negatives import CloseNegatives
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import Source
@@ -40,8 +39,6 @@ def with_stored_config(verb: str, arguments: list[str], now: str) -> list[str]:
     file = checkpoint_file(path)
     checkpoint = read_checkpoint(file)
     saved = checkpoint["adlightning"]
-    if not is_fitted(checkpoint["state_dict"]):
-        raise ValueError(f"ckpt_path: {file} was saved before its detector could score")
     extra = [f"--ckpt_path={file}"]
     if argument(arguments, "--run_dir") is None:
         run = file.parent.parent if file.parent.name == "checkpoints" else file.parent

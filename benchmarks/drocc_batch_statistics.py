@@ -43,7 +43,7 @@ def scores(detector: DROCCOE | DROCCLF, x: torch.Tensor, groups: list[Rows]) -> 
     for group in groups:
         rows = np.random.default_rng(0).permutation(group)
         for part in np.array_split(rows, -(-len(rows) // BATCH)):
-            result[part] = detector.anomaly_score(x[part]).numpy()
+            result[part] = -detector.logits(detector.preprocess(x[part])).numpy()  # in whichever mode it is
     detector.load_state_dict(before)
     return result
 

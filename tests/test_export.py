@@ -182,7 +182,7 @@ def assert_same(scores: NDArray[np.float32], wanted: NDArray[np.float64]) -> Non
 def test_detectors_whose_score_is_no_forward_pass_say_so() -> None:
     assert {name for name, cls in DETECTORS.items() if cls.score_needs is not None} == REFUSED
     assert {model_of(config)["class_path"] for config in EXPORTED} == DETECTORS.keys() - REFUSED
-    assert ADGAN(score="critic").score_needs is None
+    assert ADGAN(score_type="critic").score_needs is None
     assert "score_samples: 3" in str(VAE(score_samples=3).score_needs)
 
 
@@ -233,22 +233,25 @@ def test_an_exported_file_gives_the_verdicts_of_the_verb_score(table_run: Path, 
     assert set(verdicts) == {"anomaly", "normal"}
 
 
+READY = {"center_is_set", "has_centers"}
 IMAGES, SERIES = InputSpec("image", (1, 28, 28)), InputSpec("series", (4, 3))
 TABLE = InputSpec("table", (5,))
 VARIANTS: dict[str, Callable[[], tuple[AnomalyDetector, InputSpec]]] = {
     "resized, contrast": lambda: (DeepSVDD(resize=32, pad=2, preprocessing="gcn_l1", pretrain_epochs=0), IMAGES),
     "lstm": lambda: (DROCC(network="lstm", rep_dim=8, encoder_bias=True, preprocessing="standardize"), SERIES),
     "epsilon": lambda: (GOAD(epsilon=1e-3, distance_floor=0.1, n_layers=2), TABLE),
-    "critic": lambda: (ADGAN(score="critic", width=8, preprocessing="symmetric"), IMAGES),
+    "critic": lambda: (ADGAN(score_type="critic", width=8, preprocessing="symmetric"), IMAGES),
 }
 
 
 def built(make: Callable[[], tuple[AnomalyDetector, InputSpec]]) -> AnomalyDetector:
-    """A detector with random weights and a preprocessing that is fitted."""
+    """A detector with random weights, as if it were trained."""
     torch.manual_seed(0)
     detector, spec = make()
     detector.configure_for(spec)
     detector.preprocess.fit(lambda: [export.random_input(spec, 50)])
+    for name in READY & dict(detector.named_buffers()).keys():
+        detector.get_buffer(name).fill_(True)
     return detector.eval()
 
 

@@ -19,6 +19,7 @@ from adlightning.callbacks.plots import COLOURS, titled_figure
 from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, NORMAL, InputSpec
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ScoredSamples
+from adlightning.scoring import score_batches
 from adlightning.written_names import number
 
 if TYPE_CHECKING:
@@ -111,11 +112,10 @@ def central_sample(samples: _Floats) -> int:
     return int((((samples - np.median(samples, axis=0)) / units) ** 2).sum(axis=1).argmin())
 
 
-@torch.no_grad()
 def score_plane(
     detector: AnomalyDetector, held: Tensor, axes: tuple[int, int], samples: _Floats, names: tuple[str, str]
 ) -> Plane:
-    """Scores over the range of `samples` (N, 2) with a margin, in eval mode and the run's precision.
+    """Scores over the range of `samples` (N, 2) with a margin, in the run's precision.
 
     `held` (D,) are the features of every point but for the two of `axes`.
     """
@@ -125,13 +125,9 @@ def score_plane(
     points = held.repeat(_RESOLUTION**2, 1)
     for axis, values in zip(axes, np.meshgrid(x, y), strict=True):
         points[:, axis] = torch.from_numpy(values.ravel())
-    was_training = detector.training
-    detector.eval()
     with detector.trainer.precision_plugin.forward_context():
-        batches = points.split(detector.data.eval_batch_size)
-        scores = torch.cat([detector.scores_that_fit(batch.to(detector.device)).float().cpu() for batch in batches])
-    detector.train(was_training)
-    return Plane(x, y, scores.double().numpy().reshape(_RESOLUTION, _RESOLUTION), names)
+        scores = score_batches(detector, points.split(detector.data.eval_batch_size))
+    return Plane(x, y, scores.reshape(_RESOLUTION, _RESOLUTION), names)
 
 
 def boundary_plot(path: Path, plane: Plane, points: Points, threshold: float | None, title: str) -> Path:

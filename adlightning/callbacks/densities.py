@@ -16,6 +16,7 @@ from adlightning.callbacks.plots import COLOURS, left_out, score_axis, titled_fi
 from adlightning.contracts import ANOMALY, NORMAL
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ScoredSamples
+from adlightning.scoring import scoring
 
 Groups = Mapping[str, NDArray[np.float64]]
 Images = Callable[[NDArray[np.int64]], Tensor]
@@ -63,7 +64,6 @@ def densities_plot(path: Path, groups: Groups, axis: str, title: str) -> Path:
     return path
 
 
-@torch.no_grad()
 def write_densities(
     path: Path, detector: AnomalyDetector, results: Mapping[str, ScoredSamples], images: Mapping[str, Images | None]
 ) -> list[Path]:
@@ -95,8 +95,7 @@ def write_densities(
 def _r_scores(detector: AnomalyDetector, images: Images | None, index: NDArray[np.int64]) -> NDArray[np.float64]:
     assert isinstance(detector, Comparing)
     assert images is not None
-    was_training = detector.training
-    detector.eval()
-    parts = [detector.r_scores(images(index[i : i + _BATCH]).to(detector.device)) for i in range(0, len(index), _BATCH)]
-    detector.train(was_training)
+    batches = (images(index[i : i + _BATCH]).to(detector.device) for i in range(0, len(index), _BATCH))
+    with scoring(detector):
+        parts = [detector.r_scores(batch) for batch in batches]
     return torch.cat(parts).double().cpu().numpy()

@@ -19,6 +19,7 @@ from adlightning.contracts import ANOMALY, NORMAL
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ScoredSamples
 from adlightning.preprocessing import Output
+from adlightning.scoring import scoring
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 
@@ -55,7 +56,6 @@ class Generating(Protocol):
         ...
 
 
-@torch.no_grad()
 def write_generated(
     folder: Path, detector: AnomalyDetector, scored: ScoredSamples, images: Images, title_prefix: str
 ) -> list[Path]:
@@ -67,8 +67,14 @@ def write_generated(
     """
     if not np.isfinite(scored.scores).all():
         return []
-    written, was_training = [], detector.training
-    detector.eval()
+    with scoring(detector):
+        return _pictures(folder, detector, scored, images, title_prefix)
+
+
+def _pictures(
+    folder: Path, detector: AnomalyDetector, scored: ScoredSamples, images: Images, title_prefix: str
+) -> list[Path]:
+    written = []
     kinds = [kind for kind in _KINDS if (scored.labels == kind).any()]
     if isinstance(detector, Reconstructing) and kinds:
         rows, captions, colours = [], [], []
@@ -98,7 +104,6 @@ def write_generated(
         captions, colours = [[""] * _N_SHOWN] * len(made), ["0.7"] * len(made)
         path, title = folder / "generated.png", f"{title_prefix}: generated samples"
         written.append(_rows_of_images(path, made, captions, colours, detector.preprocess.output, title))
-    detector.train(was_training)
     return written
 
 

@@ -25,12 +25,11 @@ from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import BEST, checkpoint_file, read_checkpoint, was_killed_while_saving
+from adlightning.checkpoint import BEST, checkpoint_file, load_detector, read_checkpoint, was_killed_while_saving
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.explain import explain_interpolation
 from adlightning.cli.options import check_options, classes_explained, trainer_explained
 from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written
-from adlightning.contracts import InputSpec
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
@@ -167,8 +166,8 @@ class AnomalyCLI(LightningCLI):
         if fits and options.monitor:
             self._check_monitor(options.monitor)
         if not fits and options.ckpt_path:
-            spec = read_checkpoint(options.ckpt_path)["adlightning"]["input"]
-            self.model.configure_for(InputSpec.from_dict(spec))  # other data are then refused by what it was trained on
+            trained = load_detector(options.ckpt_path)  # or a message, before anything is written
+            self.model.configure_for(trained.built_for)  # other data are then refused by what it was trained on
         self._dump_config()
         config = dump_yaml(self.config_dump)
         self.model.run_config = config

@@ -32,7 +32,7 @@ class ADGAN(SearchingDetector):
         lr_weights: learning rate of the copies of the generator; 0 leaves the generator as it is (`gamma_theta=0`).
         search_betas: Adam's betas in the search.
         alternating: the latent is moved first and the weights then, in place of both at once (Algorithm 1).
-        score: `inversion`; or what the paper tries and rejects: `critic`, the negative of the critic's value, or
+        score_type: `inversion`; or what the paper tries and rejects: `critic`, the negative of the critic's value, or
             `prior`, how unlikely the latents are that the search ends at.
         common: seed and chunks of the search, as in :class:`SearchingDetector`; the GAN and its training, as in
             :class:`WGANDetector`; preprocessing and threshold, as in :class:`AnomalyDetector`.
@@ -49,7 +49,7 @@ class ADGAN(SearchingDetector):
         lr_weights: float = 5e-5,
         search_betas: Sequence[float] = (0.5, 0.999),
         alternating: bool = False,
-        score: Score = "inversion",
+        score_type: Score = "inversion",
         **common: Any,
     ) -> None:
         super().__init__(n_seeds=n_seeds, n_steps=n_steps, lr_latent=lr_latent, **common)
@@ -57,13 +57,13 @@ class ADGAN(SearchingDetector):
             raise ValueError(f"lr_weights must not be negative and be finite, got {lr_weights}")
         if len(search_betas) != 2 or not all(0 <= beta < 1 for beta in search_betas):
             raise ValueError(f"search_betas must be two numbers in [0, 1), got {list(search_betas)}")
-        if score not in get_args(Score):
-            raise ValueError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
+        if score_type not in get_args(Score):
+            raise ValueError(f"score_type must be one of {', '.join(get_args(Score))}, got {score_type!r}")
         self.lr_weights = lr_weights
         self.search_betas = list(search_betas)
         self.alternating = alternating
-        self.score = score
-        if score == "critic":
+        self.score_type = score_type
+        if score_type == "critic":
             self.score_needs = None
 
     def inversion(self) -> Inversion:
@@ -73,9 +73,9 @@ class ADGAN(SearchingDetector):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of ||G(z_k) - x||^2, or one of the other scores."""
-        if self.score == "critic":
+        if self.score_type == "critic":
             values: Tensor = self.critic(self.preprocess(x))
             return -values.float()
-        if self.score == "prior":
+        if self.score_type == "prior":
             return mean_over_seeds(prior_surprise(self.search(x)[0]), self.n_seeds)
         return super().anomaly_score(x)

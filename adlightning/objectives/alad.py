@@ -70,8 +70,9 @@ class ALAD(AdversarialDetector):
         latent_discriminator: whether there is D_zz.
         pairing: how D_xx sees two images: one below the other (`height`), as in the released code, or as `channels`.
         ema_decay: of the averages of the weights that score, in [0, 1); 0 scores by the weights themselves.
-        score: `features`, the L1 distance of D_xx's features of (x, x) and (x, G(E(x))), or what the paper compares it
-            with: the L1 (`absolute`) or L2 (`euclidean`) distance of x and G(E(x)), or D_xx's negative `logit`.
+        score_type: `features`, the L1 distance of D_xx's features of (x, x) and (x, G(E(x))), or what the paper
+            compares it with: the L1 (`absolute`) or L2 (`euclidean`) distance of x and G(E(x)), or D_xx's negative
+            `logit`.
         lr: learning rate of all, of Adam with betas (0.5, 0.999).
         common: schedule and gradient norm, as in :class:`AdversarialDetector`; preprocessing and threshold, as in
             :class:`AnomalyDetector`.
@@ -99,7 +100,7 @@ class ALAD(AdversarialDetector):
         latent_discriminator: bool = True,
         pairing: Pairing = "height",
         ema_decay: float = 0.999,
-        score: Score = "features",
+        score_type: Score = "features",
         lr: float = 2e-4,
         **common: Any,
     ) -> None:
@@ -110,7 +111,7 @@ class ALAD(AdversarialDetector):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {ema_decay}")
-        for name, chosen, kind in (("pairing", pairing, Pairing), ("score", score, Score)):
+        for name, chosen, kind in (("pairing", pairing, Pairing), ("score_type", score_type, Score)):
             if chosen not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {chosen!r}")
         if not 0 < lr < math.inf:
@@ -123,7 +124,7 @@ class ALAD(AdversarialDetector):
         self.latent_discriminator = latent_discriminator
         self.pairing = pairing
         self.ema_decay = ema_decay
-        self.score = score
+        self.score_type = score_type
         self.lr = lr
 
     def build(self, shape: tuple[int, ...]) -> None:
@@ -198,12 +199,12 @@ class ALAD(AdversarialDetector):
         encoder, generator, image_pairs = self.averages if self.ema_decay else self.scoring()
         x = self.preprocess(x)
         rebuilt: Tensor = generator(encoder(x))
-        if self.score == "logit":
+        if self.score_type == "logit":
             logits: Tensor = image_pairs(x, rebuilt)
             return -logits.float()
-        if self.score == "features":
+        if self.score_type == "features":
             assert isinstance(image_pairs, ImagePairDiscriminator)
             difference = image_pairs.features(x, x).float() - image_pairs.features(x, rebuilt).float()
             return difference.abs().sum(dim=1)
         difference = (x.float() - rebuilt.float()).flatten(1)
-        return difference.abs().sum(dim=1) if self.score == "absolute" else difference.square().sum(dim=1).sqrt()
+        return difference.abs().sum(dim=1) if self.score_type == "absolute" else difference.square().sum(dim=1).sqrt()

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from adlightning.contracts import KNOWN_ANOMALY
 from adlightning.objectives.mirrored import MirroredDetector
+from adlightning.scoring import evaluating
 
 Atypical = Literal["annulus", "scaled", "sipple", "sipple_code", "none"]
 Direction = Literal["inward", "outward"]
@@ -147,7 +148,6 @@ class AMA(MirroredDetector):
     def _n_negatives(self, batch_size: int) -> int:
         return int(self.negative_share * batch_size + 1e-9)
 
-    @torch.no_grad()
     def with_negatives(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Negatives in the place of random samples of the batch, once the warm-up is over."""
         if not self.has_negatives:
@@ -156,11 +156,8 @@ class AMA(MirroredDetector):
         if n == 0:  # an epoch's last batch, too small to have one
             return x, torch.zeros_like(known, dtype=torch.bool)
         positions = torch.randint(len(x), (n,), device=x.device)
-        self.encoder.eval()
-        self.generator.eval()
-        made = self.generator(self.atypical_latents(self.encoder(x).float(), positions)).to(x.dtype)
-        self.encoder.train()
-        self.generator.train()
+        with evaluating(self.encoder, self.generator):
+            made = self.generator(self.atypical_latents(self.encoder(x).float(), positions)).to(x.dtype)
         return overwritten(x, made, positions)
 
     def atypical_latents(self, latents: Tensor, positions: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from adlightning.collapse import check_weights
-from adlightning.contracts import KNOWN_ANOMALY, EvalBatch, TrainBatch
+from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.detector import AnomalyDetector
+from adlightning.scoring import evaluating
 
 
 class FittedDetector(AnomalyDetector):
@@ -57,23 +58,10 @@ class FittedDetector(AnomalyDetector):
             self._fit()
         return super().set_threshold()
 
-    @torch.no_grad()
     def _fit(self) -> None:
         check_weights(self.parameters(), self.current_epoch)  # an estimator would fail without a reason
-        was_training = self.training
-        self.eval()
         if self.trainer.world_size > 1:  # each rank has its own BatchNorm statistics until the next step
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        self.fit_on_training_data()
-        self.train(was_training)
-
-    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
-        """Scores of held-out samples, once there is a fit."""
-        if self.ready_to_score():
-            super().validation_step(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Threshold and metrics, once there is a fit."""
-        if self.ready_to_score():
-            super().on_validation_epoch_end()
+        with evaluating(self):
+            self.fit_on_training_data()

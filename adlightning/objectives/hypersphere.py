@@ -15,6 +15,7 @@ from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.networks.initialisation import require_collapse_free, reset_parameters_
 from adlightning.objectives.autoencoder import ReconstructingDetector
 from adlightning.objectives.optimization import TwoPhaseDetector
+from adlightning.scoring import evaluating
 
 
 def squared_distance(z: Tensor, center: Tensor) -> Tensor:
@@ -95,18 +96,15 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
         self.center.copy_(snap_center(self.mean_representation()))
         self.center_is_set.fill_(True)
 
-    @torch.no_grad()
     def mean_representation(self) -> Tensor:
         """Mean of phi (d,) over the training data, in eval mode, without known anomalies unless asked for."""
-        self.eval()
         total = torch.zeros(self.rep_dim, dtype=torch.float64)  # on the host: not every device has float64
         n = 0
-        with self.trainer.precision_plugin.forward_context():
+        with evaluating(self), self.trainer.precision_plugin.forward_context():
             for batch in self.training_data():
                 x = batch.x if self.center_include_labelled else batch.x[batch.known != KNOWN_ANOMALY]
                 total += self.encoder(self.preprocess(x)).float().cpu().double().sum(dim=0)
                 n += len(x)
-        self.train()
         return (total / n).float()
 
     # ---- loss and score -------------------------------------------------------------------------------------------

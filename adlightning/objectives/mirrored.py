@@ -62,7 +62,7 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
         gp_mode: the gradient's norm is taken `per_sample`, or `per_pixel` as in the released code.
         critic_steps: steps of the critic for each one of encoder and generator.
         fresh_batches: each of these steps has a batch of its own; else they share one, as in the released code.
-        score: `A`, or `R`, higher for what is reconstructed worse.
+        score_type: `A`, or `R`, higher for what is reconstructed worse.
         first_scored_epoch: first epoch whose validation has scores, and whose weights `--monitor` may choose.
         lr: learning rate of all three.
         betas: Adam's, of critic and generator.
@@ -102,7 +102,7 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
         gp_mode: GPMode = "per_sample",
         critic_steps: int = 5,
         fresh_batches: bool = False,
-        score: Score = "A",
+        score_type: Score = "A",
         first_scored_epoch: int = 20,
         lr: float = 3e-4,
         betas: Sequence[float] = (0.0, 0.9),
@@ -135,7 +135,7 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
             if len(pair) != 2 or not all(0 <= beta < 1 for beta in pair):
                 raise ValueError(f"{name} must be two numbers in [0, 1), got {list(pair)}")
         kinds: dict[str, tuple[str, Any]] = {"simplex": (simplex, Simplex), "interp_grad": (interp_grad, InterpGrad)}
-        for name, (chosen, kind) in {**kinds, "gp_mode": (gp_mode, GPMode), "score": (score, Score)}.items():
+        for name, (chosen, kind) in {**kinds, "gp_mode": (gp_mode, GPMode), "score_type": (score_type, Score)}.items():
             if chosen not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {chosen!r}")
         self.latent_dim = latent_dim
@@ -154,7 +154,7 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
         self.gp_mode = gp_mode
         self.critic_steps = critic_steps
         self.fresh_batches = fresh_batches
-        self.score = score
+        self.score_type = score_type
         self.first_scored_epoch = first_scored_epoch
         self.lr = lr
         self.betas = list(betas)
@@ -296,4 +296,4 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The A-score (B,) as squared distance from the mean R of training samples, or R itself."""
         r = self.r_scores(x)
-        return a_score(r, self.r_mean) if self.score == "A" else r
+        return a_score(r, self.r_mean) if self.score_type == "A" else r

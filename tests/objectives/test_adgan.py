@@ -297,7 +297,9 @@ def test_score_is_the_mean_of_the_searches_of_each_seed() -> None:
     assert torch.equal(detector.reconstructions(x), detector.search(x)[2].view(4, 3, 1, 16, 16)[:, 0])
 
 
-@pytest.mark.parametrize("options", [{"score": "inversion"}, {"score": "critic"}, {"score": "prior"}, None])
+@pytest.mark.parametrize(
+    "options", [{"score_type": "inversion"}, {"score_type": "critic"}, {"score_type": "prior"}, None]
+)
 def test_scores_do_not_depend_on_batch_chunk_or_company(options: dict[str, Any] | None) -> None:
     detector = built(AnoGAN, n_steps=3) if options is None else built(n_seeds=2, n_steps=3, **options)
     x = images(7)
@@ -320,7 +322,7 @@ def test_what_the_generator_makes_is_more_normal_than_noise() -> None:
 
 
 def test_the_critics_score_is_its_negative_value() -> None:
-    detector, x = built(score="critic"), images(3)
+    detector, x = built(score_type="critic"), images(3)
     torch.testing.assert_close(detector.anomaly_score(x), -detector.critic(x.float() / 127.5 - 1))
 
 
@@ -366,7 +368,7 @@ def test_fit_test_checkpoint_and_scores_from_it(make_trainer: MakeTrainer, tmp_p
         ({"search_betas": (0.5,)}, r"search_betas must be two numbers in \[0, 1\), got \[0.5\]"),
         ({"search_seed": -1}, "search_seed must lie in"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
-        ({"score": "energy"}, "score must be one of inversion, critic, prior, got 'energy'"),
+        ({"score_type": "energy"}, "score_type must be one of inversion, critic, prior, got 'energy'"),
         ({"lipschitz": "hope"}, "lipschitz must be one of clipping, penalty, got 'hope'"),
         ({"optimizer": "sgd"}, "optimizer must be one of rmsprop, adam, got 'sgd'"),
         ({"clip": 0.0}, "clip must be positive and finite, got 0"),

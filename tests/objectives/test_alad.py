@@ -175,13 +175,13 @@ def test_scores_are_what_their_names_say(ema_decay: float) -> None:
         "logit": -pairs(prepared, rebuilt),
     }
     for score, values in expected.items():
-        detector.score = score  # type: ignore[assignment]
+        detector.score_type = score  # type: ignore[assignment]
         torch.testing.assert_close(detector.anomaly_score(x), values)
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_scores_do_not_depend_on_batch_or_company(score: Any) -> None:
-    detector, x = built(score=score), images(7)
+    detector, x = built(score_type=score), images(7)
     whole = detector.anomaly_score(x)
     order = torch.tensor([4, 2, 6, 0])
     torch.testing.assert_close(detector.anomaly_score(x[order]), whole[order], rtol=1e-4, atol=1e-6)
@@ -198,7 +198,7 @@ def test_scores_do_not_depend_on_batch_or_company(score: Any) -> None:
         ({"joint_units": 0}, "joint_units must be at least 1, got 0"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1"),
         ({"pairing": "width"}, "pairing must be one of height, channels, got 'width'"),
-        ({"score": "energy"}, "score must be one of features, absolute, euclidean, logit, got 'energy'"),
+        ({"score_type": "energy"}, "score_type must be one of features, absolute, euclidean, logit, got 'energy'"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0"),
     ],
 )

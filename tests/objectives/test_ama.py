@@ -361,7 +361,7 @@ def fitted(make_trainer: MakeTrainer, epochs: int = 2, seed: int = 0, **options:
     return detector.eval(), data
 
 
-@pytest.mark.parametrize("options", [{}, {"mirrored": False}, {"score": "R"}])
+@pytest.mark.parametrize("options", [{}, {"mirrored": False}, {"score_type": "R"}])
 def test_moments_and_scores_follow_the_definition(make_trainer: MakeTrainer, options: dict[str, Any]) -> None:
     detector, data = fitted(make_trainer, **options)
     x = images(6)
@@ -376,7 +376,7 @@ def test_moments_and_scores_follow_the_definition(make_trainer: MakeTrainer, opt
         train = detector.r_scores(training_images(data)).double()
         assert detector.r_mean.item() == pytest.approx(train.mean().item(), rel=1e-4)
         assert detector.r_std.item() == pytest.approx(train.std(correction=0).item(), rel=1e-3)
-        expected = r if detector.score == "R" else (r - train.mean()).square().float()
+        expected = r if detector.score_type == "R" else (r - train.mean()).square().float()
         torch.testing.assert_close(detector.anomaly_score(x), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -405,7 +405,7 @@ def test_anomalies_score_higher(make_trainer: MakeTrainer, score: Any) -> None:
     pl.seed_everything(0, verbose=False)
     widths = {"encoder_width": 8, "generator_width": 8, "critic_width": 8}
     detector, data = (
-        AMA(**{**QUICK, **widths, "critic_steps": 3, "lr": 3e-3, "score": score, "warm_up_epochs": 1}),
+        AMA(**{**QUICK, **widths, "critic_steps": 3, "lr": 3e-3, "score_type": score, "warm_up_epochs": 1}),
         stripes(),
     )
     trainer = make_trainer(max_epochs=8)
@@ -525,7 +525,7 @@ def test_latents_far_from_the_annulus_are_told_of_once(
         ({"simplex": "flat"}, "simplex must be one of normalized, remainder, got 'flat'"),
         ({"interp_grad": "D"}, "interp_grad must be one of none, G, EG, got 'D'"),
         ({"gp_mode": "sum"}, "gp_mode must be one of per_sample, per_pixel, got 'sum'"),
-        ({"score": "B"}, "score must be one of A, R, got 'B'"),
+        ({"score_type": "B"}, "score_type must be one of A, R, got 'B'"),
         ({"atypical": "far"}, "atypical must be one of annulus, scaled, sipple, sipple_code, none, got 'far'"),
         ({"direction": "up"}, "direction must be one of inward, outward, got 'up'"),
         ({"shell_radius": "one"}, "shell_radius must be one of sqrt_dim, empirical, got 'one'"),

@@ -649,7 +649,7 @@ def test_a_detector_is_ready_to_score_after_the_warm_up_and_from_its_checkpoint(
         tmp_path / "early.ckpt"
     )
     assert early.threshold.isnan()
-    assert not load_detector(tmp_path / "early.ckpt").ready_to_score()
+    assert not load_detector(tmp_path / "early.ckpt", unfinished=True).ready_to_score()
     assert warming(0, cls).ready_to_score()
 
 

@@ -140,6 +140,7 @@ def test_distances_keep_their_digits_far_from_the_centres_and_under_autocast() -
 def test_the_score_is_the_sum_over_the_maps_and_no_chunk_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     detector, x = built(), embeddings(9, 3)
     detector.map_centers.copy_(embeddings(12, 4))
+    detector.has_centers.fill_(True)
     expected = -map_log_probabilities(detector.embed(x), detector.map_centers).sum(dim=1)
     with torch.no_grad():
         torch.testing.assert_close(detector.anomaly_score(x), expected)
@@ -156,6 +157,7 @@ def test_the_options_of_the_score_reach_it(option: str) -> None:
     plain, changed = built(), built(**options)
     for detector in (plain, changed):
         detector.map_centers.copy_(embeddings(12, 4))
+        detector.has_centers.fill_(True)
     assert not torch.allclose(plain.anomaly_score(x), changed.anomaly_score(x))
 
 
@@ -278,7 +280,7 @@ class _ReadEachEpochsCheckpoint(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch:
-            loaded = load_detector(self.path)
+            loaded = load_detector(self.path, unfinished=True)
             assert isinstance(loaded, GOAD)
             assert loaded.ready_to_score()
             with torch.no_grad():

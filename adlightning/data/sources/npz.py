@@ -168,7 +168,7 @@ def as_float32(array: NDArray[Any], what: str) -> Tensor:
     """Numbers (N, ...) as float32. Raises SourceError naming the first row that is not finite as float32."""
     with np.errstate(over="ignore"):  # an overflow becomes inf and is reported below
         values = array.astype(np.float32)
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if not finite.all():
         row = int(np.argmin(finite))
         raise SourceError(f"{what} holds NaN, infinite or (for float32) too large values, first in row {row}")

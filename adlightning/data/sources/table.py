@@ -153,7 +153,7 @@ def _check_same_columns(frame: pd.DataFrame, path: Path, features: Sequence[str]
         raise SourceError(f"{path} {' and '.join(filter(None, (lacks, has)))}, compared with the training table")
 
 
-def features_of(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> Tensor:
+def features_of(frame: pd.DataFrame, columns: Sequence[str], path: Path | str) -> Tensor:
     """The given columns, in that order, as float32 (N, D); true and false become 1 and 0.
 
     Raises:
@@ -177,7 +177,7 @@ def features_of(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> Tens
     return torch.from_numpy(x)
 
 
-def _numbers(column: pd.Series[Any], path: Path) -> NDArray[np.float64]:
+def _numbers(column: pd.Series[Any], path: Path | str) -> NDArray[np.float64]:
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
         if pd.api.types.is_complex_dtype(column):
             raise SourceError(f"{path}: column {column.name!r} holds complex numbers; features must be real")
@@ -248,13 +248,13 @@ def read_frame(path: Path) -> pd.DataFrame:
     frame.columns = frame.columns.map(str)
     if len(frame) == 0:
         raise SourceError(f"{path} has no rows")
-    _refuse_twins(path, list(frame.columns))
+    refuse_twins(path, list(frame.columns))
     return frame
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
     header = next(_rows(path, separator), [])
-    _refuse_twins(path, [name for name in header if name])  # pandas would rename them
+    refuse_twins(path, [name for name in header if name])  # pandas would rename them
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
         frame = pd.read_csv(path, sep=separator, index_col=False, low_memory=False)
@@ -271,7 +271,8 @@ def _rows(path: Path, separator: str) -> Iterator[list[str]]:
         yield from (fields for fields in csv.reader(file, delimiter=separator) if fields)
 
 
-def _refuse_twins(path: Path, names: list[str]) -> None:
+def refuse_twins(path: Path | str, names: list[str]) -> None:
+    """Raise SourceError when two columns have one name."""
     twins = [name for name, count in Counter(names).items() if count > 1]
     if twins:
         raise SourceError(f"{path} has several columns of the name {', '.join(twins)}")

@@ -1,0 +1,502 @@
+"""Scoring is scoring: from any mode, in any batch, twice in a row, with nothing left changed; and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import MakeTrainer, Stripes
+from test_detector import METHODS, make_data, make_detector
+from torch import Tensor, nn
+
+from adlightning import objectives, shallow
+from adlightning.__main__ import main
+from adlightning.checkpoint import load_detector
+from adlightning.contracts import InputSpec, TrainBatch
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll
+from adlightning.data.sources.base import AnomalySource, Part, Samples
+from adlightning.detector import AnomalyDetector
+from adlightning.objectives import (
+    ADGAN,
+    ALAD,
+    AMA,
+    DCAE,
+    VAE,
+    AnoGAN,
+    Autoencoder,
+    DeepSVDD,
+    FenceGAN,
+    SemiSupervisedAMA,
+)
+from adlightning.objectives import SkipGANomaly as Skip
+from adlightning.score import score_samples
+from adlightning.scoring import evaluating, score_batches
+
+SYMMETRIC: dict[str, Any] = {"preprocessing": "symmetric"}
+SEARCH = {"latent_dim": 8, "width": 4, "n_seeds": 2, "n_steps": 2, **SYMMETRIC}
+MIRROR: dict[str, Any] = {
+    "latent_dim": 4,
+    "encoder_width": 4,
+    "generator_width": 8,
+    "critic_width": 6,
+    "critic_steps": 2,
+}
+MIRROR |= {"first_scored_epoch": 0, "lr": 1e-3}
+GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
+    "adgan": (ADGAN, SEARCH),
+    "adgan by its critic": (ADGAN, {**SEARCH, "score_type": "critic"}),
+    "anogan": (AnoGAN, SEARCH),
+    "alad": (ALAD, {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7, **SYMMETRIC}),
+    "ama": (AMA, {**MIRROR, "warm_up_epochs": 1}),
+    "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
+    "dcae": (DCAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
+    "fence_gan": (FenceGAN, {"latent_dim": 8, "width": 4, "hidden": 16, "pretrain_epochs": 1, **SYMMETRIC}),
+    "skip_ganomaly": (Skip, {"n_features": 6, "width": 4, **SYMMETRIC}),
+    "vae": (VAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
+    "vae drawing": (VAE, {"latent_dim": 8, "width": 8, "score_samples": 2, **SYMMETRIC}),
+}
+SHALLOW: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
+    name: (getattr(shallow, name), {"preprocessing": "standardize"})
+    for name in shallow.__all__
+    if inspect.isclass(getattr(shallow, name)) and not inspect.isabstract(getattr(shallow, name))
+}
+
+
+class Waves(AnomalySource):
+    """Series of two features; anomalies are louder."""
+
+    name = "waves"
+
+    def input_spec(self) -> InputSpec:
+        return InputSpec("series", (6, 2))
+
+    def load(self, part: Part) -> Samples | None:
+        if part == "test":
+            return None
+        y = np.repeat([0, 1], [80, 20])
+        x = np.random.default_rng(0).normal(size=(100, 6, 2)) * (1 + 3 * y[:, None, None])
+        return Samples(torch.from_numpy(x.astype(np.float32)), y, tuple(map(str, range(100))))
+
+
+def case(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
+    """A detector and data for it, neither fitted."""
+    torch.manual_seed(0)
+    if name == "series":
+        arguments: dict[str, Any] = {"network": "lstm", "rep_dim": 4, "preprocessing": "standardize"}
+        return Autoencoder(**arguments), AnomalyLabelled(Waves(), batch_size=16, seed=0)
+    if name in METHODS:
+        kind = "image" if name == "geometric_transforms" else "table"
+        phases = {"pretrain_epochs": 1} if "pretrain_epochs" in METHODS[name][1] else {}
+        phases |= {"warm_up_epochs": 1} if name.startswith(("soft", "drocc")) else {}
+        return make_detector(name, kind, **phases), make_data(kind, name)
+    if name in GENERATIVE:
+        cls, arguments = GENERATIVE[name]
+        labels: dict[str, Any] = (
+            {"labelled_anomaly_ratio": 0.1, "labelled_classes": ["middle"]} if cls.needs_known_anomalies else {}
+        )
+        return cls(**arguments), OneVsAll(Stripes(), "left", batch_size=20, seed=0, **labels)
+    cls, arguments = SHALLOW[name]
+    return cls(**arguments), make_data("table", "density_ratio" if cls.needs_unlabelled else "")
+
+
+ALL = [*METHODS, *GENERATIVE, *SHALLOW, "series"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[AnomalyDetector, AnomalyDataModule]]:
+    """Each fitted once by Lightning's own Trainer, as it leaves them."""
+    done: dict[str, tuple[AnomalyDetector, AnomalyDataModule]] = {}
+
+    def make(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
+        if name not in done:
+            pl.seed_everything(0, verbose=False)
+            detector, data = case(name)
+            quiet: dict[str, Any] = {
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+            }
+            files: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+            folder = tmp_path_factory.mktemp("fit")
+            pl.Trainer(max_epochs=2, accelerator="cpu", default_root_dir=folder, **files, **quiet).fit(
+                detector, datamodule=data
+            )
+            done[name] = detector, data
+        return done[name]
+
+    return make
+
+
+def test_every_method_is_among_the_cases() -> None:
+    known = {cls for cls, _ in [*METHODS.values(), *GENERATIVE.values(), *SHALLOW.values()]}
+    assert {getattr(objectives, name) for name in objectives.__all__} <= known
+
+
+def raw_of_test_set(data: AnomalyDataModule) -> Tensor:
+    x = data.test_samples.x
+    assert isinstance(x, Tensor)
+    return x[torch.from_numpy(data.split.test)]
+
+
+def make_batch(x: Tensor) -> TrainBatch:
+    return TrainBatch(x, torch.ones(len(x)), torch.arange(len(x)))
+
+
+def raw_test(data: AnomalyDataModule, n: int = 40) -> Tensor:
+    return raw_of_test_set(data)[:: max(1, len(data.split.test) // n)]
+
+
+def everything(detector: AnomalyDetector) -> dict[str, Any]:
+    """All that a score might disturb."""
+    state: dict[str, Any] = {f"value {name}": value.clone() for name, value in detector.state_dict().items()}
+    state |= {f"buffer {name}": value.clone() for name, value in detector.named_buffers()}
+    state |= {f"mode {name}": module.training for name, module in detector.named_modules()}
+    state |= {f"gradient {name}": (w.requires_grad, w.grad is None) for name, w in detector.named_parameters()}
+    state["torch"], state["grad"] = torch.get_rng_state(), torch.is_grad_enabled()
+    state["numpy"], state["python"] = np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index]  # noqa: NPY002
+    return state
+
+
+def assert_untouched(detector: AnomalyDetector, before: dict[str, Any]) -> None:
+    after = everything(detector)
+    assert after.keys() == before.keys()
+    for name, value in before.items():
+        arrays = isinstance(value, (Tensor, np.ndarray))
+        assert np.array_equal(value, after[name]) if arrays else value == after[name], name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_scores_are_the_same_in_any_mode_batch_and_order_and_leave_nothing_changed(trained: Any, name: str) -> None:
+    detector, data = trained(name)
+    x = raw_test(data)
+    expected = detector.eval().score(x)
+    assert expected.shape == (len(x),)
+    assert np.ptp(expected) > 0
+    detector.train()
+    for frozen in list(detector.children())[:1]:  # a part that a user has frozen stays so
+        frozen.eval()
+    before = everything(detector)
+    assert np.array_equal(detector.score(x), expected)
+    assert_untouched(detector, before)
+    found = detector.anomaly_score(x)
+    assert not found.requires_grad
+    assert np.array_equal(found.double().numpy(), expected)
+    assert_untouched(detector, before)
+    assert np.array_equal(detector.anomaly_score(x).double().numpy(), expected)
+    assert np.array_equal(detector.score(x.numpy()), expected)
+    order = np.random.default_rng(0).permutation(len(x))
+    near: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(detector.score(x[order]), expected[order], **near)
+    np.testing.assert_allclose(detector.score(x, batch_size=3), expected, **near)
+    np.testing.assert_allclose(np.concatenate([detector.score(x[i : i + 1]) for i in range(3)]), expected[:3], **near)
+    assert detector.score(x[:0]).shape == (0,)
+    assert_untouched(detector, before)
+    alarms = detector.is_anomaly(x)
+    assert alarms.dtype == bool
+    assert np.array_equal(alarms, expected > detector.threshold.item())
+
+
+# ---- one score everywhere ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dcae", "deep_svdd", "series", "KDE"])
+def test_all_ways_to_a_score_agree_to_the_bit(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
+    pl.seed_everything(0, verbose=False)
+    detector, data = case(name)
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(detector, datamodule=data)
+    of_fit = detector.score(raw_of_test_set(data), data.eval_batch_size)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    trainer.test(detector, datamodule=data, verbose=False)
+    tested = detector.results["test"].scores
+    trainer.predict(detector, datamodule=data)
+    predicted = detector.results["test"].scores
+    make_trainer().test(
+        other := case(name)[0],
+        datamodule=case(name)[1],
+        ckpt_path=tmp_path / "last.ckpt",
+        weights_only=True,
+        verbose=False,
+    )
+    loaded = load_detector(tmp_path / "last.ckpt")
+    assert np.array_equal(tested, of_fit)
+    assert np.array_equal(tested, predicted)
+    assert np.array_equal(tested, other.results["test"].scores)
+    assert np.array_equal(tested, loaded.score(raw_of_test_set(data), data.eval_batch_size))
+    assert np.array_equal(tested, score_samples(loaded, raw_of_test_set(data), data.eval_batch_size))
+    assert np.array_equal(loaded.is_anomaly(raw_of_test_set(data)), tested > detector.threshold.item())
+
+
+# ---- what is no detector yet ---------------------------------------------------------------------------------------
+
+
+NETWORK: dict[str, Any] = {"network": "mlp", "dense": (8,), "rep_dim": 2, "preprocessing": "standardize"}
+
+
+def untrained() -> AnomalyDetector:
+    return Autoencoder(**NETWORK, threshold_rule="contamination", threshold_value=0.1)  # set when training ends
+
+
+def in_pretraining() -> AnomalyDetector:
+    return DeepSVDD(**NETWORK, pretrain_epochs=3)
+
+
+class Keep(pl.Callback):
+    """The checkpoint of an epoch's end, before there is a threshold."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize(
+    ("make", "epochs", "reason"),
+    [(in_pretraining, 4, "in pre-training"), (untrained, 1, "no threshold, since its training has not ended")],
+)
+def test_what_is_saved_too_early_gives_neither_scores_nor_verdicts(
+    make_trainer: MakeTrainer, tmp_path: Path, make: Callable[[], AnomalyDetector], epochs: int, reason: str
+) -> None:
+    path = tmp_path / "early.ckpt"
+
+    class First(Keep):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 0:
+                super().on_train_epoch_end(trainer, pl_module)
+
+    data = make_data("table")
+    make_trainer(max_epochs=epochs, callbacks=[First(path)]).fit(make(), datamodule=data)
+    with pytest.raises(ValueError, match=f"early.ckpt was saved before its detector could score: .*{reason}"):
+        load_detector(path)
+    x = raw_test(data)
+    early = load_detector(path, unfinished=True)
+    for ask in (early.score, early.is_anomaly):
+        with pytest.raises(ValueError, match=f"cannot score yet: .*{reason}"):
+            ask(x)
+    for verb in ("test", "predict", "validate"):
+        with pytest.raises(ValueError, match=f"cannot score yet: .*{reason}"):
+            getattr(make_trainer(), verb)(make(), datamodule=data, ckpt_path=path, weights_only=True)
+    (tmp_path / "x.csv").write_text("a,b,c,d,e,f\n1,2,3,4,5,6\n")
+    for arguments in (
+        ["score", f"--data={tmp_path / 'x.csv'}", f"--out={tmp_path / 's.csv'}"],
+        ["export", "--format=torch"],
+    ):
+        assert main([arguments[0], f"--ckpt_path={path}", *arguments[1:]]) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["early.ckpt", "x.csv"]
+
+
+def test_what_was_never_trained_gives_neither(make_trainer: MakeTrainer) -> None:
+    detector, data = untrained(), make_data("table")
+    x = np.zeros((2, 6))
+    ask: Any
+    for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
+        with pytest.raises(ValueError, match="Autoencoder cannot score yet: it was not trained on any data"):
+            ask(x)
+    for verb in ("test", "predict", "validate"):
+        with pytest.raises(ValueError, match="cannot score yet: its training has not begun"):
+            getattr(make_trainer(), verb)(untrained(), datamodule=data)
+
+
+# ---- input ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_matched_by_the_names_of_its_columns(trained: Any) -> None:
+    detector, data = trained("deep_svdd")
+    x = raw_test(data).numpy()
+    expected = detector.score(x)
+    frame = pd.DataFrame(x, columns=list("abcdef"))
+    assert np.array_equal(detector.score(frame[list("fedcba")].set_index(np.arange(len(x))[::-1])), expected)
+    refusals = {
+        "x lacks the columns b": frame.drop(columns="b"),
+        "x has columns the detector was not trained on: g": frame.assign(g=1.0),
+        "x has several columns of the name a": pd.concat([frame, frame[["a"]]], axis=1),
+        "column 'c' is not numeric, it holds 'high' in row 0": frame.assign(c="high"),
+        "column 'c' has no value": frame.assign(c=np.nan),
+    }
+    for words, wrong in refusals.items():
+        with pytest.raises(ValueError, match=words):
+            detector.score(wrong)
+        with pytest.raises(ValueError, match=words):
+            detector.anomaly_score(wrong)
+
+
+def test_arrays_and_tensors_of_any_number_type_are_features(trained: Any) -> None:
+    detector, data = trained("deep_svdd")
+    whole = raw_test(data).round()
+    expected = detector.score(whole)
+    for dtype in (torch.float64, torch.int64, torch.int32):
+        assert np.array_equal(detector.score(whole.to(dtype)), expected)
+    assert np.array_equal(detector.score(np.asfortranarray(whole.numpy())), expected)
+    assert np.array_equal(detector.score(whole.numpy().astype(">f8")), expected)
+    assert np.array_equal(detector.score(whole.clone().requires_grad_()), expected)
+
+
+@pytest.mark.parametrize(
+    ("case_name", "x", "words"),
+    [
+        ("deep_svdd", np.zeros((3, 5)), "x holds samples of 5; the detector was trained on 6 features"),
+        ("deep_svdd", np.zeros(6), "x holds samples of one number; the detector was trained on 6 features"),
+        ("deep_svdd", np.full((3, 6), np.nan), "x holds NaN, infinite .* first in row 0"),
+        ("deep_svdd", np.array([[1.0] * 6, [np.inf] * 6]), "x holds NaN, infinite .* first in row 1"),
+        ("deep_svdd", np.zeros((3, 6), complex), "x holds complex128 .* numbers are needed"),
+        ("deep_svdd", np.full((3, 6), "1"), "x holds <U1 .* numbers are needed"),
+        ("deep_svdd", [[1.0] * 6], "x must be a NumPy array, a tensor or a pandas frame, got a list"),
+        ("dcae", np.zeros((3, 1, 16, 16), np.float32), "x holds float32 images, uint8 in 0..255 is needed"),
+        ("dcae", np.zeros((3, 16, 16, 1), np.uint8), "x holds samples of 16x16x1; .*channels come first"),
+        ("dcae", np.zeros((3, 1, 8, 8), np.uint8), "x holds samples of 1x8x8; the detector was trained on 1x16x16"),
+        ("dcae", pd.DataFrame({"a": [1.0]}), "x is a table; the detector was trained on 1x16x16 images"),
+        ("series", np.zeros((3, 5, 2)), "x holds samples of 5x2; the detector was trained on 6x2 series"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(trained: Any, case_name: str, x: Any, words: str) -> None:
+    detector, _ = trained(case_name)
+    for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
+        with pytest.raises(ValueError, match=words):
+            ask(x)
+
+
+def test_images_of_one_channel_need_none(trained: Any) -> None:
+    detector, data = trained("dcae")
+    x = raw_test(data)
+    assert np.array_equal(detector.score(x[:, 0]), detector.score(x))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        detector.score(x, batch_size=0)
+
+
+# ---- methods of one's own ------------------------------------------------------------------------------------------
+
+
+class Own(AnomalyDetector):
+    """A method whose loss is made of its score, with all that depends on the mode."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.net = nn.Sequential(nn.Linear(shape[0], 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        scores = self.anomaly_score(batch.x)
+        assert scores.requires_grad
+        assert self.net.training
+        self.seen = [score_batches(self, [batch.x]) for _ in range(2)]
+        assert self.net.training
+        return self.log_loss(scores.square().mean(), batch)
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.net(self.preprocess(x))
+        return scores.squeeze(1)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+class Mixin:
+    """Part of a method, which knows nothing of detectors."""
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        return 2 * super().anomaly_score(x)  # type: ignore[misc, no-any-return]
+
+
+class Mixed(Mixin, Own):
+    """A score that comes from beside the base class."""
+
+
+class Decorated(Own):
+    """A score with a decorator of one's own, that draws and takes gradients."""
+
+    @torch.no_grad()
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        x = self.preprocess(x)
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.net(x).sum(), x)
+        drawn = torch.rand(1) + float(np.random.rand()) + random.random()  # noqa: NPY002
+        scores: Tensor = torch.linalg.vector_norm(slope, dim=1) + drawn
+        return scores
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.log_loss(self.net(self.preprocess(batch.x)).square().mean(), batch)
+
+
+@pytest.fixture
+def fitted(make_trainer: MakeTrainer) -> Callable[[type[AnomalyDetector]], tuple[AnomalyDetector, Tensor]]:
+    def make(cls: type[AnomalyDetector]) -> tuple[AnomalyDetector, Tensor]:
+        detector, data = cls(preprocessing="standardize"), make_data("table")
+        make_trainer(max_epochs=1).fit(detector, datamodule=data)
+        return detector, raw_test(data)
+
+    return make
+
+
+@pytest.mark.parametrize("cls", [Own, Mixed, Decorated])
+def test_a_method_of_ones_own_writes_a_step_and_a_score(fitted: Any, cls: type[AnomalyDetector]) -> None:
+    detector, x = fitted(cls)
+    expected = detector.eval().score(x)
+    detector.train()
+    before = everything(detector)
+    for _ in range(2):
+        assert np.array_equal(detector.anomaly_score(x).double().numpy(), expected)
+        assert np.array_equal(detector.score(x), expected)
+        assert_untouched(detector, before)
+    copied = copy.deepcopy(detector)
+    assert np.array_equal(copied.score(x), expected)
+
+
+def test_a_step_called_by_hand_has_gradients_and_a_score_within_it_has_none(fitted: Any) -> None:
+    detector, x = fitted(Own)
+    loss = detector.train().training_step(make_batch(x), 0)
+    assert loss.requires_grad
+    assert np.array_equal(detector.seen[0], detector.seen[1])
+
+
+def test_modes_come_back_when_a_score_fails(fitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, x = fitted(Own)
+    detector.train()
+    detector.net[1].eval()
+    before = everything(detector)
+
+    def broken(x: Tensor) -> Tensor:
+        raise ArithmeticError("no")
+
+    monkeypatch.setattr(detector.net[-1], "forward", broken)
+    with pytest.raises(ArithmeticError):
+        detector.score(x)
+    assert_untouched(detector, before)
+
+
+def test_a_score_from_another_thread_waits_for_the_step(fitted: Any) -> None:
+    detector, x = fitted(Own)
+    expected, found = detector.eval().score(x), []
+    other = threading.Thread(target=lambda: found.append(detector.score(x)))
+    detector.train()
+    with detector.turn.take("step"):
+        other.start()
+        other.join(timeout=0.2)
+        assert not found
+        assert detector.net.training
+    other.join()
+    assert np.array_equal(found[0], expected)
+    assert detector.net.training
+
+
+def test_modes_within_an_evaluation_and_after_it() -> None:
+    frozen, inner = nn.Sequential(nn.Dropout()), nn.Dropout()
+    net = nn.Sequential(nn.Dropout(), frozen.append(inner).eval())
+    inner.train()
+    before = [module.training for module in net.modules()]
+    with evaluating(net):
+        assert not any(module.training for module in net.modules())
+        assert not torch.is_grad_enabled()
+    assert [module.training for module in net.modules()] == before
+    assert torch.is_grad_enabled()
