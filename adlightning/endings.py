@@ -22,9 +22,10 @@ def what_is_kept(verb: str, run_dir: Path | None, trainer: Trainer | None) -> st
     """
     if run_dir is None:
         return "Nothing had begun"
-    if verb != "fit":
-        return "The checkpoint is as it was: the same command begins anew, with a new --run_dir"
     folder = shlex.quote(str(run_dir))
+    if verb != "fit":
+        begins_anew = "The checkpoint is as it was: the same command begins anew, with a new --run_dir"
+        return f"What {folder} holds is whole. {begins_anew}" if run_dir.exists() else begins_anew
     if not any((run_dir / "checkpoints" / name).exists() for name in (LAST, BEFORE_LAST)):
         return "There is no whole epoch yet: the same command begins anew, with a new --run_dir where files are left"
     if trainer is not None and _is_trained(trainer):

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from adlightning.files import NotWritten
+
+_CSV_FILES = ("metrics.csv", "hparams.yaml")
 
 
 def log_into(run_dir: Path, loggers: Any) -> None:
@@ -26,7 +31,26 @@ def loggers_of(given: Any, run_dir: Path) -> list[Logger]:
     chosen = [logger for logger in loggers if isinstance(logger, Logger)]
     if any(isinstance(logger, CSVLogger) for logger in chosen):
         return chosen
-    return [*chosen, CSVLogger(run_dir, name="logs")]
+    return [*chosen, WholeCSVLogger(run_dir, name="logs")]
+
+
+class WholeCSVLogger(CSVLogger):
+    """Lightning's, whose files stay as they were when they cannot be written on."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged since. Raises NotWritten."""
+        folder = Path(self.log_dir)
+        before = {file: file.read_bytes() if file.exists() else None for file in (folder / name for name in _CSV_FILES)}
+        try:
+            super().save()
+        except OSError as error:
+            for file, content in before.items():
+                if content is None:
+                    file.unlink(missing_ok=True)
+                elif file.read_bytes() != content:
+                    file.write_bytes(content)
+            raise NotWritten(error.errno, error.strerror, str(folder)) from error
 
 
 def stay_offline_without_account() -> None:

@@ -17,6 +17,7 @@ from refusals import Capture
 
 from adlightning.__main__ import main
 from adlightning.files import NotWritten, make_folder, remove_made, require_new, write_atomically, write_new
+from adlightning.loggers import WholeCSVLogger
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -176,6 +177,27 @@ def test_a_picture_that_cannot_be_written_leaves_the_scores(run: Path, tmp_path:
     assert (folder / "scores.csv").read_text() == (run / "scores.csv").read_text()
     assert (folder / "metrics.json").is_file()
     assert list(folder.rglob("*.png*")) == []
+
+
+def test_a_benchmark_that_cannot_begin_leaves_no_folder(tmp_path: Path, capsys: Capture) -> None:
+    grid = ROOT / "configs/benchmarks/deep_sad_table6.yaml"
+    command = ["benchmark", "--config", str(grid), f"--results={tmp_path / 'a/b'}", "--devices=cpu"]
+    failed(capsys, command, f"{tmp_path / 'a/b/manifest.json'} cannot be written", beyond=1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_of_numbers_that_cannot_grow_stays_as_it_was(tmp_path: Path) -> None:
+    logger = WholeCSVLogger(tmp_path, name="logs")
+    logger.log_metrics({"a": 1.0}, step=0)
+    logger.save()
+    before = {file.name: file.read_text() for file in (tmp_path / "logs/version_0").iterdir()}
+    for step in range(90):  # fewer than it writes at once by itself
+        logger.log_metrics({"b": 2.0}, step=step)
+    with full_disk(200), pytest.raises(NotWritten, match=r"logs/version_0 cannot be written"):
+        logger.save()
+    assert {file.name: file.read_text() for file in (tmp_path / "logs/version_0").iterdir()} == before
+    logger.save()
+    assert len((tmp_path / "logs/version_0/metrics.csv").read_text().splitlines()) >= 91
 
 
 def test_what_cannot_be_printed_is_said(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adlightning.benchmark.grid import LABELS, Cell, Grid
-from adlightning.files import write_atomically
+from adlightning.files import NotWritten, make_folder, remove_made, write_atomically
 from adlightning.locks import NoLocks, folder_locked, lock_folder, unlock
 
 Row = dict[str, Any]
@@ -61,11 +61,24 @@ class Results:
         Raises:
             ValueError: the folder cannot be written.
         """
+        made: list[Path] = []
         try:
             for name in ("cells", "runs", "partial"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                made += make_folder(self.folder / name)
+            self._bring_up_to_date(cells, grid)
+        except NotWritten:
+            remove_made(made)
+            raise
         except OSError as error:
+            remove_made(made)
             raise ValueError(f"results: {self.folder} cannot be written: {error.strerror}") from error
+        for left in (self.folder / "partial").glob(f"{socket.gethostname()}-*"):
+            with contextlib.suppress(OSError):  # somebody is at it, or there are no locks to tell
+                lock = lock_folder(left)
+                shutil.rmtree(left, ignore_errors=True)
+                unlock(lock)
+
+    def _bring_up_to_date(self, cells: Iterable[Cell], grid: Grid) -> None:
         now = {_text(cell.labels): cell.config_hash for cell in grid.cells}
         places = {_text(cell.labels | {"seed": None}) for cell in grid.cells}
         with folder_locked(self.folder):
@@ -78,11 +91,6 @@ class Results:
                 entries[_text(cell.labels)] = {"labels": cell.labels, "config_hash": cell.config_hash}
             content = [entry | {"title": grid.title} for entry in entries.values()]
             write_atomically(self.folder / "manifest.json", json.dumps(content, indent=0) + "\n")
-        for left in (self.folder / "partial").glob(f"{socket.gethostname()}-*"):
-            with contextlib.suppress(OSError):  # somebody is at it, or there are no locks to tell
-                lock = lock_folder(left)
-                shutil.rmtree(left, ignore_errors=True)
-                unlock(lock)
 
     @contextlib.contextmanager
     def partial(self, cell: Cell) -> Iterator[Path]:
