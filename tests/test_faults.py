@@ -187,6 +187,17 @@ def test_an_image_that_cannot_be_read_any_more_is_named(images: Path, tmp_path: 
     assert run_in_child([*fit, "--ckpt_path=last"], log) == 0, log.read_text()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_that_are_read_while_predicting_get_the_scores_of_the_test(
+    images: Path, tmp_path: Path, workers: int
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert run_in_child(folder_fit(images, run, workers), log) == 0, log.read_text()
+    predict = ["predict", f"--ckpt_path={run}", f"--run_dir={tmp_path / 'predict'}", *SHORT[:3]]
+    assert run_in_child(predict, log) == 0, log.read_text()
+    assert (tmp_path / "predict/scores.csv").read_text() == (run / "scores.csv").read_text()
+
+
 def kill_the_readers() -> None:
     import multiprocessing
 

@@ -177,6 +177,23 @@ class TensorLoader(Generic[Batch]):
             yield make(x, second, index)
 
 
+class AsItIs(Generic[Batch]):
+    """Batches of a loader that Lightning leaves alone: for prediction it would put another order into a DataLoader.
+
+    Args:
+        loader: any of the loaders here.
+    """
+
+    def __init__(self, loader: TensorLoader[Batch] | DataLoader[Batch]) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)
+
+
 class _LazyBatches(Dataset[Batch]):
     """Whole batches of lazily decoded images, so that a worker collates what it decodes."""
 

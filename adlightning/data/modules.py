@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
 from adlightning.data.composition import Split
-from adlightning.data.loading import IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
+from adlightning.data.loading import AsItIs, IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
 from adlightning.data.sources.base import Samples, Source
 
 
@@ -120,9 +120,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             return []
         return [self._eval_loader(self.test_samples, self.split.test, self.split.test_labels)]
 
-    def predict_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
+    def predict_dataloader(self) -> list[AsItIs[EvalBatch]]:
         """The test sets."""
-        return self.test_dataloader()
+        return [AsItIs(loader) for loader in self.test_dataloader()]
 
     # ---- for detectors and reports --------------------------------------------------------------------------------
 
