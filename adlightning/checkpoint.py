@@ -32,18 +32,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             that are not those of a detector of its class; more memory than the file's own size is not needed to tell.
     """
     file = checkpoint_file(path)
-    try:
-        check_container(file)
-    except ValueError as error:
-        raise ValueError(
-            f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused; {error}"
-        ) from None
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
-        if lacks_memory(error):
-            raise
-        raise ValueError(f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused") from error
+    words = f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused"
+    with file.open("rb") as opened:  # once: what is read is what was checked
+        try:
+            check_container(opened)
+        except ValueError as error:
+            raise ValueError(f"{words}; {error}") from None
+        opened.seek(0)
+        try:
+            checkpoint = torch.load(opened, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
+            if lacks_memory(error):
+                raise
+            raise ValueError(words) from error
     try:
         saved = saved_part(checkpoint)
         check_content(checkpoint, file.stat().st_size)

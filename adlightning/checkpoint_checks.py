@@ -7,15 +7,14 @@ more values than they have, or of arguments for which a network would fill the m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from adlightning.archives import require_stored
 from adlightning.contracts import InputSpec
-from adlightning.unpacking import each_value, require_stored
+from adlightning.unpacking import each_value
 
 if TYPE_CHECKING:
     from adlightning.detector import AnomalyDetector
@@ -44,13 +43,11 @@ _LONGEST_NAME = 200
 _RECORDED = ("seed", "split")
 
 
-def check_container(file: Path) -> None:
+def check_container(file: BinaryIO) -> None:
     """Refuse a file that is not the uncompressed zip that `torch.save` writes. Raises ValueError."""
-    try:
-        with ZipFile(file) as archive:
-            require_stored(archive, file.stat().st_size)
-    except (BadZipFile, NotImplementedError) as error:  # the second: a version of zip that zipfile does not know
-        raise ValueError(f"it is no checkpoint of PyTorch: {error}") from None
+    names = [member.name.lower() for member in require_stored(file)]
+    if len(set(names)) < len(names):  # torch looks for names in either case
+        raise ValueError("two of its members have one name")
 
 
 def check_content(checkpoint: Mapping[str, Any], size: int) -> None:

@@ -170,12 +170,12 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
 
 def _read_npy(path: Path) -> NDArray[Any]:
     """The array of an .npy, no larger than the file. Raises ValueError."""
-    import numpy as np
+    from adlightning.arrays import read_array
 
     try:
-        # mapped, so that nothing is believed of a header that the file does not hold
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except Exception as error:  # of a damaged header numpy lets through whatever its parser raises
+        with path.open("rb") as file:
+            return read_array(file, path.stat().st_size)
+    except ValueError as error:
         raise ValueError(f"data: {path} cannot be read as one array of numbers: {error}: refused") from error
 
 

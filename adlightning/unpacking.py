@@ -6,7 +6,6 @@ import gzip
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
 
 FLOOR = 2**30
 """Bytes to which any file may unpack."""
@@ -43,18 +42,6 @@ def require_unpacked_gzip(path: Path) -> None:
         while total <= most and (chunk := file.read(_CHUNK)):
             total += len(chunk)
     require_unpacked_size(path, total)
-
-
-def require_stored(archive: ZipFile, n_bytes: int) -> None:
-    """Refuse a zip of `n_bytes` whose members are compressed, or claim together to be more than the whole.
-
-    For archives that are never written so: one that is was made by hand. Raises ValueError.
-    """
-    members = archive.infolist()
-    if any(member.compress_type != ZIP_STORED for member in members):
-        raise ValueError("it holds compressed parts, which no checkpoint does")
-    if sum(member.file_size for member in members) > n_bytes:
-        raise ValueError("its parts claim to be larger than the whole")
 
 
 def each_value(content: Any, most: int, deepest: int) -> Iterator[Any]:

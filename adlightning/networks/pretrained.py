@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import nn
 from torchvision import models
+
+from adlightning.archives import require_stored
 
 
 def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
@@ -31,7 +34,11 @@ def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
     if not Path(weights).is_file():
         raise ValueError(f"{argument} must be a file, null or one of {', '.join(names)}, got {weights}")
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with Path(weights).open("rb") as file:
+            if is_zipfile(file):  # torchvision's oldest files are of another format, which packs nothing
+                require_stored(file)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
         raise ValueError(f"{argument}: {weights} is truncated, corrupt or holds pickled objects") from error
     if not isinstance(state, dict):

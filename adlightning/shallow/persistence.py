@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from io import BytesIO
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import torch
 from sklearn.ensemble import IsolationForest
 from torch import Tensor
 
-from adlightning.unpacking import require_stored
+from adlightning.archives import require_stored
 
 TRUSTED = [
     "adlightning.shallow.kde.GaussianKDE",
@@ -21,6 +20,9 @@ TRUSTED = [
     "sklearn.tree._tree.Tree",
 ]
 """Types beside scikit-learn's estimators and numpy's arrays that our own estimators consist of."""
+
+
+_SCHEMA = "schema.json"
 
 
 def to_bytes(estimator: Any) -> Tensor:
@@ -42,8 +44,12 @@ def from_bytes(data: object, expected: type) -> Any:
         raise ValueError("the checkpoint's estimator must be a tensor of bytes")
     content = data.cpu().numpy().tobytes()
     try:
-        with ZipFile(BytesIO(content)) as archive:
-            require_stored(archive, len(content))
+        try:
+            members = require_stored(BytesIO(content))
+        except ValueError as error:
+            raise ValueError(f"the checkpoint's estimator is damaged or refused: {error}") from None
+        if any(member.name != _SCHEMA and not member.name.endswith(".npy") for member in members):
+            raise ValueError("the checkpoint's estimator holds what is no array: archives or sparse matrices")
         unknown = sorted(set(skops.get_untrusted_types(data=content)) - set(TRUSTED))
         if unknown:
             raise ValueError(f"the checkpoint's estimator holds types that are never loaded: {', '.join(unknown)}")

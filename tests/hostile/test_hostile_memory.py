@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bombs_in_child import FLOOR
-from hostile_cases import as_zip
+from hostile_cases import as_zip, zeros_in_zip
 from PIL import Image
 from test_hostile_arrays import MATS, npy
 from test_hostile_checkpoints import NETWORK, as_file
@@ -42,11 +42,10 @@ def repeated_zlib(mebibytes: int) -> bytes:
     return head + more * (mebibytes - 1)
 
 
-def claiming_npz() -> bytes:
-    """An .npz whose member claims to have 2 GiB; nothing gives more than it claims."""
-    whole = as_zip([("train_images.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2147483400,)}"))])
-    position = whole.rindex(b"PK\x01\x02") + 24  # the size in the directory at the end
-    return whole[:position] + struct.pack("<I", 2**31 - 1) + whole[position + 4 :]
+def packed_npz() -> bytes:
+    """An .npz whose member is zeros."""
+    head = npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({N * MIB},)}}", b"")
+    return zeros_in_zip("train_images.npy", head, N)
 
 
 def parquet(path: Path, table: pa.Table) -> None:
@@ -56,7 +55,7 @@ def parquet(path: Path, table: pa.Table) -> None:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bombs")
-    (folder / "a.npz").write_bytes(claiming_npz())
+    (folder / "a.npz").write_bytes(packed_npz())
     (folder / "a.csv.gz").write_bytes(repeated_gzip(b"0,1\n" * (4 * MIB), N // 16 + 1))
     packed = repeated_zlib(N)
     (folder / "a.mat").write_bytes(MATS[0][:128] + struct.pack("<II", 15, len(packed)) + packed)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
+from zipfile import ZipFile
 
 import numpy as np
 import torch
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.archives import Member, plain_members
+from adlightning.arrays import read_array
 from adlightning.contracts import InputSpec, Kind
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.unpacking import require_unpacked_size
 
 Content = Literal["images", "features"]
+
+_NAME = 64  # bytes that the name of a sample or a class takes, at least
 
 
 class Npz(ClassSource):
@@ -177,48 +184,54 @@ def as_float32(array: NDArray[Any], what: str) -> Tensor:
 
 def stored_keys(path: Path) -> list[str]:
     """Names of the arrays of an .npz. Raises SourceError."""
-    with open_npz(path) as archive:
-        return list(archive.files)
+    with _opened(path) as (_, members):
+        return list(members)
 
 
 def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Those of the named arrays that an .npz holds. Pickled objects are refused.
 
     Raises:
-        SourceError: the file is missing or damaged, an array holds pickled objects, or all of them unpack to more than
-            they may (see :mod:`adlightning.unpacking`).
+        SourceError: the file is missing or damaged, an array holds pickled objects or claims what it has not, or all of
+            them take more memory than they may (see :mod:`adlightning.unpacking`).
     """
     arrays = {}
-    with open_npz(path) as archive:
-        _require_sizes(path, archive, keys)
-        for key in keys:
-            if key in archive.files:
-                try:
-                    arrays[key] = np.asarray(archive[key])
-                except Exception as error:  # a broken zip or header raises any of a dozen types
-                    raise SourceError(f"{path}: {key} cannot be read: {error}") from error
+    with _opened(path) as (archive, members):
+        wanted = {key: members[key] for key in keys if key in members}
+        _require_size(path, sum(member.size for member in wanted.values()))
+        for key, member in wanted.items():
+            try:
+                with archive.open(member.name) as file:
+                    arrays[key] = read_array(file, member.size)
+            except Exception as error:  # a broken zip raises any of a dozen types
+                raise SourceError(f"{path}: {key} cannot be read: {error}") from error
+    rows = sum(len(array) for array in arrays.values() if array.ndim)
+    texts = sum(array.size for array in arrays.values() if array.dtype.kind in "US")
+    _require_size(path, sum(array.nbytes for array in arrays.values()) + _NAME * (rows + texts))
     return arrays
 
 
-def _require_sizes(path: Path, archive: np.lib.npyio.NpzFile, keys: Sequence[str]) -> None:
-    members = {name for key in keys for name in (key, f"{key}.npy")}
-    # no member gives more than it says here
-    assert archive.zip is not None, "it is open"
-    claimed = sum(member.file_size for member in archive.zip.infolist() if member.filename in members)
+def _require_size(path: Path, n_bytes: int) -> None:
     try:
-        require_unpacked_size(path, claimed)
+        require_unpacked_size(path, n_bytes)
     except ValueError as error:
         raise SourceError(str(error)) from None
 
 
-def open_npz(path: Path) -> np.lib.npyio.NpzFile:
-    """An open .npz that never unpickles. Raises SourceError when there is none at `path`."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[ZipFile, dict[str, Member]]]:
+    """An .npz and its members by the names of their arrays. Raises SourceError when there is none at `path`."""
     if not path.is_file():
         raise SourceError(f"there is no file {path}")
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except Exception as error:  # as above
-        raise SourceError(f"{path} is no readable .npz: {error}") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise SourceError(f"{path} is a single array, not an .npz")
-    return archive
+    with path.open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+            raise SourceError(f"{path} is a single array, not an .npz")
+        try:
+            members = plain_members(file)
+            archive = ZipFile(file)
+        except Exception as error:  # as above
+            raise SourceError(f"{path} is no readable .npz: {error}") from error
+        named = {member.name.removesuffix(".npy"): member for member in members}
+        if len(named) < len(members):
+            raise SourceError(f"{path} is no readable .npz: two of its arrays have one name")
+        yield archive, named
