@@ -112,8 +112,8 @@ class LimitedNegatives(AnomalyDataModule):
     Args:
         source: a class-labelled source: `MNIST`, `Npz`, `ImageFolder`, ...
         close_negatives: `MaskedNormals`, `OtherSource`.
-        normal_class: index or name of the normal class, or a list of several.
-        far_classes: classes of the far negatives, by index or name, in training and test; null takes all others.
+        normal_class: name of the normal class, or its index where no name is a number, or a list of several.
+        far_classes: classes of the far negatives, named in the same way, in training and test; null takes all others.
         n_train_normal: normals drawn from the training part, held-out ones included; null takes all.
         n_train_far: far negatives drawn from the training part, held-out ones included; null takes all.
         n_test_normal: normals drawn from the test part; null takes all.

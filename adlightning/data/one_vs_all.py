@@ -22,9 +22,9 @@ class OneVsAll(AnomalyDataModule):
     Args:
         source: a class-labelled source: `Digits`, `MNIST`, `FashionMNIST`, `CIFAR10`, `CIFAR100`, `SVHN`, `Npz`,
             `ImageFolder`.
-        normal_class: index or name of the normal class, or a list of several.
+        normal_class: name of the normal class, or its index where no name is a number, or a list of several.
         labelled_anomaly_ratio: gamma_l in [0, 1), share of labelled anomalies in the training set.
-        labelled_classes: classes of the labelled anomalies, by index or name.
+        labelled_classes: classes of the labelled anomalies, named in the same way.
         n_labelled_classes: k_l, number of classes drawn at random for them, where `labelled_classes` is empty.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
         validation_anomalies: number of training anomalies added to the validation set, for model selection; they are of
@@ -106,8 +106,9 @@ def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int
             f"{argument}: there is no class {name!r}; classes are {shown}. Their names are numbers, so that an index is "
             f"none: write the name, {(meant or numbers)[0]!r}{', perhaps' if meant else ' for instance'}"
         )
-    if text.isdecimal() and text == str(int(text)) and int(text) < len(classes):
-        return int(text)
+    indices = [str(index) for index in range(len(classes))]
+    if text in indices:
+        return indices.index(text)
     raise ValueError(
         f"{argument}: there is no class {name!r}; classes are {shown} (or indices 0 to {len(classes) - 1})"
     )

@@ -36,8 +36,8 @@ class OutOfDistribution(AnomalyDataModule):
         anomaly_sources: sources of anomalies by the name of their test set: `{mnist: MNIST, mine: {class_path:
             FlatFolder, init_args: {root: my_images}}}`; also `Omniglot`, `GTSRB`, `CelebA`, `LSUN`, `UniformNoise`,
             `GaussianNoise`.
-        normal_class: index or name of a normal class, or a list of several, whose other classes are then not used; null
-            takes all.
+        normal_class: name of a normal class, or its index where no name is a number, or a list of several, whose other
+            classes are then not used; null takes all.
         anomaly_ratio: number of anomalies in each test set, as a share of its normal images, rounded down and drawn
             without replacement; null takes all.
         validation_anomalies: number of images of `validation_source` that validation gets and the test does not, for

@@ -115,7 +115,7 @@ def test_names_or_indices_of_classes() -> None:
     classes = ("cat", "dog", "3d")
     assert class_index("dog", classes, "normal_class") == 1
     assert class_index(0, classes, "normal_class") == class_index("0", classes, "normal_class") == 0
-    for unknown in ("cow", 3, -1, "1.0", "01"):
+    for unknown in ("cow", 3, -1, "1.0", "01", "9" * 5000, "\N{ARABIC-INDIC DIGIT ONE}"):
         with pytest.raises(ValueError, match=r"normal_class: there is no class .*cat, dog, 3d .or indices 0 to 2"):
             class_index(unknown, classes, "normal_class")
 
