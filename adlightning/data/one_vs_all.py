@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from adlightning.data.composition import Split
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import ClassSource, Samples, Source
@@ -93,7 +95,7 @@ def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int
     Raises:
         ValueError: there is no such class; the message names the argument, the value and the classes there are.
     """
-    if isinstance(name, bool) or not isinstance(name, (str, int)):
+    if isinstance(name, bool) or not isinstance(name, (str, int, np.integer)):
         raise ValueError(f"{argument} must be names or indices of classes, got {name!r}: put a name into quotes")
     text = str(name)
     if text in classes:

@@ -128,6 +128,7 @@ def test_names_or_indices_of_classes() -> None:
         (("001", "008", "010"), 1, "write the name, '001', perhaps"),
         (("001", "008", "010"), 0, "write the name, '001' for instance"),
         (("001", "8"), 8, 1),
+        (("cat", "dog"), np.int64(1), 1),
         (("cat", "7"), 0, "write the name, '7' for instance"),
         (("cat", "1e5"), 100000, "write the name, '1e5', perhaps"),
         (("cat", "0x1F"), "31", "write the name, '0x1F', perhaps"),
