@@ -17,12 +17,13 @@ _BEFORE_LENGTH = 8  # bytes: the format's sign and version
 _LENGTHS = {(1, 0): struct.Struct("<H"), (2, 0): struct.Struct("<I"), (3, 0): struct.Struct("<I")}
 
 
-def read_array(file: IO[bytes], n_bytes: int) -> NDArray[Any]:
+def read_array(file: IO[bytes], n_bytes: int, records: np.dtype[Any] | None = None) -> NDArray[Any]:
     """The array of plain values that an .npy of so many bytes holds; nothing is unpickled.
 
     Args:
         file: at its start, and able to go back there.
         n_bytes: its size.
+        records: a type of records that may stand in the place of plain values.
 
     Raises:
         ValueError: no array, one of objects, or a header that claims more or less than there is: bytes, or of values
@@ -31,7 +32,7 @@ def read_array(file: IO[bytes], n_bytes: int) -> NDArray[Any]:
     """
     shape, dtype, used = _header(file)
     described = f"{dtype} of shape {shape}"
-    if dtype.kind not in _KINDS:
+    if dtype.kind not in _KINDS and (records is None or dtype != records):
         raise ValueError(f"it holds {described}: objects or records, and no plain values")
     sizes = all(type(size) is int and 0 <= size <= n_bytes for size in shape) and len(shape) <= _MOST_DIMENSIONS
     if not sizes or not dtype.itemsize or math.prod(shape) * dtype.itemsize != n_bytes - used:

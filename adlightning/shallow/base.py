@@ -262,7 +262,14 @@ class ShallowDetector(FittedDetector):
         """Read the estimator; types that do not belong in it are refused with a ValueError."""
         super().on_load_checkpoint(checkpoint)
         data = checkpoint["adlightning"].get("estimator")
-        self.estimator = None if data is None else from_bytes(data, self.estimator_type)
+        self.estimator = None if data is None else from_bytes(data, self.estimator_type, self._n_features(checkpoint))
+
+    def _n_features(self, checkpoint: dict[str, Any]) -> int:
+        """How many features an estimator was fitted to: those of the map, or as many as a selection kept."""
+        size = self.feature_map.size
+        kept = int(checkpoint["state_dict"]["feature_map.kept"]) if isinstance(self.feature_map, PCAFeatures) else size
+        require("feature_map.kept", 1 <= kept <= size, f"lie in 1..{size}", kept)
+        return kept
 
 
 def _dimensions(pca_components: int | Sequence[int] | None) -> list[int]:
