@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+import torch
 from hostile_cases import as_zip, damaged, drawn, works_or_is_refused, zeros_in_zip
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,15 @@ def test_arrays_of_any_type_and_shape(tmp_path: Path, arrays: dict[str, Any], fi
         "{'descr': '<U1000000000', 'fortran_order': False, 'shape': (6,)}",
         "{'descr': '|O', 'fortran_order': False, 'shape': (6,)}",
         "{'descr': '|V0', 'fortran_order': False, 'shape': (6,)}",
+        "{'descr': '<U0', 'fortran_order': False, 'shape': (268435456,)}",
+        "{'descr': '|S0', 'fortran_order': False, 'shape': (4294967296,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1099511627776, 0)}",
+        "{'descr': '|u1', 'fortran_order': True, 'shape': (0, 1099511627776, 5)}",
+        "{'descr': [('a', '|V0')], 'fortran_order': False, 'shape': (268435456,)}",
+        "{'descr': [('a', '<f8'), ('b', '<f8')], 'fortran_order': False, 'shape': (7,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (4294967296, 4294967296, 0)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (True, 120)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (119,)}",
         "__import__('os').abort()",
         "(" * 9000,
     ],
@@ -109,6 +119,29 @@ def test_headers_that_claim_anything(tmp_path: Path, said: str) -> None:
         Npz(str(path)).load("train")
     with pytest.raises(ValueError, match=r"a\.npz"):
         read_samples(path, SPECS[0], "train_images")
+    (tmp_path / "a.npy").write_bytes(npy(said))
+    with pytest.raises(ValueError, match=r"a\.npy"):
+        read_samples(tmp_path / "a.npy", SPECS[0])
+
+
+def test_names_that_take_few_bytes_each_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name takes more memory than its one character; so does that of a sample of one byte."""
+    monkeypatch.setattr(unpacking, "FLOOR", 2**22)
+    names, few = np.full(2**17, "x"), {"train_images": IMAGES, "train_labels": LABELS}
+    for arrays in ({**few, "classes": names}, {"train_features": np.zeros((2**18, 1), np.uint8)}):
+        (tmp_path / "a.npz").write_bytes(npz(True, **{"train_labels": LABELS, **arrays}))
+        with pytest.raises(SourceError, match=r"a\.npz unpacks to more than 4 MiB"):
+            Npz(str(tmp_path / "a.npz")).load("train")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_every_version_of_the_format_is_read(tmp_path: Path, version: tuple[int, int], order: str) -> None:
+    array = np.array(np.arange(12.0).reshape(4, 3), order=order)
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, array, version)
+    x = read_samples(tmp_path / "a.npy", SPECS[1]).x
+    np.testing.assert_array_equal(torch.as_tensor(x).numpy(), array.astype(np.float32))
 
 
 @pytest.mark.parametrize("wrapped", ["array", "member", "file"])
