@@ -15,7 +15,7 @@ import torch
 
 from adlightning.files import NotWritten, disk_is_full, said_of_disk
 from adlightning.memory import lacks_memory, memory_is_full
-from adlightning.stopping import stop
+from adlightning.stopping import stop, stopped_before
 
 Result = TypeVar("Result")
 READER = "a process that reads images (data.num_workers)"
@@ -39,6 +39,8 @@ def explained(kept: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if (stopped := stopped_before(error)) is not None:
+            raise stopped from None
         text = str(error)
         if isinstance(error, NotWritten) or disk_is_full(error):
             raise TrainingFault(f"{said_of_disk(error)}. {kept()}") from error

@@ -29,7 +29,16 @@ def stop(signum: int, frame: FrameType | None = None) -> None:
     """Handle a signal: raise :class:`Stopped`, once."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # impatience must not interrupt what puts things in order
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises when readers end, as they do now
     raise Stopped(signum)
+
+
+def stopped_before(error: BaseException) -> Stopped | None:
+    """The stop in whose course an error came up: workers that the same signal ended, for one."""
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, Stopped):
+        earlier = earlier.__context__
+    return earlier
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,11 @@ from PIL import Image
 from adlightning.__main__ import main
 from adlightning.contracts import InputSpec
 from adlightning.data.modules import AnomalyDataModule
-from adlightning.faults import PartSize
+from adlightning.faults import PartSize, explained
 from adlightning.memory import lacks_memory, memory_is_full
 from adlightning.objectives import ADGAN, Autoencoder
 from adlightning.objectives.inversion import Inversion
+from adlightning.stopping import Stopped
 
 ROOT = Path(__file__).parents[1]
 SHORT = [
@@ -101,6 +103,19 @@ def stopped_at_setup(stop: Callable[[], None]) -> None:
 
 def stopped_at_test(stop: Callable[[], None]) -> None:
     Autoencoder.test_step = lambda *_, **__: stop()  # type: ignore[method-assign]
+
+
+def stopped_with_its_readers() -> None:
+    try:
+        raise Stopped(signal.SIGTERM)
+    finally:
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+
+def test_a_signal_that_ends_the_readers_too_is_no_dead_reader() -> None:
+    with pytest.raises(Stopped) as caught, explained(str):
+        stopped_with_its_readers()
+    assert caught.value.code == 143
 
 
 def test_ctrl_c_in_the_test_says_that_the_detector_is_trained(tmp_path: Path, whole: Path) -> None:
