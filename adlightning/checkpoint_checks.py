@@ -6,7 +6,9 @@ more values than they have, or of arguments for which a network would fill the m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from adlightning.archives import require_stored
 from adlightning.contracts import InputSpec
+from adlightning.saved_arguments import is_plain, require_types
 from adlightning.unpacking import each_value
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ _OF_TRAINING: dict[str, type] = {
 }
 _LONGEST_NAME = 200
 _RECORDED = ("seed", "split")
+_FITTED, _VARIANCE = "preprocess.", "running_var"
+_VERSION = re.compile(r"(\d{1,3})(?:\.\d{1,5}){1,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,8})?")
 
 
 def check_container(file: BinaryIO) -> None:
@@ -64,15 +69,14 @@ def check_content(checkpoint: Mapping[str, Any], size: int) -> None:
     for name, expected in _OF_TRAINING.items():
         if not isinstance(checkpoint.get(name, expected()), expected):
             raise ValueError(f"its {name} is of the wrong type, {type(checkpoint[name]).__name__}")
-    if not checkpoint.get("pytorch-lightning_version"):
-        raise ValueError("it does not say of which version of Lightning it is")
+    _check_version(checkpoint.get("pytorch-lightning_version"))
     saved = checkpoint["adlightning"]
     for name, kind in _TYPES.items():
         if not isinstance(saved[name], kind):
             raise ValueError(f"its {name} is of the wrong type, {type(saved[name]).__name__}")
     for name in ("hyperparameters", "input", "training"):
-        if not _is_plain(saved[name]):
-            raise ValueError(f"its {name} must hold plain values only")
+        if not is_plain(saved[name]):
+            raise ValueError(f"its {name} must hold plain values only, and finite numbers")
     if len(saved["class"]) > _LONGEST_NAME:
         raise ValueError(f"its class has a name of more than {_LONGEST_NAME} characters")
     if not all(isinstance(name, str) for name in saved["hyperparameters"]):
@@ -82,7 +86,30 @@ def check_content(checkpoint: Mapping[str, Any], size: int) -> None:
         raise ValueError("its state_dict is no mapping of names to tensors")
     if missing := [name for name in _RECORDED if name not in saved["training"]]:
         raise ValueError(f"its training lacks {', '.join(missing)}")
+    _check_training(saved["training"])
     InputSpec.from_dict(saved["input"])
+
+
+def _check_version(saved: Any) -> None:
+    """Lightning rewrites what other major versions saved, and trusts that they did."""
+    found = _VERSION.fullmatch(saved) if isinstance(saved, str) else None
+    if found is None:
+        raise ValueError("it does not say of which version of Lightning it is")
+    if found[1] != (own := version("pytorch-lightning")).partition(".")[0]:
+        raise ValueError(f"it is of version {saved} of Lightning, this is {own}")
+
+
+def _check_training(record: Mapping[str, Any]) -> None:
+    epochs, chosen = record.get("epochs", 0), record.get("chosen", {})
+    rules = {
+        "seed": type(record["seed"]) is int,
+        "split": isinstance(record["split"], str) and len(record["split"]) <= _LONGEST_NAME,
+        "epochs": type(epochs) is int and epochs >= 0,
+        "threshold_from": record.get("threshold_from", "given") in ("given", "training", "validation"),
+        "chosen": isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen),
+    }
+    if wrong := [name for name, holds in rules.items() if not holds]:
+        raise ValueError(f"its training's {wrong[0]} is none")
 
 
 def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None:
@@ -92,33 +119,34 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
         ValueError: arguments or weights that do not fit the class.
     """
     saved = checkpoint["adlightning"]
+    require_types(cls, saved["hyperparameters"])
     try:
         with torch.device("meta"):
             detector = cls(**saved["hyperparameters"])
             detector.configure_for(InputSpec.from_dict(saved["input"]))
-            needed = {name: value.shape for name, value in detector.state_dict().items()}
+            needed = detector.state_dict()
     except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error
     except RuntimeError:
         return  # what a detector does that no tensor without memory can: it is built and loaded as it is
-    given = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-    wrong = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
+    if missing := detector.hyperparameters().keys() - saved["hyperparameters"].keys():
+        raise ValueError(f"its arguments do not fit a {cls.__name__}: {', '.join(sorted(missing))} is missing")
+    given = checkpoint["state_dict"]
+    wrong = sorted(name for name in needed.keys() | given.keys() if _form(needed.get(name)) != _form(given.get(name)))
     if wrong:
         name = wrong[0]
-        shapes = f"{name} must have the shape {_words(needed.get(name))}, it has {_words(given.get(name))}"
-        raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {shapes}")
+        forms = f"{name} must have the shape {_form(needed.get(name))}, it has {_form(given.get(name))}"
+        raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {forms}")
+    weights = {name for name, _ in detector.named_parameters()}
+    for name, value in given.items():
+        if (name in weights or name.startswith(_FITTED)) and not torch.isfinite(value).all():
+            raise ValueError(f"its weights do not fit a {cls.__name__}: {name} must hold finite numbers")
+        if name.endswith(_VARIANCE) and not (value >= 0).all():
+            raise ValueError(f"its weights do not fit a {cls.__name__}: {name} must not be negative")
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_is_plain(inner) for pair in value.items() for inner in pair)
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(inner) for inner in value)
-    return value is None or isinstance(value, (str, bool, int, float))
-
-
-def _words(shape: torch.Size | None) -> str:
-    return "none (it is not there)" if shape is None else str(tuple(shape))
+def _form(value: Tensor | None) -> str:
+    return "none (it is not there)" if value is None else f"{tuple(value.shape)} of {value.dtype}"
 
 
 def _check_values(checkpoint: Mapping[str, Any], size: int) -> None:

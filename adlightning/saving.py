@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -71,7 +73,25 @@ class SavedModule(pl.LightningModule, ABC):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another class; build for the input that it was trained on."""
+        """Refuse a checkpoint of another class; build for the input that it was trained on.
+
+        A trainer restores only what is left of the checkpoint afterwards: of training's own state what was checked and
+        built anew, of anything unknown nothing.
+        """
+        with self.naming_checkpoint():
+            self._load_saved_part(checkpoint)
+
+    @contextmanager
+    def naming_checkpoint(self) -> Iterator[None]:
+        """Errors name the file that a trainer loads; without a trainer, the caller knows it."""
+        try:
+            yield
+        except ValueError as error:
+            if getattr(self, "_trainer", None) is None or not self.trainer.ckpt_path:
+                raise
+            raise ValueError(f"ckpt_path: {self.trainer.ckpt_path} is refused: {error}") from error
+
+    def _load_saved_part(self, checkpoint: dict[str, Any]) -> None:
         saved = saved_part(checkpoint)
         if saved["class"] != type(self).__qualname__:
             raise ValueError(f"the checkpoint holds a {saved['class']}, not a {type(self).__qualname__}")
@@ -82,15 +102,7 @@ class SavedModule(pl.LightningModule, ABC):
         self.training_record = dict(saved["training"])
         if getattr(self, "_trainer", None) is not None:
             self._refuse_other_split()
-            self._require_own_training_state(checkpoint)
-
-    def _require_own_training_state(self, checkpoint: dict[str, Any]) -> None:
-        """Lightning trusts whatever it restores; scoring needs none of it."""
-        try:
             require_own_training_state(checkpoint, self)
-        except ValueError as error:
-            file = self.trainer.ckpt_path
-            raise ValueError(f"ckpt_path: a fit cannot go on from {file}: {error}") from error
 
     def _refuse_other_split(self) -> None:
         """Another split than in training would test what was trained on, or train on what was held out."""

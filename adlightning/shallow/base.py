@@ -262,7 +262,11 @@ class ShallowDetector(FittedDetector):
         """Read the estimator; types that do not belong in it are refused with a ValueError."""
         super().on_load_checkpoint(checkpoint)
         data = checkpoint["adlightning"].get("estimator")
-        self.estimator = None if data is None else from_bytes(data, self.estimator_type, self._n_features(checkpoint))
+        with self.naming_checkpoint():
+            if data is not None:
+                self.estimator = from_bytes(data, self.estimator_type, self._n_features(checkpoint))
+            else:
+                self.estimator = None
 
     def _n_features(self, checkpoint: dict[str, Any]) -> int:
         """How many features an estimator was fitted to: those of the map, or as many as a selection kept."""
