@@ -37,9 +37,17 @@ class SavedModule(pl.LightningModule, ABC):
         return self.input_spec
 
     @property
-    @abstractmethod
     def data(self) -> AnomalyDataModule:
         """The datamodule of the running trainer."""
+        datamodule: AnomalyDataModule | None = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise ValueError("an AnomalyDetector is trained and tested with an AnomalyDataModule: pass datamodule=...")
+        return datamodule
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether this is Lightning's `fast_dev_run`, which asks for a batch of everything and no more."""
+        return bool(getattr(self.trainer, "fast_dev_run", False))
 
     @abstractmethod
     def configure_for(self, spec: InputSpec) -> None:

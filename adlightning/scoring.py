@@ -23,7 +23,7 @@ from adlightning.data.raw_input import raw_input
 from adlightning.preprocessing.base import Preprocessing
 
 if TYPE_CHECKING:
-    from adlightning.detector import AnomalyDetector
+    from adlightning.scored import ScoredModule
 
 SCORE_SEED = 0
 """Of what a score draws at random."""
@@ -92,7 +92,7 @@ class Turn:
 
 
 @contextmanager
-def scoring(detector: AnomalyDetector) -> Iterator[None]:
+def scoring(detector: ScoredModule) -> Iterator[None]:
     """Within it the detector is scored, whatever mode it was in and is in after it again."""
     with detector.turn.take("score") as before:
         if before == "score":
@@ -102,7 +102,7 @@ def scoring(detector: AnomalyDetector) -> Iterator[None]:
                 yield
 
 
-def guard(cls: type[AnomalyDetector]) -> None:
+def guard(cls: type[ScoredModule]) -> None:
     """Make a class's `anomaly_score` a score wherever it is called but in its `training_step`."""
     for name, guarded in (("anomaly_score", _as_score), ("training_step", _as_step)):
         written = getattr(cls, name)
@@ -114,7 +114,7 @@ def guard(cls: type[AnomalyDetector]) -> None:
 
 def _as_step(training_step: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(training_step)
-    def step(self: AnomalyDetector, *args: Any, **kwargs: Any) -> Any:
+    def step(self: ScoredModule, *args: Any, **kwargs: Any) -> Any:
         with self.turn.take("step"):
             return training_step(self, *args, **kwargs)
 
@@ -123,7 +123,7 @@ def _as_step(training_step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
     @wraps(anomaly_score)
-    def score(self: AnomalyDetector, x: Any) -> Tensor:
+    def score(self: ScoredModule, x: Any) -> Tensor:
         if torch.compiler.is_exporting():
             return anomaly_score(self, x)
         with self.turn.lock:
@@ -137,14 +137,14 @@ def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, 
     return score
 
 
-def score_batches(detector: AnomalyDetector, batches: Iterable[Tensor]) -> NDArray[np.float64]:
+def score_batches(detector: ScoredModule, batches: Iterable[Tensor]) -> NDArray[np.float64]:
     """Scores (N,) of raw batches (B, ...), on the host."""
     scores = [detector.scores_that_fit(x.to(detector.device)).float().cpu() for x in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().numpy() if scores else np.empty(0)
     return values
 
 
-def unready(detector: AnomalyDetector) -> str | None:
+def unready(detector: ScoredModule) -> str | None:
     """Why scores of this detector mean nothing yet; None when they mean something."""
     if detector.input_spec is None:
         return "it was not trained on any data"
@@ -156,7 +156,7 @@ def unready(detector: AnomalyDetector) -> str | None:
     return None
 
 
-def without_verdict(detector: AnomalyDetector) -> str | None:
+def without_verdict(detector: ScoredModule) -> str | None:
     """Why this detector gives neither scores nor verdicts to anybody yet; None when it does."""
     reason = unready(detector)
     if reason is None and not math.isfinite(detector.threshold.item()):
