@@ -41,7 +41,7 @@ def _part(value: Any, fresh: Any, where: str, name: str) -> Any:
     if name.endswith("state_dict"):
         # the order of an epoch's samples is drawn anew, so that a loader's own state is left out
         known = {key for key in (_STEPPED,) if key in fresh}
-        given = mapping(value, where, [*known, *(key for key in ("combined_loader",) if key in value)])
+        given = mapping(mapping(value, where), where, [*known, *({"combined_loader"} & value.keys())])
         return {key: count(given[key], f"{where}.{key}") for key in known}
     return _progress(value, fresh, where, sums=not name.startswith(_VALIDATION))
 

@@ -108,6 +108,7 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     ((*LOOP, "epoch_progress", "more"), 1, "must hold nothing but total, current"),
     ((*LOOP, "epoch_loop.batch_progress", "is_last_batch"), 1, "is_last_batch must be true or false"),
     ((*LOOP, "epoch_loop.state_dict", "_batches_that_stepped"), 10**6, "_batches_that_stepped must be"),
+    ((*LOOP, "epoch_loop.state_dict"), -1, "epoch_loop.state_dict must be a mapping"),
     (("epoch",), 1, "epoch must be 2, as its loops say"),
     (("global_step",), 1, "global_step must be"),
     (("adlightning", "training", "epochs"), 1, "epochs must be as its loops say"),
