@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -120,33 +122,58 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
     """
     saved = checkpoint["adlightning"]
     require_types(cls, saved["hyperparameters"])
-    try:
-        with torch.device("meta"):
-            detector = cls(**saved["hyperparameters"])
-            detector.configure_for(InputSpec.from_dict(saved["input"]))
-            needed = detector.state_dict()
-    except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
-        raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error
-    except RuntimeError:
-        return  # what a detector does that no tensor without memory can: it is built and loaded as it is
-    if missing := detector.hyperparameters().keys() - saved["hyperparameters"].keys():
+    described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved))
+    if described is None:
+        return  # it is built and loaded as it is
+    if missing := described.arguments - saved["hyperparameters"].keys():
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {', '.join(sorted(missing))} is missing")
-    given = checkpoint["state_dict"]
-    wrong = sorted(name for name in needed.keys() | given.keys() if _form(needed.get(name)) != _form(given.get(name)))
+    needed, given = described.forms, checkpoint["state_dict"]
+    forms = {name: _form(value) for name, value in given.items()}
+    wrong = sorted(name for name in needed.keys() | forms.keys() if needed.get(name) != forms.get(name))
     if wrong:
-        name = wrong[0]
-        forms = f"{name} must have the shape {_form(needed.get(name))}, it has {_form(given.get(name))}"
-        raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {forms}")
-    weights = {name for name, _ in detector.named_parameters()}
+        name, none = wrong[0], "none (it is not there)"
+        words = f"{name} must have the shape {needed.get(name, none)}, it has {forms.get(name, none)}"
+        raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {words}")
     for name, value in given.items():
-        if (name in weights or name.startswith(_FITTED)) and not torch.isfinite(value).all():
+        if (name in described.weights or name.startswith(_FITTED)) and not torch.isfinite(value).all():
             raise ValueError(f"its weights do not fit a {cls.__name__}: {name} must hold finite numbers")
         if name.endswith(_VARIANCE) and not (value >= 0).all():
             raise ValueError(f"its weights do not fit a {cls.__name__}: {name} must not be negative")
 
 
-def _form(value: Tensor | None) -> str:
-    return "none (it is not there)" if value is None else f"{tuple(value.shape)} of {value.dtype}"
+@dataclass(frozen=True)
+class _Saved:
+    """What describes a detector, compared by its text."""
+
+    text: str
+    values: Mapping[str, Any] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class _Description:
+    arguments: frozenset[str]
+    forms: dict[str, str]
+    weights: frozenset[str]
+
+
+@lru_cache(maxsize=4)  # a checkpoint is read several times in a run, and spectra are normalised slowly without memory
+def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None:
+    """The detector that arguments describe; None for one that cannot be built without memory."""
+    try:
+        with torch.device("meta"):
+            detector = cls(**saved.values["hyperparameters"])
+            detector.configure_for(InputSpec.from_dict(saved.values["input"]))
+            forms = {name: _form(value) for name, value in detector.state_dict().items()}
+    except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error
+    except RuntimeError:
+        return None
+    weights = frozenset(name for name, _ in detector.named_parameters())
+    return _Description(frozenset(detector.hyperparameters()), forms, weights)
+
+
+def _form(value: Tensor) -> str:
+    return f"{tuple(value.shape)} of {value.dtype}"
 
 
 def _check_values(checkpoint: Mapping[str, Any], size: int) -> None:
