@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import adlightning
+from adlightning.environment import settle
 from adlightning.files import NotWritten, disk_is_full, said_of_disk
 from adlightning.memory import keep_freed_memory, lacks_memory, memory_is_full
 from adlightning.messages import nearest, plain_message, printable
@@ -58,9 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0 when it worked, 2 for bad input, 1 when training or a cell of a grid failed, memory or the disk was full;
     a SIGTERM ends with 143, Ctrl-C with 130.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        settle()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     keep_freed_memory()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
-    arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP.format(verbs="\n".join(f"  {name:10}{text}" for name, text in VERBS.items())))
         return 0
@@ -141,6 +147,11 @@ def _code(verb: str, arguments: list[str]) -> int:
         if isinstance(error, NotWritten) or disk_is_full(error):
             print(f"error: {plain_message(said_of_disk(error))}", file=sys.stderr)
             return 1
+        if isinstance(error, Warning):
+            print(
+                f"error: {plain_message(str(error))} (PYTHONWARNINGS makes an error of this warning)", file=sys.stderr
+            )
+            return 2
         if not isinstance(error, (ValueError, OSError, ImportError)) and name != "MisconfigurationException":
             raise
         print(f"error: {plain_message(str(error))}", file=sys.stderr)

@@ -14,6 +14,7 @@ import adlightning.shallow  # noqa: F401  # both make the built-in detectors kno
 from adlightning.checkpoint_checks import check_container, check_content, check_fit
 from adlightning.contracts import saved_part
 from adlightning.detector import AnomalyDetector
+from adlightning.files import user_path
 from adlightning.memory import lacks_memory
 from adlightning.scoring import without_verdict
 
@@ -67,7 +68,7 @@ def checkpoint_file(path: str | Path, prefer: Literal["best", "last"] = "best") 
     Raises:
         ValueError: there is none, or none that can be read.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.is_file():
         return path
     if path.name == LAST and (path.parent / BEFORE_LAST).is_file():

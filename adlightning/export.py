@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adlightning import __version__
-from adlightning.files import require_new, write_new
+from adlightning.files import require_new, user_path, write_new
 from adlightning.memory import lacks_memory
 from adlightning.plain_parser import PlainParser
+from adlightning.terminal import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,13 +54,11 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
         ValueError: an argument outside its range, a score that is no forward pass, a graph that cannot be made or
             scores otherwise, or packages that are missing.
     """
-    from rich.console import Console
-
     from adlightning.checkpoint import checkpoint_file, load_detector
 
     if format not in get_args(Format):
         raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
-    target = Path(out) if out is not None else checkpoint_file(ckpt_path).with_suffix(SUFFIXES[format])
+    target = user_path(out) if out is not None else checkpoint_file(ckpt_path).with_suffix(SUFFIXES[format])
     require_new(target)
     if format == "onnx" and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise ValueError(f"format: onnx needs {', '.join(missing)}: pip install 'adlightning[export]'")
@@ -79,11 +78,10 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
             f"the largest one, got a deviation of {deviation:.3g}"
         )
     write_new(target, exported.content)
-    console = Console()
     verdict = f"anomalies are above {described['threshold']:.6g}"
-    console.print(f"input: {described['dtype']} {described['input']}; {verdict}", highlight=False, soft_wrap=True)
-    console.print(f"largest deviation from score on random input: {deviation:.1e} of the largest", highlight=False)
-    console.print(f"{format}: {target}", highlight=False, soft_wrap=True)
+    say(f"input: {described['dtype']} {described['input']}; {verdict}")
+    say(f"largest deviation from score on random input: {deviation:.1e} of the largest")
+    say(f"{format}: {target}")
     return target
 
 

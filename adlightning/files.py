@@ -29,6 +29,11 @@ def keep_older(path: Path) -> None:
         path.rename(next(older for older in numbers if not older.exists()))
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path that someone wrote, in which a leading ~ is the home folder; it stays where there is none."""
+    return Path(os.path.expanduser(path))
+
+
 def require_new(out: Path) -> None:
     """Refuse a file to write that is there already, or whose folder is not, or cannot be written. Raises ValueError."""
     if os.path.lexists(out):

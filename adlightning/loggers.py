@@ -12,7 +12,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from adlightning.files import NotWritten
+from adlightning.files import NotWritten, user_path
 
 _CSV_FILES = ("metrics.csv", "hparams.yaml")
 
@@ -21,8 +21,9 @@ def log_into(run_dir: Path, loggers: Any) -> None:
     """Let loggers that name no folder of their own write into the run folder."""
     for logger in loggers if isinstance(loggers, list) else [loggers]:
         arguments = getattr(logger, "init_args", {})
-        if arguments and arguments.get("save_dir", run_dir) in (None, "."):
-            arguments["save_dir"] = str(run_dir)
+        if arguments and "save_dir" in arguments:
+            given = arguments["save_dir"]
+            arguments["save_dir"] = str(run_dir if given in (None, ".") else user_path(given))
 
 
 def loggers_of(given: Any, run_dir: Path) -> list[Logger]:
@@ -53,8 +54,11 @@ class WholeCSVLogger(CSVLogger):
             raise NotWritten(error.errno, error.strerror, str(folder)) from error
 
 
-def stay_offline_without_account() -> None:
-    """Let W&B log offline where there is no account: its logger would stop and ask."""
+def stay_offline_without_account(loggers: Any) -> None:
+    """Let W&B, where it is among the loggers, log offline if there is no account: it would stop and ask."""
+    given = loggers if isinstance(loggers, list) else [loggers]
+    if not any("Wandb" in str(getattr(logger, "class_path", "")) for logger in given):
+        return
     if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
         os.environ["WANDB_MODE"] = "offline"
 
@@ -62,8 +66,11 @@ def stay_offline_without_account() -> None:
 def _has_wandb_account() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    return netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
+    netrc = user_path(os.environ.get("NETRC", "~/.netrc"))
+    try:
+        return "wandb" in netrc.read_text(errors="replace")
+    except OSError:  # there is none, or it is not ours to read
+        return False
 
 
 @contextlib.contextmanager

@@ -16,8 +16,13 @@ def printable(text: str) -> str:
 
 def for_terminal(text: str) -> str:
     """Text of at most :data:`MOST` characters in which what would command a terminal is escaped; lines stay lines."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text[:MOST])
+    shown = escaped(text[:MOST])
     return shown if len(text) <= MOST else f"{shown}... ({len(text) - MOST} more characters)"
+
+
+def escaped(text: str) -> str:
+    """Text in which what would command a terminal is escaped; lines stay lines."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlightning.files import make_folder, remove_made, require_new, write_new
+from adlightning.files import make_folder, remove_made, require_new, user_path, write_new
 from adlightning.plain_parser import PlainParser
+from adlightning.terminal import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,11 +43,10 @@ def score(
     """
     import pandas as pd
     import torch
-    from rich.console import Console
 
     from adlightning.checkpoint import load_detector
 
-    target = Path(out)
+    target = user_path(out)
     _check_targets(target, plots)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -57,21 +57,20 @@ def score(
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
     detector = load_detector(ckpt_path, device)
-    samples = read_samples(Path(data), detector.built_for, key)
+    samples = read_samples(user_path(data), detector.built_for, key)
     scores = score_samples(detector, samples.x, batch_size)
     threshold = detector.threshold.item()
     verdicts = ["anomaly" if value > threshold else "normal" for value in scores]
     frame = pd.DataFrame({"name": samples.names, "score": scores, "verdict": verdicts})
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
-    console = Console()
     n = verdicts.count("anomaly")
-    console.print(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}", highlight=False)
-    console.print(f"scores: {target}", highlight=False, soft_wrap=True)
+    say(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}")
+    say(f"scores: {target}")
     if plots is not None:
-        made = make_folder(Path(plots))
+        made = make_folder(user_path(plots))
         try:
-            for path in _plot(Path(plots), samples, scores, threshold, Path(data).name):
-                console.print(f"plot: {path}", highlight=False, soft_wrap=True)
+            for path in _plot(user_path(plots), samples, scores, threshold, Path(data).name):
+                say(f"plot: {path}")
         finally:
             remove_made(made)  # where nothing could be drawn
 
@@ -213,7 +212,8 @@ def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size:
 
 def _check_targets(out: Path, plots: str | None) -> None:
     require_new(out)
-    if plots is not None and Path(plots).exists() and not (Path(plots).is_dir() and not any(Path(plots).iterdir())):
+    folder = None if plots is None else user_path(plots)
+    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"plots: {plots} exists already and nothing is overwritten")
 
 
@@ -265,6 +265,6 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
     options = vars(parser.parse_args(arguments))
     if options["plots"] == "":
-        out = Path(options["out"])
+        out = user_path(options["out"])
         options["plots"] = str(out.with_name(f"{out.stem}_plots"))
     score(**options)

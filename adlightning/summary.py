@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
 from rich.table import Table
 
 from adlightning.callbacks.run_folder import RunFolder
+from adlightning.terminal import plain, print_table, say
 
 TITLES = {
     "auroc": "AUROC",
@@ -24,14 +24,14 @@ TITLES = {
 @rank_zero_only
 def print_report(run: RunFolder) -> None:
     """Test metrics with their intervals, rates at the threshold, notes, and the run folder."""
-    console = Console()
     tests = run.report.get("test_sets", {})
     if run.report and not tests:
-        console.print("nothing was tested: the data have no test part, or test_after_fit is false", highlight=False)
+        say("nothing was tested: the data have no test part, or test_after_fit is false")
         if run.plots:
-            console.print("plots: the scores of the samples that set the threshold", highlight=False)
+            say("plots: the scores of the samples that set the threshold")
     for name, test in tests.items():
-        table = Table(title=f"{run.report['detector']} on {run.report['data']}: {name}", title_justify="left")
+        title = plain(f"{run.report['detector']} on {run.report['data']}: {name}")
+        table = Table(title=title, title_justify="left")
         table.add_column("metric")
         table.add_column("value", justify="right")
         table.add_column("95 % interval", justify="right")
@@ -41,8 +41,10 @@ def print_report(run: RunFolder) -> None:
         for key, value in test.get("at_threshold", {}).items():
             if key != "flagged":
                 table.add_row(f"{key.replace('_', ' ')} at the threshold", f"{value:.4f}", "")
-        console.print(table)
-        console.print(f"{test['normal']} normal and {test['anomalies']} anomalous test samples", highlight=False)
+        print_table(table)
+        say(f"{test['normal']} normal and {test['anomalies']} anomalous test samples")
         if "note" in test:
-            console.print(f"note: {test['note']}", highlight=False)
-    console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
+            say(f"note: {test['note']}")
+    for note in run.notes:
+        say(f"note: {note}")
+    say(f"run folder: {run.folder}")

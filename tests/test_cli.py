@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from adlightning.__main__ import VERBS, main
 from adlightning.checkpoint import load_detector
 from adlightning.cli.arguments import prepared
-from adlightning.cli.trainer_verbs import MONITORS
+from adlightning.cli.options import MONITORS
 from adlightning.cli.trainer_verbs import run as run_verb
 from adlightning.summary import TITLES
 

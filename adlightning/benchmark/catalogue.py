@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from adlightning.benchmark.grid import Cell, read_grid
 from adlightning.benchmark.store import Results
 from adlightning.published import layouts, published
+from adlightning.terminal import plain, print_table, say
 
 # For each source its default root, what it reads below it, any of it, and what there is to do when it is not there.
 _DOWNLOAD = "downloaded with --set {key}.download=true"
@@ -60,17 +59,16 @@ def print_catalogue(configs: Path, runs: Path) -> None:
         if not cells:
             source = layouts()[name].runs_of
             without = f"its runs are those of {source}" if source else "no benchmark file yet"
-            table.add_row(name, "", "no", "; ".join(lacking) or without)
+            table.add_row(plain(name), "", "no", plain("; ".join(lacking) or without))
             continue
         lacking += absent_data(cells)
         done = Results(runs / name).done(cells)
         n_done = sum(cell.config_hash in done for cell in cells)
         table.add_row(
-            escape(name), f"{n_done} / {len(cells)}", "in part" if lacking else "yes", escape("; ".join(lacking))
+            plain(name), f"{n_done} / {len(cells)}", "in part" if lacking else "yes", plain("; ".join(lacking))
         )
-    console = Console()
-    console.print(table)
-    console.print(f"run one with: adlightning benchmark --config {configs}/TABLE.yaml", highlight=False, soft_wrap=True)
+    print_table(table)
+    say(f"run one with: adlightning benchmark --config {configs}/TABLE.yaml")
 
 
 def _published_methods(name: str) -> list[str]:

@@ -7,23 +7,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from adlightning.benchmark.cluster import cluster_options, run_on_cluster
 from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
 from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.view import Expectation, Progress, duration
+from adlightning.files import user_path
 from adlightning.plain_parser import PlainParser
 from adlightning.plain_yaml import read_yaml
 from adlightning.stopping import Stopped
+from adlightning.terminal import plain, print_table, say
 
 BROKEN_OFF = "the cells under way are given up, the same command goes on"
 
@@ -38,19 +36,19 @@ def run(arguments: Sequence[str]) -> int:
     if given.list:
         from adlightning.benchmark.catalogue import print_catalogue
 
-        print_catalogue(Path(given.configs), Path(given.runs))
+        print_catalogue(user_path(given.configs), user_path(given.runs))
         return 0
     if given.config is None:
         raise ValueError("config is needed: --config configs/benchmarks/TABLE.yaml (--list shows what there is)")
     _check_together(given)
     options = _options(given.set)
-    grid = read_grid(Path(given.config), given.seeds, options)
+    grid = read_grid(user_path(given.config), given.seeds, options)
     if options and given.results is None:
-        _require_own_results(grid, read_grid(Path(given.config), given.seeds))
+        _require_own_results(grid, read_grid(user_path(given.config), given.seeds))
     cells = choose(grid.cells, given.only)
-    results = Results(Path(given.results or Path(given.runs) / grid.file.stem), given.any_code)
+    results = Results(user_path(given.results or user_path(given.runs) / grid.file.stem), given.any_code)
     if given.rows_from is not None:
-        kept = read_rows(Path(given.rows_from))
+        kept = read_rows(user_path(given.rows_from))
         results.open(cells, grid)
         results.adopt(kept)
     done = results.done(cells)
@@ -146,24 +144,23 @@ def _print_plan(
     grid: Grid, cells: list[Cell], missing: list[Cell], results: Results, expectation: Expectation, jobs: int
 ) -> None:
     """What there is to do, by method and data set, and how a cell looks as a command."""
-    console = Console()
     datasets = list(dict.fromkeys(cell.labels["dataset"] for cell in cells))
-    title = Text(f"{grid.paper}, table {grid.table}: cells missing / all")
+    title = plain(f"{grid.paper}, table {grid.table}: cells missing / all")
     table = Table(title=title, title_justify="left")
     for heading in ("method", *datasets):
-        table.add_column(escape(heading), justify="left" if heading == "method" else "right", overflow="fold")
+        table.add_column(plain(heading), justify="left" if heading == "method" else "right", overflow="fold")
     hashes = {cell.config_hash for cell in missing}
     everything = Counter((_method(cell), cell.labels["dataset"]) for cell in cells)
     to_do = Counter((_method(cell), cell.labels["dataset"]) for cell in cells if cell.config_hash in hashes)
     for method in dict.fromkeys(_method(cell) for cell in cells):
-        table.add_row(escape(method), *(f"{to_do[method, data]} / {everything[method, data]}" for data in datasets))
-    console.print(table)
+        table.add_row(plain(method), *(f"{to_do[method, data]} / {everything[method, data]}" for data in datasets))
+    print_table(table)
     seconds = expectation.seconds(missing)
     took = f", about {duration(seconds / jobs)} with {jobs} at a time" if seconds is not None else ""
-    console.print(f"{len(missing)} of {len(cells)} cells to run{took}; results in {results.folder}", highlight=False)
+    say(f"{len(missing)} of {len(cells)} cells to run{took}; results in {results.folder}")
     for cell in missing[:1]:
-        console.print(f"the first, {cell.name}:", highlight=False, markup=False)
-        console.print(yaml.safe_dump(cell.config, sort_keys=False), highlight=False, markup=False)
+        say(f"the first, {cell.name}:")
+        say(yaml.safe_dump(cell.config, sort_keys=False))
 
 
 def _method(cell: Cell) -> str:

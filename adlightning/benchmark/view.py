@@ -14,6 +14,7 @@ from rich.text import Text
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Row
+from adlightning.terminal import plain
 
 
 class Expectation:
@@ -90,7 +91,7 @@ class Progress:
             self._say(line + f"{row['seconds'].get('total', 0):.1f} s; {self._left()} left")
 
     def _say(self, text: str, style: str = "") -> None:
-        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), style=style, soft_wrap=True)
 
     def watch(self) -> None:
         """Refresh the view."""

@@ -41,6 +41,7 @@ class RunFolder(pl.Callback):
         draw: whether to write plots.
         boundary_features: two features, by name or index, over which the decision boundary is drawn; None draws it for
             a table of two features.
+        notes: what a reader of the results has to know, for the report.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class RunFolder(pl.Callback):
         timing: Timing,
         draw: bool = True,
         boundary_features: Sequence[str | int] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        self.notes = list(notes)
         self.folder, self.config, self.selection, self.timing, self.draw = folder, config, selection, timing, draw
         self.boundary_features = boundary_features
         self.report: dict[str, Any] = {}
@@ -161,6 +164,7 @@ class RunFolder(pl.Callback):
             "data": data.input_spec.description,
             "input": str(data.input_spec),
             "protocol": data.protocol,
+            "notes": self.notes,
             "selection": "oracle" if detector.selection == "oracle" else self.selection,
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
             "threshold": {

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from adlightning.files import user_path
 from adlightning.messages import nearest
 from adlightning.plain_yaml import read_text, read_yaml
 
@@ -46,7 +47,7 @@ def config_text(given: str) -> str:
     if "\n" in given or given.lstrip().startswith("{"):
         text, what = given, "config: the text given"
     else:
-        path = Path(os.path.expanduser(given))
+        path = user_path(given)
         if not given or not os.path.exists(path):
             raise ValueError(_missing(given, path))
         text = read_text(path, what)

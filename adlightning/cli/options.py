@@ -8,12 +8,17 @@ import traceback
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning import Trainer
 
 from adlightning.cli.types_in_words import check_values, class_at
+from adlightning.messages import nearest
+from adlightning.summary import TITLES
 
+MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
+MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name in TITLES}
+PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 _NEVER_NULL = {"run_dir": "a folder", "test_after_fit": "true or false", "plots": "true or false"}
 _SEEDS = 2**32
 _HARDWARE = (
@@ -29,7 +34,7 @@ _HARDWARE = (
 )
 
 
-def check_options(options: Any) -> None:
+def check_options(options: Any, fits: bool) -> None:
     """Refuse null and numbers that are none, in every argument of the run, the Trainer, the model and the data.
 
     Raises:
@@ -43,6 +48,14 @@ def check_options(options: Any) -> None:
     check_values("trainer", Trainer, options.trainer)
     if options.trainer.profiler == "xla" and find_spec("torch_xla") is None:  # Lightning's fails again when it is freed
         raise ValueError("trainer.profiler: xla needs torch_xla, which is not installed")
+    if options.trainer.precision not in PRECISIONS:
+        raise ValueError(f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}")
+    if options.monitor not in (None, *MONITORS):
+        near = nearest(options.monitor, MONITORS)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}{hint}")
+    if fits and options.monitor and options.trainer.enable_checkpointing is False:
+        raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
     for name in ("model", "data"):
         part = options[name]
         if part is None or not part.get("class_path"):

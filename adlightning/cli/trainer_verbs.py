@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import logging
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning_fabric.plugins import TorchCheckpointIO
@@ -16,7 +14,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
 from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
@@ -25,29 +23,28 @@ from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import BEST, checkpoint_file, load_detector, read_checkpoint, was_killed_while_saving
+from adlightning.checkpoint import BEST, checkpoint_file, load_detector, was_killed_while_saving
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.explain import explain_interpolation
-from adlightning.cli.options import check_options, classes_explained, trainer_explained
+from adlightning.cli.noise import silence_noise
+from adlightning.cli.options import MONITORS, check_options, classes_explained, trainer_explained
 from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written
+from adlightning.cli.trained import keep_trained_hyperparameters, notes_on_data
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.endings import what_is_kept, where_it_stood
 from adlightning.faults import StopOnSigterm, explained
-from adlightning.files import sweep
+from adlightning.files import sweep, user_path
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.run_dirs import RunDirClaim
 from adlightning.stopping import Stopped
 from adlightning.stored_config import with_stored_config
-from adlightning.summary import TITLES, print_report
+from adlightning.summary import print_report
 from adlightning.training_state.callbacks import callbacks_of
 from adlightning.written_names import arguments_as_written, dump_yaml
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
-MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
-MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name in TITLES}
-PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 
 
 class AnomalyCLI(LightningCLI):
@@ -113,7 +110,7 @@ class AnomalyCLI(LightningCLI):
         """Parse, and refuse what the parser lets through."""
         super().parse_arguments(parser, args)
         require_class_first(args)
-        check_options(self.config[self._verb])
+        check_options(self.config[self._verb], self._verb == "fit")
 
     # ---- before training ------------------------------------------------------------------------------------------
 
@@ -125,15 +122,7 @@ class AnomalyCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what needs no data, and claim the run folder."""
         options, fits = self.options, self.subcommand == "fit"
-        self.run_dir = run_dir = Path(options.run_dir)
-        if options.trainer.precision not in PRECISIONS:
-            raise ValueError(
-                f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}"
-            )
-        if options.monitor not in (None, *MONITORS):
-            raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}")
-        if fits and options.monitor and options.trainer.enable_checkpointing is False:
-            raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
+        self.run_dir = run_dir = user_path(options.run_dir)
         if fits and not options.ckpt_path and was_killed_while_saving(run_dir):
             options.ckpt_path = "last"  # a job script that looks for last.ckpt, which older versions took away first
         goes_on = by_name = fits and options.ckpt_path == "last"
@@ -150,10 +139,10 @@ class AnomalyCLI(LightningCLI):
         if by_name:
             options.ckpt_path = str(checkpoint_file(run_dir, prefer="last"))
         if options.ckpt_path:
-            _keep_trained_hyperparameters(options, refuse=fits)
+            keep_trained_hyperparameters(options, refuse=fits)
         options.trainer.default_root_dir = str(run_dir)
         log_into(run_dir, options.trainer.logger)
-        stay_offline_without_account()
+        stay_offline_without_account(options.trainer.logger)
 
     def instantiate_classes(self) -> None:
         """Data, detector and Trainer; what cannot be made is said in a message."""
@@ -174,7 +163,15 @@ class AnomalyCLI(LightningCLI):
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == BEST)
         selection = self._selection(options.monitor) if selected else "none"
-        self.run_folder = RunFolder(self.run_dir, config, selection, timing, options.plots, options.boundary_features)
+        self.run_folder = RunFolder(
+            self.run_dir,
+            config,
+            selection,
+            timing,
+            options.plots,
+            options.boundary_features,
+            notes_on_data(options) if options.ckpt_path and not fits else (),
+        )
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]
         epochs = EpochsFile(self.run_dir, options.plots)
         callbacks += [CurvesFile(self.run_dir, options.plots), epochs]
@@ -259,7 +256,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
         verb: the verb.
         arguments: as :func:`adlightning.cli.arguments.prepared` leaves them.
     """
-    _silence_noise()
+    silence_noise()
     keep_names_as_written()
     set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning lets a name fetch from anywhere
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)
@@ -292,36 +289,5 @@ def _cli(verb: str, arguments: list[str], claim: RunDirClaim) -> AnomalyCLI:
         raise ValueError(explain_interpolation(error, verb)) from error
 
 
-def _silence_noise() -> None:
-    """Messages that say nothing about a run: advertisements, the libraries' own deprecations, what is meant so here."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
-    for message in (
-        ".*args parameter is intended to run from within Python.*",
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*is smaller than the logging interval.*",
-        ".*does not have many workers.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
 def _now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
-
-
-def _keep_trained_hyperparameters(options: Any, refuse: bool) -> None:
-    """A trained detector's arguments are the checkpoint's: others are ignored with a warning, or refused by a fit."""
-    saved = read_checkpoint(options.ckpt_path)["adlightning"]
-    given = options.model.init_args
-    name = options.model.class_path.rpartition(".")[2]
-    if name != saved["class"]:
-        raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {saved['class']}, not a {name}")
-    for key, value in saved["hyperparameters"].items():
-        if (list(given[key]) if isinstance(given[key], (list, tuple)) else given[key]) == value:
-            continue
-        if refuse:
-            raise ValueError(f"model.{key}={given[key]}: a fit goes on with what it began with, {value}")
-        rank_zero_warn(f"model.{key}={given[key]} is ignored: the checkpoint was trained with {value}")
-        given[key] = value

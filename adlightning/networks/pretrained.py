@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -31,10 +32,11 @@ def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
         except OSError as error:
             raise ValueError(f"{argument}: {weights} of {network} cannot be downloaded: {error}") from error
         return named
-    if not Path(weights).is_file():
+    path = Path(os.path.expanduser(weights))
+    if not path.is_file():
         raise ValueError(f"{argument} must be a file, null or one of {', '.join(names)}, got {weights}")
     try:
-        with Path(weights).open("rb") as file:
+        with path.open("rb") as file:
             if is_zipfile(file):  # torchvision's oldest files are of another format, which packs nothing
                 require_stored(file)
             file.seek(0)

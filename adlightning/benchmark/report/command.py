@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adlightning.files import require_new, write_new
+from adlightning.files import require_new, user_path, write_new
 from adlightning.plain_parser import PlainParser
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def run(arguments: list[str]) -> None:
     from adlightning.benchmark.report.runs import runs_frame
 
     options = _parser().parse_args(arguments)
-    out = None if options.out is None else Path(options.out)
+    out = None if options.out is None else user_path(options.out)
     _check(options.results, options.table, options.metric, options.format, out)
     rows = []
     if options.results:
         from adlightning.benchmark.store import read_rows
 
-        rows = [row for path in options.results for row in read_rows(Path(path))]
+        rows = [row for path in options.results for row in read_rows(user_path(path))]
         if not rows and not options.table:
             raise ValueError(f"results: there are no rows in {', '.join(options.results)}")
     runs = runs_frame(rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adlightning.benchmark.report.grid import OURS, PAPER, Entry, Grid
+from adlightning.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,27 +18,27 @@ _STYLES = {"": "", OURS: "", PAPER: "dim"}
 def print_grids(console: Console, grids: Sequence[Grid], facts: Sequence[tuple[str, str]]) -> None:
     """Print what was run, then each table with its footnotes."""
     for name, text in facts:
-        console.print(f"{name}: {text}", highlight=False, markup=False)
+        console.print(plain(f"{name}: {text}"))
     for grid in grids:
         console.print()
         for part in grid.split(console.width):
             _print_part(console, part)
         for mark, text in grid.footnotes.items():
-            console.print(f"[{mark}] {text}", highlight=False, markup=False)
+            console.print(plain(f"[{mark}] {text}"))
         for remark in grid.remarks:
-            console.print(remark, highlight=False, markup=False, style="dim")
+            console.print(plain(remark), style="dim")
 
 
 def _print_part(console: Console, grid: Grid) -> None:
     from rich import box
     from rich.table import Table
 
-    console.print(grid.title, highlight=False, markup=False, style="bold")
+    console.print(plain(grid.title), style="bold")
     if grid.caption:
-        console.print(grid.caption, highlight=False, markup=False)
+        console.print(plain(grid.caption))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for heading in grid.stub_headings:
-        table.add_column(heading, no_wrap=True)
+        table.add_column(plain(heading), no_wrap=True)
     for number, entry in enumerate(grid.headings):
         table.add_column(_text(entry, ""), justify="right", width=grid.column_width(number))
     for line in grid.lines:

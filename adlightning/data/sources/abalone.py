@@ -10,6 +10,7 @@ import pandas as pd
 from adlightning.contracts import ANOMALY, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.table import features_of
+from adlightning.files import user_path
 
 NORMAL_RINGS = (8, 9, 10)
 ANOMALOUS_RINGS = (3, 21)
@@ -37,7 +38,7 @@ class Abalone(AnomalySource):
     name = "Abalone"
 
     def __init__(self, root: str = "data/abalone") -> None:
-        self.root = Path(root)
+        self.root = user_path(root)
 
     def input_spec(self) -> InputSpec:
         """A table of the eight measurements."""

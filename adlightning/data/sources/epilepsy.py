@@ -9,6 +9,7 @@ import numpy as np
 from adlightning.contracts import ANOMALY, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.table import features_of, read_frame
+from adlightning.files import user_path
 
 N_STEPS = 178
 EPILEPSY_SIZES = (9200, 2300)
@@ -29,7 +30,7 @@ class Epilepsy(AnomalySource):
     name = "Epilepsy"
 
     def __init__(self, root: str = "data/epilepsy") -> None:
-        self.root = Path(root)
+        self.root = user_path(root)
 
     def input_spec(self) -> InputSpec:
         """Series of 178 steps and one feature."""

@@ -23,6 +23,7 @@ from adlightning.data.sources.images import (
     image_name,
     within_budget,
 )
+from adlightning.files import user_path
 
 Labelled = list[tuple[Path, int]]
 
@@ -45,7 +46,7 @@ class _FileSet(ClassSource):
     ) -> None:
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
-        self.root = Path(root).expanduser()
+        self.root = user_path(root)
         self.download = download
         self.resize = checked_size(resize)
         self.memory_budget_mb = memory_budget_mb

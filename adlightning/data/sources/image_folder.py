@@ -20,6 +20,7 @@ from adlightning.data.sources.images import (
     image_name,
     within_budget,
 )
+from adlightning.files import user_path
 
 PARTS: tuple[Part, Part] = ("train", "test")
 LABELS: dict[Part, dict[str, int]] = {
@@ -53,7 +54,7 @@ class _FolderSource(Source):
             raise ValueError(f"channels must be 1, 3 or null, got {channels}")
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
-        self.root = Path(root)
+        self.root = user_path(root)
         self.channels = channels
         self.memory_budget_mb = memory_budget_mb
         self.name = self.root.name or str(self.root)

@@ -16,6 +16,7 @@ from torch import Tensor
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, LazyImages, Part, Samples, SourceError
 from adlightning.data.sources.images import Size, checked_size
+from adlightning.files import user_path
 
 SCENES = (
     *("bedroom", "bridge", "church_outdoor", "classroom", "conference_room"),
@@ -53,7 +54,7 @@ class LSUN(ClassSource):
             raise ValueError(f"scenes must be among {', '.join(SCENES)}, got {', '.join(unknown)}")
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
-        self.root = Path(root).expanduser()
+        self.root = user_path(root)
         self.scenes = scenes
         self.resize = checked_size(resize)
         self.memory_budget_mb = memory_budget_mb

@@ -19,6 +19,7 @@ from adlightning.arrays import read_array
 from adlightning.contracts import InputSpec, Kind
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.unpacking import require_unpacked_size
+from adlightning.files import user_path
 
 Content = Literal["images", "features"]
 
@@ -41,7 +42,7 @@ class Npz(ClassSource):
     """
 
     def __init__(self, path: str) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self.name = self.path.stem
         self.classes = ()
         self._loaded: dict[Part, Samples] = {}

@@ -12,6 +12,7 @@ from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.mat_file import read_matrices
 from adlightning.data.sources.npz import as_float32, read_arrays
+from adlightning.files import user_path
 
 OddsName = Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"]
 
@@ -42,7 +43,7 @@ class Odds(AnomalySource):
         if dataset not in get_args(OddsName):
             raise ValueError(f"dataset must be one of {', '.join(get_args(OddsName))}, got {dataset!r}")
         self.dataset: OddsName = dataset
-        self.root = Path(root)
+        self.root = user_path(root)
         self.name = f"ODDS {dataset}"
 
     def input_spec(self) -> InputSpec:

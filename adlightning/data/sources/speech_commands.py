@@ -19,6 +19,7 @@ from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.log_mel import MAX_FRAMES, features_of
 from adlightning.data.sources.npz import read_arrays
+from adlightning.files import user_path
 
 FeatureName = Literal["log_mel", "mfcc"]
 
@@ -78,7 +79,7 @@ class SpeechCommands(ClassSource):
             raise ValueError(f"n_filters must be at least 1, got {n_filters}")
         if sample_rate < 1000:
             raise ValueError(f"sample_rate must be at least 1000 Hz, got {sample_rate}")
-        self.root = Path(root)
+        self.root = user_path(root)
         self.features: FeatureName = features
         self.n_frames = n_frames
         self.n_filters = n_filters
@@ -147,7 +148,7 @@ class SpeechCommands(ClassSource):
 
     def _features(self, part: Part) -> NDArray[np.float32]:
         paths = [self.root / name for name in self._files[part]]
-        cached = None if self.cache is None else Path(self.cache) / f"speech_commands-{part}-{self._key(paths)}.npz"
+        cached = None if self.cache is None else user_path(self.cache) / f"speech_commands-{part}-{self._key(paths)}.npz"
         if cached is not None and cached.is_file():
             return self._read(cached, len(paths))
         if cached is not None:

@@ -22,6 +22,7 @@ from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.parquet_size import require_unpacked_parquet
 from adlightning.unpacking import require_unpacked_gzip
+from adlightning.files import user_path
 
 SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 ConstantFeatures = Literal["error", "drop", "keep"]
@@ -57,8 +58,8 @@ class Table(AnomalySource):
             raise ValueError(f"constant_features must be one of {allowed}, got {constant_features!r}")
         if label_column is not None and label_column == name_column:
             raise ValueError(f"label_column and name_column must differ, got {label_column!r} for both")
-        self.path = Path(path)
-        self.test_path = None if test_path is None else Path(test_path)
+        self.path = user_path(path)
+        self.test_path = None if test_path is None else user_path(test_path)
         self.label_column = label_column
         self.name_column = name_column
         self.drop_columns = tuple(drop_columns or ())

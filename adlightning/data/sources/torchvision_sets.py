@@ -15,6 +15,7 @@ from torchvision import datasets
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.npz import checked_indices, read_part
+from adlightning.files import user_path
 
 CIFAR100_SUPERCLASSES: dict[str, tuple[str, ...]] = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
@@ -58,7 +59,7 @@ class _TorchvisionSet(ClassSource):
     shape: ClassVar[tuple[int, int, int]]
 
     def __init__(self, root: str = "data", download: bool = False) -> None:
-        self.root = Path(root).expanduser()
+        self.root = user_path(root)
         self.download = download
 
     @abstractmethod
