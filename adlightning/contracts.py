@@ -6,11 +6,14 @@ know, an :class:`EvalBatch` carries the label that metrics need.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
+
+from adlightning.messages import quoted
 
 Kind = Literal["image", "table", "series"]
 
@@ -41,7 +44,8 @@ class InputSpec:
     """The raw input of a detector: what it was trained on, and what it refuses to score.
 
     Args:
-        kind: `image` (uint8, `(C, H, W)`), `table` (float32, `(D,)`) or `series` (float32, `(T, D)`).
+        kind: `image` (uint8, `(C, H, W)`), `table` (`(D,)`) or `series` (`(T, D)`), both float32 or, with offsets,
+            float64.
         shape: shape of one sample, without the batch dimension.
         description: the training data in words, for messages.
         features: column names of a table, in order; empty for other kinds or unnamed features.
@@ -49,6 +53,8 @@ class InputSpec:
         channels: number of channels to which the source converted images, or None when it took them as they were.
         ignored: columns of a table that are no features (its label, for instance).
         name_column: column of a table that names its rows.
+        offsets: what is subtracted from the values of a sample, flat, before they become float32, where float32 would
+            lose their differences: raw input is then float64. Empty nearly always.
     """
 
     kind: Kind
@@ -59,6 +65,12 @@ class InputSpec:
     channels: int | None = None
     ignored: tuple[str, ...] = field(default=())
     name_column: str | None = None
+    offsets: tuple[float, ...] = ()
+
+    @property
+    def dtype(self) -> Literal["uint8", "float32", "float64"]:
+        """Type of raw input."""
+        return "uint8" if self.kind == "image" else "float64" if self.offsets else "float32"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, so that a checkpoint stays loadable with `weights_only=True`."""
@@ -84,6 +96,11 @@ class InputSpec:
             "channels": lambda v: v is None or (type(v) is int and v in (1, 3)),
             "ignored": lambda v: _is_tuple_of(str, v),
             "name_column": lambda v: v is None or isinstance(v, str),
+            "offsets": lambda v: (
+                _is_tuple_of(float, v)
+                and all(map(math.isfinite, v))
+                and len(v) in ((0,) if arguments["kind"] == "image" else (0, math.prod(arguments["shape"])))
+            ),
         }
         for name, holds in rules.items():
             if name in arguments and not holds(arguments[name]):
@@ -99,9 +116,9 @@ class InputSpec:
             return message
         missing = [name for name in self.features if name not in other.features]
         extra = [name for name in other.features if name not in self.features]
-        message += f"; missing columns: {', '.join(missing)}" if missing else ""
-        message += f"; other columns: {', '.join(extra)}" if extra else ""
-        return message if missing or extra else message + f"; the order of columns must be {', '.join(self.features)}"
+        message += f"; missing columns: {quoted(missing)}" if missing else ""
+        message += f"; other columns: {quoted(extra)}" if extra else ""
+        return message if missing or extra else message + f"; the order of columns must be {quoted(self.features)}"
 
     def __str__(self) -> str:
         """In words: `1x28x28 images (MNIST, normal class 3)`."""

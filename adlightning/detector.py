@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.collapse import check_finite, check_loss, constant_scores, is_constant
+from adlightning.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
 from adlightning.contracts import (
     ANOMALY,
     KNOWN_ANOMALY,
@@ -104,6 +104,10 @@ class AnomalyDetector(ScoredModule):
     def build(self, shape: tuple[int, ...]) -> None:
         """Make the networks for preprocessed samples of this shape. Called once, before training or loading."""
 
+    def trains_by_gradient(self) -> bool:
+        """Whether weights are trained, so that a learning rate can be to blame."""
+        return True
+
     def collapse_floor(self) -> float:
         """Score spread (largest minus smallest) at or below which the detector counts as collapsed."""
         return 0.0
@@ -166,7 +170,7 @@ class AnomalyDetector(ScoredModule):
         mean = torch.as_tensor(self._loss_sum / self._loss_count)
         self._loss_sum, self._loss_count = 0.0, 0
         self.log("train/loss", mean, prog_bar=True, sync_dist=True)
-        check_loss(mean.item(), self.trainer.current_epoch)
+        check_loss(mean.item(), self.trainer.current_epoch, self.likely_cause())
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
@@ -221,10 +225,18 @@ class AnomalyDetector(ScoredModule):
     def check_scores(self, scores: NDArray[np.float64]) -> None:
         """Raise :class:`TrainingCollapse` when scores are not finite or (nearly) all the same."""
         epoch, floor = self.trainer.current_epoch, self.collapse_floor()
-        check_finite(scores, epoch)
+        check_finite(scores, epoch, self.likely_cause())
         # a few held-out samples may be alike; the training samples have to be as well
         if is_constant(scores, floor) and is_constant(self._training_scores(), floor):
-            raise constant_scores(scores, epoch)
+            raw = lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())  # noqa: E731
+            why = why_constant(raw, self.preprocess, self.preprocessing, self.trains_by_gradient())
+            raise constant_scores(scores, epoch, why)
+
+    def likely_cause(self) -> str:
+        """In words, what makes numbers of this detector not finite."""
+        assert self.input_spec is not None
+        unscaled = self.input_spec.kind != "image" and self.preprocessing == "identity"
+        return likely_cause(self.trains_by_gradient(), unscaled)
 
     # ---- validation -----------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "class": type(detector).__name__,
         "input": str(spec),
         "kind": spec.kind,
-        "dtype": "uint8" if spec.kind == "image" else "float32",
+        "dtype": spec.dtype,
         "shape": list(spec.shape),
         "threshold": detector.threshold.item(),
         "features": list(spec.features) or None,
@@ -123,13 +123,15 @@ def trace(detector: AnomalyDetector) -> ExportedProgram:
     import torch
     from torch import nn
 
+    from adlightning.scoring import bounded
+
     class Scorer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.detector = detector
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.detector.anomaly_score(x).float()
+            return bounded(self.detector.anomaly_score(x).float(), self.detector.preprocess.is_far(x))
 
     x = random_input(detector.built_for, PROBES[0])
     try:
@@ -228,7 +230,8 @@ def random_input(spec: InputSpec, n: int) -> Tensor:
     draws = torch.Generator().manual_seed(n)
     if spec.kind == "image":
         return torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8, generator=draws)
-    return torch.randn(n, *spec.shape, generator=draws)
+    x = torch.randn(n, *spec.shape, generator=draws)
+    return x.double() + torch.tensor(spec.offsets, dtype=torch.float64).view(spec.shape) if spec.offsets else x
 
 
 def largest_deviation(detector: AnomalyDetector, score: Callable[[Tensor], Tensor]) -> float:

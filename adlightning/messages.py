@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST = 2000
 """Characters of a message: names, columns and values of hostile data may have any length."""
@@ -12,6 +12,12 @@ MOST = 2000
 def printable(text: str) -> str:
     """Text without control characters, which a terminal would obey, and on one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def quoted(names: Sequence[str], most: int = 12) -> str:
+    """Names in quotes, so that a space is seen, the first `most` of them: `'a', ' b' and 3 more`."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def for_terminal(text: str) -> str:

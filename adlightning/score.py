@@ -89,19 +89,20 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
     Raises:
         ValueError: missing, empty, of another kind, size or columns than the detector's; the message says which.
     """
+    from adlightning.data.sources.table_file import is_table
+
     if not path.exists():
         raise ValueError(f"data: there is no file or folder {path}")
     if path.is_dir():
         _require_kind("image", path, "a folder of images", spec)
         return _read_images(path, spec)
-    name = path.name.lower()
-    if name.removesuffix(".gz").endswith((".csv", ".tsv", ".parquet")):
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path, spec, key)
+    if path.suffix.lower() == ".npy":
+        return _as_samples(_read_npy(path), path, spec)
+    if is_table(path):
         _require_kind("table", path, "a table", spec)
         return _read_table(path, spec)
-    if name.endswith(".npz"):
-        return _read_npz(path, spec, key)
-    if name.endswith(".npy"):
-        return _as_samples(_read_npy(path), path, spec)
     _require_image(path)
     _require_kind("image", path, "an image", spec)
     return _read_images(path, spec)
@@ -142,12 +143,13 @@ def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
 
 def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
     from adlightning.data.raw_input import frame_input
-    from adlightning.data.sources.table import read_frame
+    from adlightning.data.sources.columns import names_of
+    from adlightning.data.sources.table_file import read_frame
 
-    frame = read_frame(path)
+    frame = read_frame(path, (spec.name_column,))
     x = frame_input(frame, spec, f"data: {path}")
     named = spec.name_column is not None and spec.name_column in frame.columns
-    return NamedSamples(x, [str(name) for name in (frame[spec.name_column] if named else range(len(x)))])
+    return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))
 
 
 def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:

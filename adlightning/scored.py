@@ -16,7 +16,7 @@ from adlightning.faults import PartSize
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.preprocessing import Preprocessing
 from adlightning.saving import SavedModule
-from adlightning.scoring import Turn, guard, score_batches, scoring, without_verdict
+from adlightning.scoring import Turn, bounded, guard, score_batches, scoring, without_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,11 +85,12 @@ class ScoredModule(SavedModule):
             raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
 
     def scores_that_fit(self, x: Tensor) -> Tensor:
-        """Scores (B,) of raw input (B, ...), in smaller parts where the device's memory is too small for all of it."""
+        """Scores (B,) of raw input (B, ...), float32, in smaller parts where memory is too small for all of it."""
         with scoring(self):
-            return self._part_size.run(
+            scores = self._part_size.run(
                 lambda n: torch.cat([self.anomaly_score(part) for part in x.split(n)]), max(len(x), 1)
             )
+            return bounded(scores.float(), self.preprocess.is_far(x))
 
     # ---- the Trainer's verbs --------------------------------------------------------------------------------------
 

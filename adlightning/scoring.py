@@ -132,14 +132,24 @@ def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, 
             if reason := unready(self):
                 raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
             with scoring(self):
-                return anomaly_score(self, raw_input(x, self.built_for).to(self.device))
+                raw = raw_input(x, self.built_for).to(self.device)
+                return bounded(anomaly_score(self, raw), self.preprocess.is_far(raw))
 
     return score
 
 
+def bounded(scores: Tensor, is_far: Tensor) -> Tensor:
+    """Scores (B,), the largest number there is for what overflowed and for samples that lie far (B,) from all others.
+
+    A method says nothing of samples a billion deviations out: a classifier's line passes them on either side.
+    """
+    most = torch.finfo(scores.dtype).max
+    return torch.where(is_far, most, scores.clamp(-most, most))
+
+
 def score_batches(detector: ScoredModule, batches: Iterable[Tensor]) -> NDArray[np.float64]:
     """Scores (N,) of raw batches (B, ...), on the host."""
-    scores = [detector.scores_that_fit(x.to(detector.device)).float().cpu() for x in batches]
+    scores = [detector.scores_that_fit(x.to(detector.device)).cpu() for x in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().numpy() if scores else np.empty(0)
     return values
 

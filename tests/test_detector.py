@@ -290,7 +290,7 @@ def test_data_of_another_size_are_refused(make_trainer: MakeTrainer, tmp_path: P
 def test_other_columns_of_the_same_number_are_refused() -> None:
     detector = make_detector("deep_sad", "table")
     detector.configure_for(InputSpec("table", (2,), features=("a", "b")))
-    with pytest.raises(ValueError, match="missing columns: b"):
+    with pytest.raises(ValueError, match="missing columns: 'b'"):
         detector.configure_for(InputSpec("table", (2,), features=("a", "c")))
 
 

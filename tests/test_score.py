@@ -135,10 +135,10 @@ def test_missing_and_extra_columns_are_refused(
     table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pd.DataFrame({"length": [1.0], "width": [1.0], "mass": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
-    is_refusal(capsys, score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"), "lacks the columns age")
+    is_refusal(capsys, score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"), "lacks the columns 'age'")
     columns = {name: [1.0] for name in ("length", "width", "mass", "age", "colour")}
     pd.DataFrame(columns).to_csv(tmp_path / "u.csv", index=False)
-    is_refusal(capsys, score(table_run, tmp_path / "u.csv", tmp_path / "s.csv"), "not trained on: colour")
+    is_refusal(capsys, score(table_run, tmp_path / "u.csv", tmp_path / "s.csv"), "not trained on: 'colour'")
 
 
 def test_nan_text_and_corrupt_input_are_refused(

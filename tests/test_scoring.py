@@ -320,9 +320,9 @@ def test_a_frame_is_matched_by_the_names_of_its_columns(trained: Any) -> None:
     frame = pd.DataFrame(x, columns=list("abcdef"))
     assert np.array_equal(detector.score(frame[list("fedcba")].set_index(np.arange(len(x))[::-1])), expected)
     refusals = {
-        "x lacks the columns b": frame.drop(columns="b"),
-        "x has columns the detector was not trained on: g": frame.assign(g=1.0),
-        "x has several columns of the name a": pd.concat([frame, frame[["a"]]], axis=1),
+        "x lacks the columns 'b'": frame.drop(columns="b"),
+        "x has columns the detector was not trained on: 'g'": frame.assign(g=1.0),
+        "x has several columns of the name 'a'": pd.concat([frame, frame[["a"]]], axis=1),
         "column 'c' is not numeric, it holds 'high' in row 0": frame.assign(c="high"),
         "column 'c' has no value": frame.assign(c=np.nan),
     }
@@ -349,8 +349,8 @@ def test_arrays_and_tensors_of_any_number_type_are_features(trained: Any) -> Non
     [
         ("deep_svdd", np.zeros((3, 5)), "x holds samples of 5; the detector was trained on 6 features"),
         ("deep_svdd", np.zeros(6), "x holds samples of one number; the detector was trained on 6 features"),
-        ("deep_svdd", np.full((3, 6), np.nan), "x holds NaN, infinite .* first in row 0"),
-        ("deep_svdd", np.array([[1.0] * 6, [np.inf] * 6]), "x holds NaN, infinite .* first in row 1"),
+        ("deep_svdd", np.full((3, 6), np.nan), "x holds nan at row 0, column 0"),
+        ("deep_svdd", np.array([[1.0] * 6, [np.inf] * 6]), "x holds inf at row 1, column 0"),
         ("deep_svdd", np.zeros((3, 6), complex), "x holds complex128 .* numbers are needed"),
         ("deep_svdd", np.full((3, 6), "1"), "x holds <U1 .* numbers are needed"),
         ("deep_svdd", [[1.0] * 6], "x must be a NumPy array, a tensor or a pandas frame, got a list"),

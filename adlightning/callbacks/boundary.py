@@ -18,6 +18,7 @@ from torch import Tensor
 from adlightning.callbacks.plots import COLOURS, titled_figure
 from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, NORMAL, InputSpec
 from adlightning.detector import AnomalyDetector
+from adlightning.messages import quoted
 from adlightning.metrics import ScoredSamples
 from adlightning.scoring import score_batches
 from adlightning.written_names import number
@@ -180,7 +181,7 @@ def _feature_index(spec: InputSpec, feature: str | int) -> int:
     if by_index and text.isdecimal() and int(text) < n:
         return int(text)
     indices = f" (or indices 0 to {n - 1})" if by_index else ", by name since names are numbers"
-    names = f"{', '.join(spec.features)}{indices}" if spec.features else f"0 to {n - 1}, without names"
+    names = f"{quoted(spec.features)}{indices}" if spec.features else f"0 to {n - 1}, without names"
     raise ValueError(f"boundary_features: there is no feature {feature!r}; features are {names}")
 
 

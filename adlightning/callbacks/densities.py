@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 from torch import Tensor
 
-from adlightning.callbacks.plots import COLOURS, left_out, score_axis, titled_figure
+from adlightning.callbacks.plots import COLOURS, left_out, score_axis, titled_figure, without_bound
 from adlightning.contracts import ANOMALY, NORMAL
 from adlightning.detector import AnomalyDetector
 from adlightning.metrics import ScoredSamples
@@ -40,6 +40,7 @@ def densities_plot(path: Path, groups: Groups, axis: str, title: str) -> Path:
     The axis is logarithmic where positive scores span more than two decades, the density is that of the logarithm then.
     Groups without two different finite scores are named in the legend only. Raises ValueError when no score is finite.
     """
+    groups = {name: without_bound(scores) for name, scores in groups.items()}
     everything = np.concatenate(list(groups.values()))
     finite = everything[np.isfinite(everything)]
     if not len(finite):

@@ -66,6 +66,15 @@ def roc_plot(path: Path, scores: ArrayLike, labels: ArrayLike, title: str) -> Pa
     return path
 
 
+def without_bound(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores in which those at the end of float32, given to what overflowed or lay too far out, are infinite.
+
+    Where there are no others they stay.
+    """
+    at_end = np.abs(scores) >= float(np.finfo(np.float32).max)
+    return scores if at_end.all() else np.where(at_end, np.copysign(np.inf, scores), scores)
+
+
 def histogram_plot(path: Path, scores: ArrayLike, labels: ArrayLike, threshold: float | None, title: str) -> Path:
     """Histogram of the scores of each kind of sample, each normalised to its own number, and the threshold.
 
@@ -73,7 +82,7 @@ def histogram_plot(path: Path, scores: ArrayLike, labels: ArrayLike, threshold: 
     scores lie far out; the axis says so. Scores that are not finite are counted there too. Raises ValueError when no
     score is finite.
     """
-    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    s, y = without_bound(np.asarray(scores, dtype=np.float64)), np.asarray(labels)
     finite = np.isfinite(s)
     if not finite.any():
         raise ValueError(f"a histogram needs a finite score, there is none among {len(s)}")
@@ -266,7 +275,7 @@ def left_out(scores: NDArray[np.float64], low: float, high: float) -> list[str]:
     """What the axis does not show, in words."""
     n_not_finite = int(np.sum(~np.isfinite(scores)))
     n_beyond = len(scores) - n_not_finite - int(np.sum((scores >= low) & (scores <= high)))
-    counts = {"beyond this axis": n_beyond, "not finite": n_not_finite}
+    counts = {"beyond this axis": n_beyond, "not finite or too large": n_not_finite}
     return [f"{what}: {n:,} of {len(scores):,} scores" for what, n in counts.items() if n]
 
 

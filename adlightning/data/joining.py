@@ -35,8 +35,9 @@ def rows_not_among(samples: Samples, others: Samples, rows: NDArray[np.int64]) -
     """Rows of samples that equal none of these rows of the others, value by value; None where either is lazy."""
     if not (isinstance(samples.x, Tensor) and isinstance(others.x, Tensor)):
         return None
-    seen = {others.x[int(row)].numpy().tobytes() for row in rows}
-    return np.array([i for i, x in enumerate(samples.x) if x.numpy().tobytes() not in seen], dtype=np.int64)
+    coarse = samples.x.dtype if samples.x.dtype.itemsize < others.x.dtype.itemsize else others.x.dtype
+    seen = {x.numpy().tobytes() for x in others.x[rows].to(coarse)}
+    return np.array([i for i, x in enumerate(samples.x.to(coarse)) if x.numpy().tobytes() not in seen], dtype=np.int64)
 
 
 def matched(samples: Samples, shape: tuple[int, ...]) -> Samples:

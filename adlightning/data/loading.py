@@ -236,9 +236,9 @@ def lazy_loader(
 
 
 def resident_columns(
-    x: Tensor, rows: Tensor, labels: Tensor, make: type[Batch], device: torch.device, budget_mb: int
+    x: Tensor, rows: Tensor, labels: Tensor, make: type[Batch], device: torch.device, budget_mb: int, dtype: torch.dtype
 ) -> Batch:
-    """`x[rows]`, their labels and `rows` as one batch: on the device up to `budget_mb` MiB, else in host memory."""
-    used = x[rows]
+    """`x[rows]` of a type, labels and `rows` as one batch: on the device up to `budget_mb` MiB, else in host memory."""
+    used = x[rows].to(dtype)
     home = device if used.numel() * used.element_size() <= budget_mb * 2**20 else used.device
     return make(used.to(home), labels.to(home), rows.to(home))

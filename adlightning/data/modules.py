@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adlightning.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
+from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
 from adlightning.data.composition import Split
 from adlightning.data.loading import AsItIs, IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
+from adlightning.data.scales import all_the_same, constant_among, offsets_of, require_no_extremes
 from adlightning.data.sources.base import Samples, Source
+from adlightning.messages import quoted
 
 
 class AnomalyDataModule(pl.LightningDataModule, ABC):
@@ -98,11 +101,41 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             self.input_spec: InputSpec = replace(self.data_source.input_spec(), description=description)
             if len(self.split.train) < 2:
                 raise ValueError(f"training needs at least 2 samples, the data leave {len(self.split.train)}")
+            self._find_offsets()
             self._ready = True
+        if stage == "fit":
+            self._require_differences()
         if stage in ("test", "predict") and not self.test_names:
             raise ValueError(f"there is nothing to test: {self.input_spec.description} has no test part")
         if stage == "validate" and not self.has_validation:
             raise ValueError("there is nothing to validate: validation_fraction is 0, nothing is held out")
+
+    @property
+    def _fitted_rows(self) -> NDArray[np.int64]:
+        """What a preprocessing is fitted to."""
+        rows: NDArray[np.int64] = self.split.train[self.split.known != KNOWN_ANOMALY]
+        return rows
+
+    def _require_differences(self) -> None:
+        """Refuse training data that are all the same, or seem so beside one value."""
+        samples, split, spec = self.train_samples, self.split, self.input_spec
+        rows, _ = self.training_rows()
+        if all_the_same(samples.x, rows):
+            raise ValueError(f"all {len(rows)} training samples are the same: there is nothing to learn from {spec}")
+        fitted = self._fitted_rows
+        if spec.kind == "image" or not isinstance(samples.x, Tensor) or not len(fitted):
+            return
+        held_out = split.validation[split.validation_labels != ANOMALY]
+        require_no_extremes(samples, fitted, np.concatenate([rows, held_out]), spec)
+        if spec.features and (constant := constant_among(samples.x, fitted)):
+            names = quoted([spec.features[i] for i in constant])
+            warnings.warn(f"{spec.description}: features vary, but in no training row: {names}", stacklevel=2)
+
+    def _find_offsets(self) -> None:
+        """Say in the input what float32 cannot hold."""
+        x = self.train_samples.x
+        if self.input_spec.kind != "image" and isinstance(x, Tensor):
+            self.input_spec = replace(self.input_spec, offsets=offsets_of(x[self._fitted_rows]))
 
     def train_dataloader(self) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
         """Shuffled training batches."""
@@ -216,6 +249,12 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
+    def _raw_dtype(self) -> torch.dtype:
+        """What the running trainer's detector takes, which may have been trained on other data."""
+        spec: InputSpec = self._detector_says("input_spec", None) or self.input_spec
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        return dtype
+
     def _ranks(self) -> dict[str, Any]:
         if self.trainer is None:
             return {"rank": 0, "world_size": 1}
@@ -231,7 +270,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         if not isinstance(x, Tensor):
             return lazy_loader(x, rows, known, order, TrainBatch, device, self.num_workers)
         if self._columns is None or len(self._columns.index) != len(rows):
-            self._columns = resident_columns(x, rows, known, TrainBatch, device, self.device_budget_mb)
+            self._columns = resident_columns(
+                x, rows, known, TrainBatch, device, self.device_budget_mb, self._raw_dtype()
+            )
         return TensorLoader(self._columns, order, device)
 
     def _shuffled(self, known: Tensor) -> Order:
@@ -255,7 +296,8 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         rows, y, device = torch.from_numpy(index), torch.from_numpy(labels), device or self._device()
         if not isinstance(samples.x, Tensor):
             return lazy_loader(samples.x, rows, y, order, EvalBatch, device, self.num_workers)
-        columns = resident_columns(samples.x, rows, y, EvalBatch, device, self.device_budget_mb)
+        budget, dtype = self.device_budget_mb, self._raw_dtype()
+        columns = resident_columns(samples.x, rows, y, EvalBatch, device, budget, dtype)
         return TensorLoader(columns, order, device)
 
 

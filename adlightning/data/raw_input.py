@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.contracts import InputSpec
-from adlightning.data.sources.npz import as_float32
-from adlightning.data.sources.table import features_of, refuse_twins
+from adlightning.data.sources.columns import features_of
+from adlightning.data.sources.npz import as_features
+from adlightning.data.sources.table_file import refuse_twins
+from adlightning.messages import quoted
 
 
 def raw_input(x: object, spec: InputSpec) -> Tensor:
-    """Samples (N, ...) on the host, as `spec` has them: uint8 images (N, C, H, W), float32 features or series.
+    """Samples (N, ...) on the host, as `spec` has them: uint8 images (N, C, H, W), float32 or float64
+    features or series.
 
     Args:
         x: a NumPy array, a tensor or, for a table, a pandas frame, whose columns are matched by name.
@@ -60,7 +63,7 @@ def array_input(array: NDArray[Any], spec: InputSpec, where: str) -> Tensor:
         raise ValueError(f"{where} holds samples of {shown}; the detector was trained on {spec}{hint}")
     if spec.kind == "image":
         return torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    return as_float32(array, where)
+    return as_features(array, where).to(getattr(torch, spec.dtype))
 
 
 def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tensor:
@@ -82,13 +85,13 @@ def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tens
     missing = [column for column in columns if column not in names.columns]
     if missing:
         raise ValueError(
-            f"{where} lacks the columns {', '.join(missing)}; the detector was trained on {spec}, "
-            f"with columns {', '.join(spec.features)}"
+            f"{where} lacks the columns {quoted(missing)}; the detector was trained on {spec}, "
+            f"with columns {quoted(spec.features)}"
         )
     extra = [column for column in names.columns if column not in (*columns, *spec.ignored, spec.name_column)]
     if extra:
-        raise ValueError(f"{where} has columns the detector was not trained on: {', '.join(extra)}; drop them")
+        raise ValueError(f"{where} has columns the detector was not trained on: {quoted(extra)}; drop them")
     x = features_of(names, columns, where)
     if tuple(x.shape[1:]) != spec.shape:
         raise ValueError(f"{where} has {x.shape[1]} features; the detector was trained on {spec}")
-    return x
+    return x.to(getattr(torch, spec.dtype))

@@ -59,7 +59,8 @@ class FittedDetector(AnomalyDetector):
         return super().set_threshold()
 
     def _fit(self) -> None:
-        check_weights(self.parameters(), self.current_epoch)  # an estimator would fail without a reason
+        # an estimator would fail without a reason
+        check_weights(self.parameters(), self.current_epoch, self.likely_cause())
         if self.trainer.world_size > 1:  # each rank has its own BatchNorm statistics until the next step
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)

@@ -2,6 +2,7 @@
 
 It belongs to the method, not to the data: on the same images Deep SAD takes [0, 1], Deep SVDD normalised contrast,
 DROCC standardised channels, AMA and ADGAN [-1, 1]. Everything fitted is a float32 buffer and lives in the checkpoint.
+Features that float32 cannot hold are centred first, in float64.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 
 from adlightning.contracts import InputSpec
 from adlightning.preprocessing.base import Compose, Identity, Output, Preprocessing
-from adlightning.preprocessing.features import StandardizeFeatures, StandardizeMinMax
+from adlightning.preprocessing.features import Centre, StandardizeFeatures, StandardizeMinMax
 from adlightning.preprocessing.images import (
     CIFAR10_CHANNELS,
     IMAGENET_CHANNELS,
@@ -25,6 +26,7 @@ from adlightning.preprocessing.images import (
 )
 
 __all__ = [
+    "Centre",
     "Compose",
     "GlobalContrastL1",
     "Identity",
@@ -101,6 +103,8 @@ def build_preprocessing(
     if spec.kind != "image" and (resize is not None or pad):
         raise ValueError(f"resize and pad are for images only, got resize={resize}, pad={pad} with {spec.kind} input")
     steps: list[Preprocessing] = [] if resize is None else [Resize(resize, resize)]
+    if spec.offsets:
+        steps.append(Centre(spec.offsets, spec.shape))
     if pad:
         steps.append(Pad(pad))
     return Compose([*steps, makers[name](spec.shape)]) if steps else makers[name](spec.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ class Preprocessing(nn.Module, ABC):
 
     output: Output
     """Activation of a decoder that reproduces the result: sigmoid for [0, 1], tanh for [-1, 1], linear for the rest."""
+
+    finds_far: ClassVar[bool] = False
+    """Whether :meth:`is_far` finds any."""
 
     fitted: Tensor
     """Whether there is nothing left to fit: a bool buffer."""
@@ -61,6 +64,10 @@ class Preprocessing(nn.Module, ABC):
         """Shape of a preprocessed sample, from that of a raw one, both without the batch dimension."""
         return shape
 
+    def is_far(self, x: Tensor) -> Tensor:
+        """Which raw samples (B, ...) hold a value too far out to be scored, (B,) bool; by default none."""
+        return x.new_zeros(x.shape[0], dtype=torch.bool)
+
     def _fit(self, batches: Batches) -> None:
         """Fill the buffers; by default there are none."""
 
@@ -89,6 +96,15 @@ class Compose(Preprocessing):
         for step in self._chain():
             shape = step.output_shape(shape)
         return shape
+
+    def is_far(self, x: Tensor) -> Tensor:
+        """As the last step finds, of what those before it make of the samples."""
+        *before, last = self._chain()
+        if not last.finds_far:
+            return super().is_far(x)
+        for step in before:
+            x = step(x)
+        return last.is_far(x)
 
     def _chain(self) -> list[Preprocessing]:
         return cast("list[Preprocessing]", list(self.steps))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -11,10 +11,49 @@ from torch import Tensor
 
 from adlightning.preprocessing.base import Batches, Preprocessing, or_one, require_samples
 
+FARTHEST = 1e9
+"""Deviations from the mean at most: a value further out counts as one so far out. Its fourth power is a float32."""
+
+
+class Centre(Preprocessing):
+    """Samples in float64 minus given values, in float64, then float32: what float32 would round away is kept.
+
+    Args:
+        offsets: one a value of a sample, flat.
+        shape: of a sample.
+    """
+
+    output = "linear"
+    offsets: Tensor
+
+    def __init__(self, offsets: Sequence[float], shape: Sequence[int]) -> None:
+        super().__init__()
+        # not in a state_dict: the input that a checkpoint describes has them, in full
+        values = torch.tensor(offsets, dtype=torch.float64).view(*shape)
+        self.register_buffer("offsets", values, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to a device. Raises ValueError where it has no float64."""
+        try:
+            moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # of torch
+        except TypeError as error:
+            raise ValueError(
+                "the device has no float64, which features need that differ by little and lie far from 0: take the CPU "
+                "(--trainer.accelerator=cpu to train and test, --device=cpu to score)"
+            ) from error
+        return moved
+
+    def _transform(self, x: Tensor) -> Tensor:
+        return (x.double() - self.offsets).float()
+
 
 class _FeatureScaling(Preprocessing):
-    """(x - shift) / scale of samples of one shape; each feature, or each feature at each time, has its own."""
+    """(x - shift) / scale of samples of one shape; each feature, or each feature at each time, has its own.
 
+    The result lies within :data:`FARTHEST`, so that one absurd value overflows nothing that follows.
+    """
+
+    finds_far = True
     shift: Tensor
     scale: Tensor
 
@@ -39,7 +78,12 @@ class _FeatureScaling(Preprocessing):
 
     def _transform(self, x: Tensor) -> Tensor:
         self._require_shape(x)
-        return (x.float() - self.shift) / self.scale
+        return ((x.float() - self.shift) / self.scale).clamp(-FARTHEST, FARTHEST)
+
+    def is_far(self, x: Tensor) -> Tensor:
+        """Whether a value lies :data:`FARTHEST` or more out."""
+        far: Tensor = self(x).abs() >= FARTHEST
+        return far.flatten(1).any(dim=1)
 
     def _require_shape(self, x: Tensor) -> None:
         if x.shape[1:] != self.shift.shape:

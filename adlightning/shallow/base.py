@@ -187,6 +187,10 @@ class ShallowDetector(FittedDetector):
         factor: Callable[[int], float] = lambda epoch: step_decay(1.0, self.lr_milestones, epoch)  # noqa: E731
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, factor)}
 
+    def trains_by_gradient(self) -> bool:
+        """Whether an autoencoder's features are trained."""
+        return self.feature_map.trained
+
     def forget_fit(self) -> None:
         """An estimator of earlier weights is forgotten: a fit that goes on moves them."""
         self.estimator = None

@@ -25,7 +25,8 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.detector import AnomalyDetector
 
 BLUE, RED, YELLOW, BLACK = (0, 114, 178), (213, 94, 0), (240, 228, 66), (0, 0, 0)
-TABLE = InputSpec("table", (3,), "t.csv", features=("width", "height", "1"))
+TABLE = InputSpec("table", (3,), "t.csv", features=("width", "height", "age"))
+NUMBERED = InputSpec("table", (3,), "t.csv", features=("width", "2", "1e5"))
 SQUARE = np.array([[0.0, 0.0], [1.0, 2.0]])
 NONE = np.empty((0, 2))
 
@@ -51,11 +52,17 @@ def test_the_module_itself_needs_no_matplotlib(monkeypatch: pytest.MonkeyPatch) 
         (["height", "width"], (1, 0)),
         ([0, "height"], (0, 1)),
         (["0", 2], (0, 2)),
-        (["1", 0], (2, 0)),  # a name goes before an index
     ],
 )
 def test_features_by_name_or_index(features: list[str | int] | None, axes: tuple[int, int] | None) -> None:
     assert boundary_axes(TABLE, features) == axes
+
+
+def test_features_whose_names_are_numbers_go_by_name() -> None:
+    assert boundary_axes(NUMBERED, ["1e5", "2"]) == (2, 1)
+    assert boundary_axes(NUMBERED, [2, "width"]) == (1, 0)
+    with pytest.raises(ValueError, match="no feature 0; features are 'width', '2', '1e5', by name since names are num"):
+        boundary_axes(NUMBERED, [0, 1])
 
 
 def test_a_table_of_two_features_has_its_plane_and_nothing_else_does() -> None:
@@ -67,8 +74,8 @@ def test_a_table_of_two_features_has_its_plane_and_nothing_else_does() -> None:
 @pytest.mark.parametrize(
     ("spec", "features", "message"),
     [
-        (TABLE, ["width", "depth"], r"no feature 'depth'; features are width, height, 1 \(or indices 0 to 2\)"),
-        (TABLE, ["width", 3], "there is no feature 3; features are width, height, 1"),
+        (TABLE, ["width", "depth"], r"no feature 'depth'; features are 'width', 'height', 'age' \(or indices 0 to 2\)"),
+        (TABLE, ["width", 3], "there is no feature 3; features are 'width', 'height', 'age'"),
         (InputSpec("table", (4,)), ["a", 1], "there is no feature 'a'; features are 0 to 3, without names"),
         (TABLE, ["width"], r"must be two different features, got \['width'\]"),
         (TABLE, ["width", 0], r"must be two different features, got \['width', 0\]"),

@@ -138,7 +138,7 @@ def test_lazy_images_and_tensors_give_the_same_batches(num_workers: int) -> None
     tensor = torch.stack([images[i] for i in range(20)])
     rows, labels = torch.tensor([3, 7, 7, 19, 0]), torch.tensor([0, 1, 1, -1, 0])
     lazy = list(lazy_loader(images, rows, labels, IndexBatches(5, 2), EvalBatch, cpu, num_workers))
-    columns = resident_columns(tensor, rows, labels, EvalBatch, cpu, budget_mb=1)
+    columns = resident_columns(tensor, rows, labels, EvalBatch, cpu, budget_mb=1, dtype=tensor.dtype)
     resident = list(TensorLoader(columns, IndexBatches(5, 2), cpu))
     assert len(lazy) == len(resident) == 3
     for a, b in zip(lazy, resident, strict=True):
@@ -152,7 +152,8 @@ def test_lazy_images_and_tensors_give_the_same_batches(num_workers: int) -> None
 def test_data_over_the_device_budget_stay_in_host_memory_and_arrive(budget: int, home: str) -> None:
     x = torch.zeros(3, 1, 1024, 1024, dtype=torch.uint8)
     device = torch.device("meta")  # stands for any other device
-    columns = resident_columns(x, torch.arange(3), torch.zeros(3, dtype=torch.long), TrainBatch, device, budget)
+    labels = torch.zeros(3, dtype=torch.long)
+    columns = resident_columns(x, torch.arange(3), labels, TrainBatch, device, budget, x.dtype)
     assert columns.x.device.type == home
     if home == "cpu":
         batches = list(TensorLoader(columns, IndexBatches(3, 2), device))

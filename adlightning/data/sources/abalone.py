@@ -9,7 +9,7 @@ import pandas as pd
 
 from adlightning.contracts import ANOMALY, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
-from adlightning.data.sources.table import features_of
+from adlightning.data.sources.columns import features_of
 from adlightning.files import user_path
 
 NORMAL_RINGS = (8, 9, 10)
@@ -54,7 +54,7 @@ class Abalone(AnomalySource):
             return None
         path = self.root / "abalone.data"
         frame = _read(path)
-        x = features_of(frame, (*_FEATURES, "rings"), path)
+        x = features_of(frame, (*_FEATURES, "rings"), path).float()
         rings = x[:, -1].numpy()
         anomalous, normal = np.isin(rings, ANOMALOUS_RINGS), np.isin(rings, NORMAL_RINGS)
         found = (len(frame), int(normal.sum()), int(anomalous.sum()))

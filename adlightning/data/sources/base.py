@@ -32,7 +32,7 @@ class Samples:
     """One part of a source.
 
     Args:
-        x: uint8 images (N, C, H, W), float32 features (N, D), float32 series (N, T, D), or :class:`LazyImages`.
+        x: uint8 images (N, C, H, W), features (N, D) or series (N, T, D) in float32 or float64, or :class:`LazyImages`.
         y: int64 (N,). The class index, or, in an anomaly-labelled source, 0 normal, 1 anomaly, -1 not labelled.
         names: one name a sample, for score tables: a file's relative path, a row's number, `test/123`.
     """

@@ -8,7 +8,8 @@ import numpy as np
 
 from adlightning.contracts import ANOMALY, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
-from adlightning.data.sources.table import features_of, read_frame
+from adlightning.data.sources.columns import features_of, names_of
+from adlightning.data.sources.table_file import read_frame
 from adlightning.files import user_path
 
 N_STEPS = 178
@@ -57,7 +58,7 @@ class Epilepsy(AnomalySource):
                 f"{path} must have the columns of the UCI repository, names and then X1 to X{N_STEPS} and y, got "
                 f"{len(frame.columns)}: {', '.join(frame.columns[:3])}, ..., {frame.columns[-1]}"
             )
-        values = features_of(frame, columns, path)
+        values = features_of(frame, columns, path).float()
         labels = values[:, -1].numpy()
         if len(wrong := labels[~np.isin(labels, range(1, 6))]):
             raise SourceError(f"{path}: y must lie in 1..5, got {wrong[0]:g}")
@@ -68,4 +69,4 @@ class Epilepsy(AnomalySource):
             raise SourceError(
                 f"{path} is not {self.name}: expected {words.format(*EPILEPSY_SIZES)}, got {words.format(*found)}"
             )
-        return Samples(values[:, :-1, None].contiguous(), y, tuple(str(name) for name in frame.iloc[:, 0]))
+        return Samples(values[:, :-1, None].contiguous(), y, names_of(frame.iloc[:, 0]))

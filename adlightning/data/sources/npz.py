@@ -18,6 +18,7 @@ from adlightning.archives import Member, plain_members
 from adlightning.arrays import read_array
 from adlightning.contracts import InputSpec, Kind
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.data.sources.columns import EXACT
 from adlightning.unpacking import require_unpacked_size
 from adlightning.files import user_path
 
@@ -30,7 +31,7 @@ class Npz(ClassSource):
     """An .npz file in MedMNIST's convention: `train_images`, `train_labels`, `test_images`, `test_labels`.
 
     Images are uint8 (N, H, W) or (N, H, W, C) with C from 1 to 4, and become (N, C, H, W). In place of images there
-    may be `train_features`, `test_features`: numbers (N, D) for a table or (N, T, D) for series, as float32. Labels
+    may be `train_features`, `test_features`: numbers (N, D) for a table or (N, T, D) for series. Labels
     are integers, booleans or strings, (N,) or (N, 1), and need not be 0..K-1. A file may lack one of the two parts;
     other keys (`val_*`) are not read.
 
@@ -103,7 +104,7 @@ def checked_indices(path: Path, labels: NDArray[Any], n_classes: int) -> NDArray
 
 
 def read_part(path: Path, part: Part) -> tuple[Tensor, NDArray[Any]]:
-    """One part of an .npz: uint8 images (N, C, H, W) or float32 features (N, D) or (N, T, D), and raw labels (N,).
+    """One part of an .npz: uint8 images (N, C, H, W) or features (N, D) or (N, T, D), and raw labels (N,).
 
     Raises:
         SourceError: see :meth:`Npz.load`.
@@ -169,17 +170,30 @@ def _features(path: Path, key: str, array: NDArray[Any]) -> Tensor:
         raise SourceError(f"{path}: {key} must be numbers, got {array.dtype}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise SourceError(f"{path}: {key} must be (N, D) or (N, T, D), got {array.shape}")
-    return as_float32(array, f"{path}: {key}")
+    return as_features(array, f"{path}: {key}")
 
 
-def as_float32(array: NDArray[Any], what: str) -> Tensor:
-    """Numbers (N, ...) as float32. Raises SourceError naming the first row that is not finite as float32."""
-    with np.errstate(over="ignore"):  # an overflow becomes inf and is reported below
-        values = array.astype(np.float32)
-    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise SourceError(f"{what} holds NaN, infinite or (for float32) too large values, first in row {row}")
+def as_features(array: NDArray[Any], what: str) -> Tensor:
+    """Numbers (N, ...) as float32 where that is exact whatever they are, else as float64.
+
+    Raises:
+        SourceError: one is NaN, infinite, too large for float32, or a whole number that float64 does not keep; the
+            message names the first, by row and feature.
+    """
+    exact = np.can_cast(array.dtype, np.float32)
+    values = array.astype(np.float32 if exact else np.float64)
+    with np.errstate(invalid="ignore"):  # NaN is reported below
+        usable = np.abs(values) <= np.finfo(np.float32).max
+    rule = "features must be finite numbers within float32"
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        large = np.abs(values) >= EXACT
+        usable[large] = [int(number) == int(value) for number, value in zip(array[large], values[large], strict=True)]
+        rule = f"whole numbers must be such that float64 keeps, as all up to {EXACT} are"
+    if not usable.all():
+        position = np.unravel_index(int(np.argmin(usable)), usable.shape)
+        places = ["row", "column"] if usable.ndim == 2 else ["row", "step", "feature"]
+        where = ", ".join(f"{place} {i}" for place, i in zip(places, position, strict=False))
+        raise SourceError(f"{what} holds {array[position]} at {where}; {rule}")
     return torch.from_numpy(np.ascontiguousarray(values))
 
 

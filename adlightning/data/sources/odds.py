@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adlightning.contracts import InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.mat_file import read_matrices
-from adlightning.data.sources.npz import as_float32, read_arrays
+from adlightning.data.sources.npz import as_features, read_arrays
 from adlightning.files import user_path
 
 OddsName = Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"]
@@ -28,7 +28,7 @@ ODDS_SIZES: dict[OddsName, tuple[int, int, int]] = {
 
 
 class Odds(AnomalySource):
-    """A set of the ODDS library (Rayana, 2016), float32 (N, D), with anomalies labelled and no test part.
+    """A set of the ODDS library (Rayana, 2016), (N, D), with anomalies labelled and no test part.
 
     Read from `root/DATASET.mat`, as the library gives it, or `root/DATASET.npz`, each with `X` (N, D) and `y`
     (N,) or (N, 1) in {0, 1}. Sizes are checked against :data:`ODDS_SIZES`, since other versions of these sets go by
@@ -70,7 +70,7 @@ class Odds(AnomalySource):
             value = y[~np.isin(y, (0, 1))][0]
             raise SourceError(f"{path}: y must hold 0 (normal) and 1 (anomaly) only, got {value}")
         self._check_size(path, x, y)
-        return Samples(as_float32(x, f"{path}: X"), y.astype(np.int64), tuple(str(row) for row in range(len(y))))
+        return Samples(as_features(x, f"{path}: X"), y.astype(np.int64), tuple(str(row) for row in range(len(y))))
 
     def _path(self) -> Path:
         candidates = [self.root / f"{self.dataset}{suffix}" for suffix in (".mat", ".npz")]

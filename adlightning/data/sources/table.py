@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import sys
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
+from adlightning.contracts import NO_LABEL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
-from adlightning.data.sources.parquet_size import require_unpacked_parquet
-from adlightning.unpacking import require_unpacked_gzip
+from adlightning.data.sources.columns import features_of, labels_of, names_of
+from adlightning.data.sources.table_file import is_unnamed, plain_name, read_frame
 from adlightning.files import user_path
+from adlightning.messages import quoted
 
-SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 ConstantFeatures = Literal["error", "drop", "keep"]
+
+_LABEL = ("label", "labels")
+_LIKE_LABELS = ("anomaly", "is_anomaly", "outlier", "is_outlier", "attack", "class", "target", "ground_truth")
 
 
 class Table(AnomalySource):
-    """Rows of a CSV, TSV (either also gzipped) or Parquet file, float32 (N, D): every column that is not named as
+    """Rows of a CSV, TSV (either also gzipped) or Parquet file, float64 (N, D): every column that is not named as
     something else is a feature.
 
-    Labels: 0, false or `normal`; 1, true or `anomaly` (in any case); an empty cell is not labelled. Without a label
-    column nothing is. Of two files one may lack the label or the name column. Rows count from 0, without the header.
+    Names of columns and rows are text, as the file has it. Labels: 0, false or `normal`; 1, true or `anomaly` (in any
+    case); an empty cell, NaN or NA is not labelled. Without a label column nothing is. Of two files one may lack the
+    label or the name column. Rows count from 0, without the header.
 
     Args:
         path: the training table.
@@ -97,14 +94,15 @@ class Table(AnomalySource):
         if self.label_column in frame.columns:
             y = labels_of(frame[self.label_column], path)
         named = self.name_column if self.name_column in frame.columns else None
-        names = range(len(frame)) if named is None else frame[named].tolist()
-        return Samples(x, y, tuple(str(name) for name in names))
+        names = tuple(map(str, range(len(frame)))) if named is None else names_of(frame[named])
+        return Samples(x, y, names)
 
     @cached_property
     def _frames(self) -> dict[Part, tuple[pd.DataFrame, Path]]:
-        frames: dict[Part, tuple[pd.DataFrame, Path]] = {"train": (read_frame(self.path), self.path)}
+        text = (self.label_column, self.name_column)
+        frames: dict[Part, tuple[pd.DataFrame, Path]] = {"train": (read_frame(self.path, text), self.path)}
         if self.test_path is not None:
-            frames["test"] = (read_frame(self.test_path), self.test_path)
+            frames["test"] = (read_frame(self.test_path, text), self.test_path)
         return frames
 
     @cached_property
@@ -116,28 +114,53 @@ class Table(AnomalySource):
         named += [("drop_columns", name) for name in self.drop_columns]
         for argument, name in named:
             if name is not None and name not in present:
-                columns = ", ".join(frame.columns)
-                raise SourceError(f"{argument}: {self.path} has no column {name!r}; it has {columns}")
+                alike = [column for column in frame.columns if plain_name(column) == plain_name(name)]
+                hint = f"; say {argument}={alike[0]!r}, with its spaces and capitals" if alike else ""
+                raise SourceError(
+                    f"{argument}: {self.path} has no column {name!r}; it has {quoted(list(frame.columns))}{hint}"
+                )
         ignored = [name for _, name in named if name is not None]
         features = [column for column in frame.columns if column not in ignored]
-        for column in features:
-            if column.lower() == "label":
-                raise SourceError(f"{self.path} has a column {column!r}: name it as label_column or in drop_columns")
-            if column.startswith("Unnamed: "):
-                raise SourceError(
-                    f"{self.path} has a column without a name (row numbers?): put {column!r} in drop_columns"
-                )
+        self._refuse_other_uses(features)
         if features and self.constant_features != "keep":
             constant = self._constant(features)
+            if len(constant) == len(features):
+                raise SourceError(
+                    f"{self.path}: all {len(frame)} rows are the same in every feature ({quoted(constant)}): there is "
+                    f"nothing to tell apart"
+                )
             if constant and self.constant_features == "error":
                 raise SourceError(
-                    f"{self.path}: features never vary: {', '.join(constant)}; set constant_features to drop or keep"
+                    f"{self.path}: features never vary: {quoted(constant)}; set constant_features to drop or keep"
                 )
             features = [column for column in features if column not in constant]
             ignored += constant
         if not features:
-            raise SourceError(f"{self.path} has no feature columns; it has {', '.join(frame.columns)}")
+            raise SourceError(f"{self.path} has no feature columns; it has {quoted(list(frame.columns))}")
         return tuple(features), tuple(dict.fromkeys(ignored))
+
+    def _refuse_other_uses(self, features: Sequence[str]) -> None:
+        """Refuse labels, names and numbers of rows among the features; name what may be one."""
+        used = {plain_name(name): name for name in (self.name_column, self.label_column) if name is not None}
+        for column in features:
+            plain = plain_name(column)
+            if plain in _LABEL:
+                raise SourceError(f"{self.path} has a column {column!r}: name it as label_column or in drop_columns")
+            if plain in used:
+                raise SourceError(
+                    f"{self.path} has a column {column!r} beside {used[plain]!r}: if it is no feature, put it in "
+                    f"drop_columns, else give it another name"
+                )
+            if is_unnamed(column):
+                raise SourceError(
+                    f"{self.path} has a column without a name (row numbers, an index?): put {column!r} in drop_columns"
+                )
+        if like := [column for column in features if plain_name(column) in _LIKE_LABELS]:
+            warnings.warn(
+                f"{self.path}: {quoted(like)} taken as a feature; if it says what is an anomaly, name it as "
+                f"label_column or in drop_columns",
+                stacklevel=2,
+            )
 
     def _constant(self, features: list[str]) -> list[str]:
         x = features_of(self._frames["train"][0], features, self.path)
@@ -149,131 +172,6 @@ def _check_same_columns(frame: pd.DataFrame, path: Path, features: Sequence[str]
     missing = [column for column in features if column not in frame.columns]
     extra = [column for column in frame.columns if column not in features and column not in ignored]
     if missing or extra:
-        lacks = f"lacks {', '.join(missing)}" if missing else ""
-        has = f"has in addition {', '.join(extra)}" if extra else ""
+        lacks = f"lacks {quoted(missing)}" if missing else ""
+        has = f"has in addition {quoted(extra)}" if extra else ""
         raise SourceError(f"{path} {' and '.join(filter(None, (lacks, has)))}, compared with the training table")
-
-
-def features_of(frame: pd.DataFrame, columns: Sequence[str], path: Path | str) -> Tensor:
-    """The given columns, in that order, as float32 (N, D); true and false become 1 and 0.
-
-    Raises:
-        SourceError: a column is missing or holds text, NaN, infinite values or values too large for float32; the
-            message names file, column and row.
-    """
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise SourceError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
-    x = np.empty((len(frame), len(columns)), dtype=np.float32)
-    for i, column in enumerate(columns):
-        values = _numbers(frame[column], path)
-        with np.errstate(over="ignore"):  # an overflow becomes inf and is reported below
-            x[:, i] = values
-        if not np.isfinite(x[:, i]).all():
-            row = int(np.argmin(np.isfinite(x[:, i])))
-            value = values[row]
-            what = "no value (or NaN)" if np.isnan(value) else f"{value}"
-            what += ", too large for float32," if np.isfinite(value) else ""
-            raise SourceError(f"{path}: column {column!r} has {what} in row {row}; features must be finite numbers")
-    return torch.from_numpy(x)
-
-
-def _numbers(column: pd.Series[Any], path: Path | str) -> NDArray[np.float64]:
-    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
-        if pd.api.types.is_complex_dtype(column):
-            raise SourceError(f"{path}: column {column.name!r} holds complex numbers; features must be real")
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
-        raise SourceError(f"{path}: column {column.name!r} is of type {column.dtype}; features must be numbers")
-    # booleans with gaps, and columns without any value, come as objects; a cell of text makes strings of a column
-    numbers = pd.to_numeric(column.map(_number_or_text), errors="coerce")
-    is_text = (column.notna() & numbers.isna()).to_numpy()
-    if is_text.any():
-        row = int(np.argmax(is_text))
-        raise SourceError(
-            f"{path}: column {column.name!r} is not numeric, it holds {column.iloc[row]!r} in row {row}; encode it as "
-            f"numbers, or put it in drop_columns"
-        )
-    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _number_or_text(value: object) -> object:
-    """None for what cannot become a number: lists, and whole numbers of hundreds of digits."""
-    too_large = isinstance(value, int) and abs(value) > sys.float_info.max
-    return None if too_large or not pd.api.types.is_scalar(value) else value
-
-
-def labels_of(column: pd.Series[Any], path: Path) -> NDArray[np.int64]:
-    """Labels (N,): 0 normal, 1 anomaly, -1 not labelled. Raises SourceError naming an unknown value and its row."""
-    meanings = {"0": NORMAL, "normal": NORMAL, "1": ANOMALY, "anomaly": ANOMALY, "": NO_LABEL}
-    try:
-        codes, values = pd.factorize(column)  # code -1 is a missing value
-    except TypeError as error:  # Parquet has columns of lists
-        raise SourceError(f"{path}: label column {column.name!r} must hold numbers or text: {error}") from None
-    labels = [NO_LABEL]
-    for code, value in enumerate(values):
-        text = value.strip().lower() if isinstance(value, str) else None
-        label = {0: NORMAL, 1: ANOMALY}.get(value) if text is None else meanings.get(text)
-        if label is None:
-            row = int(np.argmax(codes == code))
-            raise SourceError(
-                f"{path}: label column {column.name!r} holds {value} in row {row}; allowed are 0, normal, 1, anomaly, "
-                f"true, false and empty"
-            )
-        labels.append(label)
-    return np.array(labels, dtype=np.int64)[codes + 1]
-
-
-def read_frame(path: Path) -> pd.DataFrame:
-    """A table by its suffix: .csv, .tsv (also .gz), .parquet.
-
-    Raises:
-        SourceError: the file is missing, of another suffix, unreadable, ragged, without rows, has two columns of one
-            name, or unpacks to more than it may (see :mod:`adlightning.unpacking`).
-    """
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}")
-    separator = next((s for suffix, s in SEPARATORS.items() if path.name.lower().endswith(suffix)), None)
-    if separator is None and path.suffix.lower() != ".parquet":
-        raise SourceError(f"{path} must end in one of {', '.join(SEPARATORS)}, .parquet")
-    try:
-        if separator is None:
-            require_unpacked_parquet(path)
-        elif path.suffix.lower() == ".gz":
-            require_unpacked_gzip(path)
-        frame = pd.read_parquet(path) if separator is None else _read_text(path, separator)
-    except SourceError:
-        raise
-    except Exception as error:  # parsers raise many types, of which pandas documents few
-        raise SourceError(f"{path} cannot be read as a table: {error}") from error
-    frame.columns = frame.columns.map(str)
-    if len(frame) == 0:
-        raise SourceError(f"{path} has no rows")
-    refuse_twins(path, list(frame.columns))
-    return frame
-
-
-def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    header = next(_rows(path, separator), [])
-    refuse_twins(path, [name for name in header if name])  # pandas would rename them
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-        frame = pd.read_csv(path, sep=separator, index_col=False, low_memory=False)
-    if len(frame) and frame.iloc[:, -1].isna().any():  # pandas fills short rows up
-        for row, fields in enumerate(_rows(path, separator)):
-            if len(fields) < len(header):
-                raise SourceError(f"{path}: row {row - 1} has {len(fields)} fields, the header has {len(header)}")
-    return frame
-
-
-def _rows(path: Path, separator: str) -> Iterator[list[str]]:
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        yield from (fields for fields in csv.reader(file, delimiter=separator) if fields)
-
-
-def refuse_twins(path: Path | str, names: list[str]) -> None:
-    """Raise SourceError when two columns have one name."""
-    twins = [name for name, count in Counter(names).items() if count > 1]
-    if twins:
-        raise SourceError(f"{path} has several columns of the name {', '.join(twins)}")

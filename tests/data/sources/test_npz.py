@@ -51,7 +51,7 @@ def test_features_are_a_table_or_series(tmp_path: Path, shape: tuple[int, ...], 
     source = Npz(write(tmp_path, **both(x, "features")))
     samples = source.load("train")
     assert isinstance(samples.x, torch.Tensor)
-    assert samples.x.dtype == torch.float32
+    assert samples.x.dtype == torch.float64
     np.testing.assert_allclose(samples.x.numpy(), x, rtol=1e-6)
     assert (source.input_spec().kind, source.input_spec().shape) == (kind, shape[1:])
 
@@ -120,7 +120,7 @@ def test_wrong_arrays_are_named(tmp_path: Path, change: dict[str, Any], message:
 def test_features_must_be_finite_as_float32(tmp_path: Path, bad: float) -> None:
     x = np.ones((3, 2))
     x[1, 0] = bad
-    with pytest.raises(SourceError, match=r"train_features holds NaN, infinite .* first in row 1"):
+    with pytest.raises(SourceError, match=r"train_features holds .* at row 1, column 0; features must be finite"):
         Npz(write(tmp_path, **both(x, "features"))).load("train")
 
 

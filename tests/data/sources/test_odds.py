@@ -27,7 +27,7 @@ def test_either_format_is_read(tmp_path: Path, suffix: str) -> None:
     samples = source.load("train")
     assert samples is not None
     assert isinstance(samples.x, torch.Tensor)
-    assert samples.x.dtype == torch.float32
+    assert samples.x.dtype == torch.float64
     np.testing.assert_allclose(samples.x.numpy(), arrays["X"], rtol=1e-6)
     assert samples.y.dtype == np.int64
     assert samples.y[[0, 92, 93, 3771]].tolist() == [1, 1, 0, 0]
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, suffix: str, message: str) ->
     [
         ({"y": np.full(3772, 2.0)}, "y must hold 0 .* and 1 .* only, got 2.0"),
         ({"X": np.full((3772, 6), "a")}, "X must be numbers"),
-        ({"X": np.full((3772, 6), np.nan)}, "X holds NaN"),
+        ({"X": np.full((3772, 6), np.nan)}, "X holds nan at row 0, column 0"),
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

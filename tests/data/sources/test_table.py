@@ -11,7 +11,8 @@ import torch
 
 from adlightning.data.sources import SourceError, Table
 from adlightning.data.sources.base import Part, Samples
-from adlightning.data.sources.table import features_of, read_frame
+from adlightning.data.sources.columns import features_of
+from adlightning.data.sources.table_file import read_frame
 
 CSV = "id,a,b,kind\nx1,1,0.5,normal\nx2,2,-3,Anomaly\nx3,4,1e3,\n"
 
@@ -25,7 +26,7 @@ def load(source: Table, part: Part = "train") -> Samples:
     samples = source.load(part)
     assert samples is not None
     assert isinstance(samples.x, torch.Tensor)
-    assert samples.x.dtype == torch.float32
+    assert samples.x.dtype == torch.float64
     assert samples.y.dtype == np.int64
     return samples
 
@@ -87,7 +88,7 @@ def test_labels_have_several_spellings(tmp_path: Path, labels: list[str], expect
 @pytest.mark.parametrize(("label", "shown"), [("2", "2"), ("-1", "-1"), ("good", "good")])
 def test_other_labels_are_named_with_their_row(tmp_path: Path, label: str, shown: str) -> None:
     source = Table(write(tmp_path, f"a,y\n1,0\n2,1\n3,{label}\n4,{label}\n"), label_column="y")
-    with pytest.raises(SourceError, match=rf"label column 'y' holds {shown}.* in row 2; allowed are 0, normal"):
+    with pytest.raises(SourceError, match=rf"label column 'y' holds '{shown}' in row 2; allowed are 0, normal"):
         source.load("train")
 
 
@@ -115,9 +116,9 @@ def test_test_columns_are_matched_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        ("a\n1\n", "test.csv lacks b"),
-        ("a,b,c\n1,2,3\n", "test.csv has in addition c"),
-        ("a,B\n1,2\n", "test.csv lacks b and has in addition B"),
+        ("a\n1\n", "test.csv lacks 'b'"),
+        ("a,b,c\n1,2,3\n", "test.csv has in addition 'c'"),
+        ("a,B\n1,2\n", "test.csv lacks 'b' and has in addition 'B'"),
     ],
 )
 def test_differing_columns_are_named(tmp_path: Path, test: str, message: str) -> None:
@@ -131,7 +132,7 @@ def test_differing_columns_are_named(tmp_path: Path, test: str, message: str) ->
 
 def test_constant_features_are_an_error_dropped_or_kept(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b,c\n1,5,7\n2,5,7\n")
-    with pytest.raises(SourceError, match="features never vary: b, c; set constant_features to drop or keep"):
+    with pytest.raises(SourceError, match="features never vary: 'b', 'c'; set constant_features to drop or keep"):
         Table(path).load("train")
     dropped = Table(path, constant_features="drop")
     assert rows(load(dropped)) == [[1], [2]]
@@ -170,10 +171,10 @@ def test_row_numbers_without_a_name_are_never_taken_for_a_feature(tmp_path: Path
     [
         ("", "cannot be read as a table"),
         ("a,b\n", "has no rows"),
-        ("a,b\n1,2\n3,4,5\n", "cannot be read as a table: .*line 3"),
-        ("a,b\n1,2,9\n3,4,5\n", "cannot be read as a table"),
+        ("a,b\n1,2\n3,4,5\n", "row 1 has 3 fields, the header has 2"),
+        ("a,b\n1,2,9\n3,4,5\n", "row 0 has 3 fields, the header has 2"),
         ("a,b,c\n1,2,3\n\n3,4\n", "row 1 has 2 fields, the header has 3"),
-        ("a,b,a\n1,2,3\n", "several columns of the name a"),
+        ("a,b,a\n1,2,3\n", "several columns of the name 'a'"),
         ("a,b\n1,2\n3,red\n", "column 'b' is not numeric, it holds 'red' in row 1"),
         ("a,b\n1,2\n3,\n", r"column 'b' has no value \(or NaN\) in row 1"),
         ("a,b\n1,True\n3,\n", r"column 'b' has no value \(or NaN\) in row 1"),
@@ -191,7 +192,7 @@ def test_bad_tables_are_explained(tmp_path: Path, text: str, message: str) -> No
 @pytest.mark.parametrize("argument", ["label_column", "name_column", "drop_columns"])
 def test_missing_columns_are_named_with_those_there(tmp_path: Path, argument: str) -> None:
     value: Any = ["speed"] if argument == "drop_columns" else "speed"
-    with pytest.raises(SourceError, match=f"{argument}: .* has no column 'speed'; it has id, a, b, kind"):
+    with pytest.raises(SourceError, match=f"{argument}: .* has no column 'speed'; it has 'id', 'a', 'b', 'kind'"):
         Table(write(tmp_path, CSV), **{argument: value}).load("train")
 
 
@@ -210,7 +211,7 @@ def test_missing_and_unknown_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x81,\xff\n\x80,1\n")
-    with pytest.raises(SourceError, match=f"{name} cannot be read as a table"):
+    with pytest.raises(SourceError, match=rf"{name} (cannot be read as a table|is not UTF-8)"):
         Table(str(tmp_path / name)).load("train")
 
 
@@ -228,7 +229,7 @@ def test_features_are_taken_in_the_order_asked_for(tmp_path: Path) -> None:
     path = Path(write(tmp_path, CSV))
     frame = read_frame(path)
     assert features_of(frame, ["b", "a"], path).tolist() == [[0.5, 1], [-3, 2], [1000, 4]]
-    with pytest.raises(SourceError, match="has no column c, d; it has id, a, b, kind"):
+    with pytest.raises(SourceError, match="has no column 'c', 'd'; it has 'id', 'a', 'b', 'kind'"):
         features_of(frame, ["a", "c", "d"], path)
 
 
