@@ -19,7 +19,15 @@ from torch.utils.data import DataLoader
 
 from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
 from adlightning.data.composition import Split
-from adlightning.data.loading import AsItIs, IndexBatches, Order, PairedBatches, TensorLoader, lazy_loader, resident_columns
+from adlightning.data.loading import (
+    AsItIs,
+    IndexBatches,
+    Order,
+    PairedBatches,
+    TensorLoader,
+    lazy_loader,
+    resident_columns,
+)
 from adlightning.data.scales import all_the_same, constant_among, offsets_of, require_no_extremes
 from adlightning.data.sources.base import Samples, Source
 from adlightning.messages import quoted

@@ -117,7 +117,9 @@ class SpeechCommands(ClassSource):
             raise SourceError(f"there is no folder {self.root}; unpack Speech Commands there")
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and path.name[0] not in "._")
         inside = {path.name: sorted(path.iterdir()) for path in folders}
-        is_clip = {path: path.suffix.lower() == ".wav" and path.is_file() for paths in inside.values() for path in paths}
+        is_clip = {
+            path: path.suffix.lower() == ".wav" and path.is_file() for paths in inside.values() for path in paths
+        }
         clips = {word: [path.name for path in paths if is_clip[path]] for word, paths in inside.items()}
         _warn_left_out(self.root, [path for path, taken in is_clip.items() if not taken])
         names = [f"{word}/{clip}" for word, inside in clips.items() for clip in inside]
@@ -148,7 +150,9 @@ class SpeechCommands(ClassSource):
 
     def _features(self, part: Part) -> NDArray[np.float32]:
         paths = [self.root / name for name in self._files[part]]
-        cached = None if self.cache is None else user_path(self.cache) / f"speech_commands-{part}-{self._key(paths)}.npz"
+        cached = (
+            None if self.cache is None else user_path(self.cache) / f"speech_commands-{part}-{self._key(paths)}.npz"
+        )
         if cached is not None and cached.is_file():
             return self._read(cached, len(paths))
         if cached is not None:

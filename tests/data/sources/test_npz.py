@@ -105,7 +105,10 @@ def test_a_file_of_test_images_only_has_no_training_part(tmp_path: Path) -> None
         ({"train_images": IMAGES[:0], "train_labels": np.zeros(0, int)}, "train_labels is empty"),
         ({"train_labels": [0.5, 1, 0]}, "train_labels must be integers, booleans or strings, got float64"),
         ({"train_labels": np.eye(3, dtype=int)}, r"train_labels must be \(N,\) or \(N, 1\), got \(3, 3\)"),
-        ({"train_labels": np.array([0, "a", None], dtype=object)}, "train_labels cannot be read: it holds object of shape"),
+        (
+            {"train_labels": np.array([0, "a", None], dtype=object)},
+            "train_labels cannot be read: it holds object of shape",
+        ),
         ({"train_features": np.ones((3, 2))}, "holds images and features"),
         ({"classes": ["a"]}, r"labels must lie in 0..0, got 1"),
     ],

@@ -166,7 +166,11 @@ def test_without_a_list_the_official_rule_parts_the_speakers(tmp_path: Path) -> 
         (["a/1.wav", "a/2.wav", f"a/{TESTS}"], None, "speakers of 2 of 3 clips cannot be told, a/1.wav the first"),
         (["a/1.wav", "a/2.wav"], ["a/2.wav"], "speakers of 2 of 2 clips cannot be told"),
         ([f"a/{TESTS}", f"b/{TRAINS}"], None, "each of the 2 clips is of another speaker by its name"),
-        (["a/x_nohash_0.wav", "a/x_nohash_1.wav"], ["a/x_nohash_1.wav"], "1 speakers are in training and test alike, x"),
+        (
+            ["a/x_nohash_0.wav", "a/x_nohash_1.wav"],
+            ["a/x_nohash_1.wav"],
+            "1 speakers are in training and test alike, x",
+        ),
         (["a/x_nohash_0.wav", "a/x_nohash_1.wav", "b/y_nohash_0.wav"], ["b/y_nohash_0.wav"], None),
         ([f"a/{TESTS}", f"b/{TESTS}", f"b/{TRAINS}"], None, None),
     ],
