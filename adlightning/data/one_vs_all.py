@@ -105,7 +105,7 @@ def class_index(name: ClassName, classes: tuple[str, ...], argument: str) -> int
     if numbers:
         meant = [own for own in numbers if number(own) == number(text)]
         raise ValueError(
-            f"{argument}: there is no class {name!r}; classes are {shown}. Their names are numbers, so that an index is "
+            f"{argument}: there is no class {name!r}; classes are {shown}. Their names are numbers, so an index is "
             f"none: write the name, {(meant or numbers)[0]!r}{', perhaps' if meant else ' for instance'}"
         )
     indices = [str(index) for index in range(len(classes))]

@@ -15,7 +15,7 @@ from adlightning.data.sources.base import LazyImages, Samples
 from adlightning.preprocessing.features import FARTHEST
 
 FAR_FROM_ZERO = 2.0**10
-"""Deviations from zero up to which float32 holds a feature, to 2**-14 of a deviation; beyond, float64 centres it first."""
+"""Deviations from zero up to which float32 holds a feature, to 2**-14 of a deviation; beyond, float64 centres it."""
 
 WHOLE = 2.0**24
 """Whole numbers up to here are float32 numbers."""

@@ -21,8 +21,9 @@ DIGITS = str(Path(__file__).parents[2] / "configs/deep_sad/digits.yaml")
 
 
 def concrete(root: type) -> list[type]:
-    below = [] if inspect.isabstract(root) or not root.__module__.startswith("adlightning") else [root]
-    return below + [cls for child in type.__subclasses__(root) for cls in concrete(child)]
+    own = not inspect.isabstract(root) and root.__module__.startswith("adlightning")
+    children: list[type] = type.__subclasses__(root)
+    return [root] * own + [cls for child in children for cls in concrete(child)]
 
 
 CLASSES = {cls.__name__: cls for root in (AnomalyDetector, AnomalyDataModule, Source) for cls in concrete(root)}

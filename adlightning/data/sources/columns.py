@@ -93,7 +93,7 @@ def _require_exact(column: pd.Series[Any], values: NDArray[np.float64], path: Pa
             value = int(value)
         if isinstance(value, (int, np.integer)) and int(value) != int(values[row]):
             raise SourceError(
-                f"{path}: column {column.name!r} has the whole number {value} in row {int(row)}, of which float64 keeps "
+                f"{path}: column {column.name!r} has the whole number {value} in row {int(row)}; float64 keeps "
                 f"{int(values[row])} only: put {column.name!r} in drop_columns if it is an identifier (or "
                 f"name it as name_column), else subtract a constant from it"
             )

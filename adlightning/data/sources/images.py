@@ -78,7 +78,8 @@ def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | No
         channels: 1 or 3 converts; None keeps what the image has.
 
     Raises:
-        SourceError: the file is missing, truncated, no image, too large, of several frames, or has more than 8 bits a value.
+        SourceError: the file is missing, truncated, no image, too large, of several frames, or of more than 8 bits a
+            value.
     """
     with _opened(path) as (image, turn), _one_large if math.prod(image.size) > _LARGE else nullcontext():
         image = image if turn is None else image.transpose(turn)

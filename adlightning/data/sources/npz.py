@@ -19,8 +19,8 @@ from adlightning.arrays import read_array
 from adlightning.contracts import InputSpec, Kind
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.columns import EXACT
-from adlightning.unpacking import require_unpacked_size
 from adlightning.files import user_path
+from adlightning.unpacking import require_unpacked_size
 
 Content = Literal["images", "features"]
 

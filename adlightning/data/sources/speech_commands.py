@@ -37,9 +37,9 @@ class SpeechCommands(ClassSource):
     As Speech Commands, version 1 or 2, unpacks; folders whose names begin with `_` or `.` are left out. The test part
     is `root/testing_list.txt`; without that file, the speakers whom the data set's own rule puts there: about 10 %, by
     a hash of the speaker in the file's name (`<speaker>_nohash_<n>.wav`; a file named otherwise is its own speaker). In
-    the data set nobody speaks in both parts; of other clips it is said when that cannot be told, or is not so. Files that
-    are no .wav and folders within those of words are left out, and counted. All else trains, the clips of `validation_list.txt` too: what is held out of
-    training is the datamodule's to say.
+    the data set nobody speaks in both parts; of other clips it is said when that cannot be told, or is not so. Files
+    that are no .wav and folders within those of words are left out, and counted. All else trains, the clips of
+    `validation_list.txt` too: what is held out of training is the datamodule's to say.
 
     DROCC (Goyal et al., ICML 2020, Section 5) speaks of MFCC with 32 filters, windows of 25 ms every 10 ms, 98 of them;
     its released code computes the logarithm of filterbank energies (no cosine transform), 99 windows with the last one
@@ -195,9 +195,9 @@ def _warn_of_speakers(root: Path, parts: dict[Part, tuple[str, ...]]) -> None:
     speakers = {part: {_speaker(name) for name in parts[part]} for part in parts}
     if unknown:
         rank_zero_warn(
-            f"{root}: the speakers of {len(unknown)} of {len(names)} clips cannot be told, {unknown[0]} the first, since "
-            f"they are not named <speaker>{_MARK}<n>.wav: somebody may speak in training and test alike. Name them so, or "
-            f"list clips of other speakers in {TESTING_LIST}"
+            f"{root}: the speakers of {len(unknown)} of {len(names)} clips cannot be told, {unknown[0]} the first, "
+            f"since they are not named <speaker>{_MARK}<n>.wav: somebody may speak in training and test alike. Name them "
+            f"so, or list clips of other speakers in {TESTING_LIST}"
         )
     elif both := sorted(speakers["train"] & speakers["test"]):
         rank_zero_warn(f"{root}: {len(both)} speakers are in training and test alike, {both[0]} the first")

@@ -164,7 +164,7 @@ def test_training_needs_normal_or_unlabelled_images(tmp_path: Path, names: list[
     root = make(tmp_path, *names)
     if names[0].startswith("train/normal"):
         (tmp_path / names[0]).unlink()
-    with pytest.raises(SourceError, match="train/normal has no images.*; images to train on lie there"):
+    with pytest.raises(SourceError, match=r"train/normal has no images.*; images to train on lie there"):
         NormalAnomalyFolder(root).load("train")
 
 
