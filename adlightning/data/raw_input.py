@@ -1,4 +1,4 @@
-"""Samples in memory as the raw input that a detector was trained on; the same checks in Python and on the command line."""
+"""Samples in memory as the raw input that a detector was trained on; the same checks in Python and for the verbs."""
 
 from __future__ import annotations
 

@@ -196,8 +196,8 @@ def _warn_of_speakers(root: Path, parts: dict[Part, tuple[str, ...]]) -> None:
     if unknown:
         rank_zero_warn(
             f"{root}: the speakers of {len(unknown)} of {len(names)} clips cannot be told, {unknown[0]} the first, "
-            f"since they are not named <speaker>{_MARK}<n>.wav: somebody may speak in training and test alike. Name them "
-            f"so, or list clips of other speakers in {TESTING_LIST}"
+            f"since they are not named <speaker>{_MARK}<n>.wav: somebody may speak in training and test alike. Name "
+            f"them so, or list clips of other speakers in {TESTING_LIST}"
         )
     elif both := sorted(speakers["train"] & speakers["test"]):
         rank_zero_warn(f"{root}: {len(both)} speakers are in training and test alike, {both[0]} the first")
