@@ -39,11 +39,13 @@ def offsets_of(x: Tensor) -> tuple[float, ...]:
 
 
 def _offsets(x: Tensor) -> Tensor:
-    deviation = (x - x[:1]).std(dim=0, correction=0)
-    middle = x.median(dim=0).values
+    from_first = x - x[:1]
+    deviation, mean = from_first.std(dim=0, correction=0), x[0] + from_first.mean(dim=0)
     # of a feature that does not vary here any change counts
-    most = torch.where(deviation > 0, FAR_FROM_ZERO * deviation, WHOLE)
-    return torch.where(middle.abs() > most, middle, 0.0)
+    far = mean.abs() > torch.where(deviation > 0, FAR_FROM_ZERO * deviation, WHOLE)
+    offsets = torch.zeros_like(mean)
+    offsets[far] = x[:, far].median(dim=0).values
+    return offsets
 
 
 def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: InputSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _require_exact(column: pd.Series[Any], values: NDArray[np.float64], path: Pa
         value = column.iloc[int(row)]
         if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
             value = int(value)
-        if isinstance(value, (int, np.integer)) and int(value) != int(values[row]):
+        if isinstance(value, (int, np.integer, Decimal)) and value != int(values[row]):
             raise SourceError(
                 f"{path}: column {column.name!r} has the whole number {value} in row {int(row)}; float64 keeps "
                 f"{int(values[row])} only: put {column.name!r} in drop_columns if it is an identifier (or "
