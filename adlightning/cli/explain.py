@@ -19,7 +19,7 @@ _KEY_OR_CLASS = re.compile(r"Parser key \"([^\"]+)\"|Problem with given class_pa
 _NO_CLASS = re.compile(r"Expected a dot import path string: ?(.*)")
 _NO_OPTION = re.compile(r"Option '([^']*)' is not accepted|does not accept option '([^']*)'")
 _NO_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of (\w+)")
-_VALUE = re.compile(r"Got value: ?([^\n]*)|Given value: ?(.*)\Z", re.DOTALL)
+_VALUE = re.compile(r"Got value: ?([^\n]*)|Given value: ?([^\n]*)")
 _NESTED_VALUE = re.compile(r"NestedArg\(key='[^']*', val='?(.*?)'?\)\Z", re.DOTALL)
 _EXPECTED = re.compile(r"Expected an? (.*?)(?:\. Got value|\n|\Z)")
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
@@ -127,7 +127,7 @@ def _subclasses(roots: Iterable[type]) -> list[type]:
 
 def _unrecognized(text: str, verb: str, options: Iterable[str]) -> str:
     first = text.split()[0] if text.split() else text
-    if not first.startswith("-"):
+    if not first.strip("-") or not first.startswith("-"):
         return f"{first!r} is no option: options are --NAME=VALUE (adlightning {verb} --help)"
     return _no_option(first.partition("=")[0].lstrip("-").removesuffix("+"), [], None, options)
 

@@ -14,6 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
+LARGEST = 2**63 - 1
+"""The largest whole number that libraries can hold."""
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -65,7 +67,8 @@ def in_words(hint: Any) -> str:
 
 
 def _plural(hint: Any) -> str:
-    return _PLURALS.get(hint, "values")
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return " or ".join(dict.fromkeys(_PLURALS.get(part, "values") for part in parts))
 
 
 def admits(hint: Any, wanted: type) -> bool:
@@ -97,6 +100,8 @@ def check_values(place: str, cls: type, arguments: Namespace | dict[str, Any]) -
         for inner in _flat(value):
             if isinstance(inner, float) and not math.isfinite(inner):
                 raise ValueError(f"{place}.{name} must be {in_words(hint)}, and finite; got {inner}")
+            if isinstance(inner, int) and abs(inner) > LARGEST:
+                raise ValueError(f"{place}.{name} must be {in_words(hint)} of at most {LARGEST}, got {inner}")
             if isinstance(inner, Namespace) and isinstance(inner.get("class_path"), str):
                 check_values(f"{place}.{name}", class_at(inner.class_path), inner.get("init_args") or {})
 
