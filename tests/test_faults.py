@@ -125,7 +125,8 @@ def test_ctrl_c_in_the_test_says_that_the_detector_is_trained(tmp_path: Path, wh
     assert f"while scoring: The detector is trained and kept: adlightning test --ckpt_path {run}" in log.read_text()
     test = ["test", f"--ckpt_path={whole}", f"--run_dir={tmp_path / 'test'}", *SHORT[:3]]
     assert run_in_child(test, log, first=partial(stopped_at_test, interrupt)) == 130, log.read_text()
-    assert "stopped by Ctrl-C while scoring: The checkpoint is as it was" in log.read_text()
+    assert "stopped by Ctrl-C while scoring: What" in log.read_text()
+    assert "holds is whole. The checkpoint is as it was" in log.read_text()
 
 
 def test_a_log_gets_a_line_an_epoch(tmp_path: Path, whole: Path) -> None:
