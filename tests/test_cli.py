@@ -301,7 +301,9 @@ def test_a_boundary_over_features_that_are_not_there_is_refused_before_training(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fit_table(tables / "three.csv", tmp_path / "run", "--boundary_features=[width, mass]") != 0
-    message = "boundary_features: there is no feature 'mass'; features are 'width', 'height', 'depth' (or indices 0 to 2)"
+    message = (
+        "boundary_features: there is no feature 'mass'; features are 'width', 'height', 'depth' (or indices 0 to 2)"
+    )
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
