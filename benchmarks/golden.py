@@ -1,0 +1,236 @@
+"""What must not change: weights, scores, threshold and loss of a short fit of every method and variant, to the bit.
+
+    python benchmarks/golden.py --check [--only deep_sad] [--tolerance 1e-6]     compare with golden.json, golden.npz
+    python benchmarks/golden.py --write [--only deep_sad]                        make them anew: say why in the commit
+
+Three epochs each, with seed 0 and one thread, on the bundled digits, a small table, epilepsy's series. A case is a
+config and options; the variants are every value of every argument that has a choice, as far as it is accepted there.
+Bits are of one machine and one version of torch; elsewhere compare with a tolerance.
+
+Weights are compared as a set, whatever their names: the digests of all tensors with more than one floating value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import platform
+import sys
+import tempfile
+import warnings
+from inspect import signature
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from adlightning.__main__ import main as adlightning
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD, ARRAYS = (Path(__file__).with_name(f"golden.{suffix}") for suffix in ("json", "npz"))
+EPOCHS, BATCHES = 3, 4
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+SMALL = {"n_steps": 2, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
+SMALL |= {"width": 8, "encoder_width": 8, "generator_width": 8, "critic_width": 8, "warm_up_epochs": 1}
+SMALL |= {"pretrain_epochs": 1}
+SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
+OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}
+LEFT_OUT = ("compile_network",)  # minutes each
+ALSO = {"features=pca": ["--model.pca_components=10"], "features=raw": ["--model.pca_components=null"]}
+ALSO |= {"features=autoencoder": ["--model.pca_components=null"]}
+ALSO |= {"threshold_rule=contamination": ["--model.threshold_value=0.1"]}
+"""Arguments that methods share: their values are tried with one method each."""
+
+
+class StepLosses(pl.Callback):
+    """The loss of every step that returns one, and of every epoch."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Manual optimisation returns nothing."""
+        if outputs is not None and "loss" in outputs:
+            self.losses.append(float(outputs["loss"]))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last epoch's mean, which every method logs."""
+        if (loss := trainer.callback_metrics.get("train/loss")) is not None:
+            self.losses.append(float(loss))
+
+
+def cases() -> dict[str, list[str]]:
+    """Options by the case's name: a config and, after a space, the argument that is not as there."""
+    named: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "configs").glob("*/*.yaml")):
+        case = path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+        if not (path.stem.startswith("digits") or path.stem == "table" or case in SERIES):
+            continue
+        named[case] = []
+        if path.stem == "digits" or (path.stem == "table" and case.startswith("goad")):
+            for option in variants(path):
+                named[f"{case} {option}"] = [f"--model.{option}", *ALSO.get(option, [])]
+    return named
+
+
+def variants(path: Path) -> list[str]:
+    """`argument=value` for every value but the config's own of every argument with a choice."""
+    import adlightning.objectives
+    import adlightning.shallow
+
+    model = yaml.safe_load(path.read_text())["model"]
+    module = adlightning.objectives if hasattr(adlightning.objectives, model["class_path"]) else adlightning.shallow
+    cls = getattr(module, model["class_path"])
+    hints: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__):
+        if "__init__" in vars(owner):
+            hints |= get_type_hints(owner.__init__)
+            own |= {name: argument.default for name, argument in signature(owner.__init__).parameters.items()}
+    own |= model["init_args"]
+    return [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, hint in hints.items()
+        if name not in ("return", *LEFT_OUT) and OWN_CHOICES.get(name, path.parent.name) == path.parent.name
+        for value in choices(hint)
+        if own[name] != value
+    ]
+
+
+def choices(hint: Any) -> tuple[Any, ...]:
+    """The values of a Literal or a bool."""
+    if hint is bool:
+        return (True, False)
+    if str(get_origin(hint)) == "typing.Literal":
+        return get_args(hint)
+    return tuple(value for part in get_args(hint) for value in choices(part)) if get_args(hint) else ()
+
+
+def options_of(case: str, folder: Path) -> list[str]:
+    """The command line of a case."""
+    path = ROOT / f"configs/{case.partition(' ')[0]}.yaml"
+    own = yaml.safe_load(path.read_text())["model"]["init_args"]
+    options = [f"--model.{name}={value}" for name, value in SMALL.items() if own.get(name)]
+    options += ["--model.network=mlp"] if path.parent.name == "geometric_transforms" else []
+    options += [f"--data.path={folder}/table.csv", "--data.label_column=label"] if path.stem == "table" else []
+    at_once = yaml.safe_load(path.read_text())["trainer"]["max_epochs"] == 1 and not case.startswith("goad")
+    epochs = [] if at_once else [f"--trainer.max_epochs={EPOCHS}", f"--trainer.limit_train_batches={BATCHES}"]
+    return ["fit", "--config", str(path), *options, *epochs, "--seed_everything=0", "--plots=false", *QUIET]
+
+
+def fit(case: str, more: list[str], folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """What a case gives: what is compared by its text, and arrays."""
+    watched, run, said = StepLosses(), folder / "run", io.StringIO()
+    try:
+        with (
+            patch("adlightning.cli.trainer_verbs.CurvesFile", lambda *_: watched),  # one callback for another
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(said),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            code = adlightning([*options_of(case, folder), *more, f"--run_dir={run}"])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    if code:
+        return {"message": said.getvalue().strip().splitlines()[-1]}, {}
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    digests = sorted(
+        hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+        for value in state.values()
+        if value.is_floating_point() and value.numel() > 1
+    )
+    frame = pd.read_csv(run / "scores.csv").sort_values(["test_set", "index"])
+    scores = frame["score"].to_numpy(dtype=np.float32)  # written with nine digits, all that these have
+    threshold = float(state["threshold"])
+    record = {"weights": hashlib.sha256("".join(digests).encode()).hexdigest(), "threshold": threshold.hex()}
+    return record, {"scores": scores, "losses": np.array(watched.losses, dtype=np.float32)}
+
+
+def differences(
+    case: str,
+    record: dict[str, Any],
+    arrays: dict[str, NDArray[np.float32]],
+    golden: dict[str, Any],
+    stored: Any,
+    tolerance: float,
+) -> list[str]:
+    """What is not as it was, in words."""
+    if "message" in record:
+        return [record["message"]]
+    wrong = []
+    if not tolerance and record["weights"] != golden["weights"]:
+        wrong.append("weights")
+    was, now = float.fromhex(golden["threshold"]), float.fromhex(record["threshold"])
+    if not np.allclose(was, now, rtol=tolerance, atol=0):
+        wrong.append(f"threshold {was!r}, now {now!r}")
+    for name, values in arrays.items():
+        expected = stored[f"{case}/{name}"]
+        if expected.shape != values.shape:
+            wrong.append(f"{len(values)} {name}, {len(expected)} before")
+        elif not np.allclose(values, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
+            wrong.append(f"{name} by up to {np.nanmax(np.abs(values - expected)):.3g}")
+    return wrong
+
+
+def write_table(path: Path) -> None:
+    """A small table: 150 normal rows, 20 anomalies, four columns on different scales."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(150, 4)), rng.normal(size=(20, 4)) + 3]) * [1, 10, 0.1, 100]
+    frame = pd.DataFrame(x, columns=list("abcd")).assign(label=np.repeat([0, 1], [150, 20]))
+    frame.sample(frac=1, random_state=0).to_csv(path, index=False)
+
+
+def main() -> int:
+    """Write or check; the exit code is the number of cases that differ, at most 100."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", default="", help="cases whose names hold this text")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="relative; 0 compares bits, of weights too")
+    options = parser.parse_args()
+    if options.check == options.write:
+        parser.error("one of --check and --write is needed")
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"cases": {}}
+    stored = dict(np.load(ARRAYS)) if ARRAYS.exists() else {}
+    names = cases() if options.write else {name: golden["options"] for name, golden in record["cases"].items()}
+    wrong = 0
+    for case, more in names.items():
+        if options.only not in case:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            write_table(Path(name) / "table.csv")
+            found, arrays = fit(case, more, Path(name))
+        if options.write:
+            print(case, found.get("message", "ok"), flush=True)
+            if "message" not in found:
+                record["cases"][case] = {"options": more, **found}
+                stored |= {f"{case}/{key}": values for key, values in arrays.items()}
+        elif bad := differences(case, found, arrays, record["cases"][case], stored, options.tolerance):
+            wrong += 1
+            print(f"{case}: {'; '.join(bad)}", flush=True)
+    if options.write:
+        record |= {"torch": torch.__version__, "machine": platform.machine(), "python": platform.python_version()}
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        np.savez_compressed(ARRAYS, **stored)
+    else:
+        print(f"{wrong} cases differ")
+    return min(wrong, 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
