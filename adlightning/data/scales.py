@@ -79,7 +79,7 @@ def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: Inp
         if bool(extreme.any()):
             column = int(extreme.nonzero()[0])
             row = int(rows[int(positions[column])])
-            where = f"column {feature_name(spec, start + column)} has {float(part[row, column]):g} in "
+            where = f"{spec.description}: column {feature_name(spec, start + column)} has {part[row, column]:g} in "
             raise ValueError(
                 f"{where}{row_name(samples, row)}, more than {FARTHEST:g} times as far out as most training values: "
                 f"beside it float32 cannot tell the others apart. Mend or leave out that row (a mark for a missing "
