@@ -120,7 +120,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         sys.stdout.flush()  # else what cannot be printed is python's own complaint when it ends
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # who reads it has enough
+        if not code and not isinstance(error, BrokenPipeError):  # one message; and who reads it may have enough
             print(f"error: what is printed cannot be written: {error.strerror}", file=sys.stderr)
         return code or 1
     return code
