@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from adlightning.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
@@ -26,11 +27,14 @@ from adlightning.contracts import (
     TrainBatch,
 )
 from adlightning.curves import StepCurves
+from adlightning.lightning_features import require_supported
 from adlightning.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.phases import FirstPhase, epochs_before_objective, require_training
 from adlightning.preprocessing import PreprocessingName, build_preprocessing
 from adlightning.scored import ScoredModule
 from adlightning.scoring import score_batches
 from adlightning.thresholds import Rule, fit_threshold, validate_rule
+from adlightning.watchers import let_plateaus_wait, watch_the_objective
 
 
 class AnomalyDetector(ScoredModule):
@@ -68,6 +72,9 @@ class AnomalyDetector(ScoredModule):
     score_needs: str | None = None
     """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
 
+    first_phase_argument: ClassVar[str | None] = None
+    """Name of the argument for the epochs of a first phase, whose weights are not what is scored; None for none."""
+
     passes_per_epoch: ClassVar[int] = 1
     """How often an epoch takes each training sample: more than once where a sample has several views."""
 
@@ -104,6 +111,19 @@ class AnomalyDetector(ScoredModule):
     def build(self, shape: tuple[int, ...]) -> None:
         """Make the networks for preprocessed samples of this shape. Called once, before training or loading."""
 
+    def first_phase(self) -> FirstPhase | None:
+        """The phase before the one whose weights are scored, where there is one."""
+        name = self.first_phase_argument
+        return None if name is None else FirstPhase(name, getattr(self, name))
+
+    def first_scored(self) -> int:
+        """The first epoch whose scores mean something, which is when validation begins to log."""
+        return epochs_before_objective(self)
+
+    def remarks(self) -> list[str]:
+        """What a reader of results has to know of how this detector was trained."""
+        return []
+
     def trains_by_gradient(self) -> bool:
         """Whether weights are trained, so that a learning rate can be to blame."""
         return True
@@ -128,10 +148,18 @@ class AnomalyDetector(ScoredModule):
         """Lightning's hook: sizes come from the data."""
         self.configure_for(self.data.input_spec)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """No callbacks of its own: Lightning's hook before anything else of a fit, so that refusals come first."""
+        if self.trainer.state.fn == "fit":
+            require_supported(self)
+        return []
+
     def setup(self, stage: str) -> None:
-        """Refuse to train on data without the kinds of samples that the method needs."""
-        if stage != "fit" or not (self.needs_known_anomalies or self.needs_unlabelled):
+        """Refuse a fit that could not come to a detector, and data without the kinds of samples that it needs."""
+        if stage != "fit":
             return
+        require_training(self)
+        watch_the_objective(self)
         _, known = self.data.training_rows()
         if self.needs_known_anomalies and not (known == KNOWN_ANOMALY).any():
             raise ValueError(
@@ -176,6 +204,7 @@ class AnomalyDetector(ScoredModule):
 
     def on_fit_start(self) -> None:
         """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
+        let_plateaus_wait(self)
         self._fit_seed = torch.initial_seed()
         if not self.preprocess.fitted:
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))

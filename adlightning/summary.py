@@ -26,7 +26,7 @@ def print_report(run: RunFolder) -> None:
     """Test metrics with their intervals, rates at the threshold, notes, and the run folder."""
     tests = run.report.get("test_sets", {})
     if run.report and not tests:
-        say("nothing was tested: the data have no test part, or test_after_fit is false")
+        say(f"nothing was tested: {run.report['not_tested']}")
         if run.plots:
             say("plots: the scores of the samples that set the threshold")
     for name, test in tests.items():
@@ -45,6 +45,6 @@ def print_report(run: RunFolder) -> None:
         say(f"{test['normal']} normal and {test['anomalies']} anomalous test samples")
         if "note" in test:
             say(f"note: {test['note']}")
-    for note in run.notes:
+    for note in run.report.get("notes", run.notes):
         say(f"note: {note}")
     say(f"run folder: {run.folder}")

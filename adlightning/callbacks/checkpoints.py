@@ -132,6 +132,9 @@ class BestCheckpoint(ModelCheckpoint):
         mode: whether larger or smaller is better.
     """
 
+    option = "monitor"
+    """What sets the metric."""
+
     def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"]) -> None:
         super().__init__(
             dirpath=folder,

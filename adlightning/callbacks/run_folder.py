@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import adlightning
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
+from adlightning.callbacks.checkpoints import BestCheckpoint
 from adlightning.callbacks.densities import write_densities
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
@@ -27,6 +28,7 @@ from adlightning.callbacks.timing import Timing, peak_memory_mb
 from adlightning.detector import AnomalyDetector
 from adlightning.files import NotWritten, keep_older, write_atomically
 from adlightning.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
+from adlightning.phases import untrained
 
 
 class RunFolder(pl.Callback):
@@ -35,8 +37,9 @@ class RunFolder(pl.Callback):
     Args:
         folder: the run's own folder.
         config: resolved configuration as YAML, or None outside the command line.
-        selection: how the checkpoint was chosen: `none` (last epoch), `val`, or `oracle-ood` (by validation anomalies
+        selection: how the checkpoint is chosen: `none` (last epoch), `val`, or `oracle-ood` (by validation anomalies
             of a kind that is tested); a detector that chose on test data says so itself.
+        best: where this run chooses it, what does: as long as it has chosen none, the selection is `none`.
         timing: gives the seconds.
         draw: whether to write plots.
         boundary_features: two features, by name or index, over which the decision boundary is drawn; None draws it for
@@ -53,9 +56,11 @@ class RunFolder(pl.Callback):
         draw: bool = True,
         boundary_features: Sequence[str | int] | None = None,
         notes: Sequence[str] = (),
+        best: BestCheckpoint | None = None,
     ) -> None:
         self.notes = list(notes)
-        self.folder, self.config, self.selection, self.timing, self.draw = folder, config, selection, timing, draw
+        self.folder, self.config, self.timing, self.draw = folder, config, timing, draw
+        self._planned, self.best = selection, best
         self.boundary_features = boundary_features
         self.report: dict[str, Any] = {}
         self.plots: list[Path] = []
@@ -90,10 +95,18 @@ class RunFolder(pl.Callback):
     on_test_start = _open
     on_predict_start = _open
 
+    @property
+    def selection(self) -> str:
+        """How the checkpoint was chosen."""
+        chose_none = self.best is not None and not self.best.best_model_path
+        return "none" if chose_none else self._planned
+
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What can be said before any test, and where there is none, pictures of what the threshold was fitted to."""
         assert isinstance(pl_module, AnomalyDetector)
+        if self.best is not None and not self.best.best_model_path:
+            self.notes.append(f"monitor={self.best.monitor} selected nothing: the trained detector was not validated")
         self._write_report(trainer, pl_module)
         data, scored = pl_module.data, pl_module.threshold_samples
         if not self.draw or data.test_names or scored is None:
@@ -114,8 +127,10 @@ class RunFolder(pl.Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Scores, metrics and plots of every test set."""
+        """Scores, metrics and plots of every test set; of a trial that trained no detector nothing."""
         assert isinstance(pl_module, AnomalyDetector)
+        if untrained(pl_module):
+            return
         self._write_scores(pl_module)
         self._write_report(trainer, pl_module)
         if not self.draw:
@@ -164,8 +179,9 @@ class RunFolder(pl.Callback):
             "data": data.input_spec.description,
             "input": str(data.input_spec),
             "protocol": data.protocol,
-            "notes": self.notes,
+            "notes": [*self.notes, *detector.remarks()],
             "selection": "oracle" if detector.selection == "oracle" else self.selection,
+            "not_tested": untrained(detector) or (None if detector.results else "no test was run"),
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
             "threshold": {
                 "rule": detector.threshold_rule,

@@ -48,6 +48,11 @@ def check_options(options: Any, fits: bool) -> None:
     check_values("trainer", Trainer, options.trainer)
     if options.trainer.profiler == "xla" and find_spec("torch_xla") is None:  # Lightning's fails again when it is freed
         raise ValueError("trainer.profiler: xla needs torch_xla, which is not installed")
+    if options.trainer.barebones:
+        raise ValueError(
+            "trainer.barebones must be false, since it refuses what a run is made of: logger, enable_checkpointing, "
+            "enable_progress_bar and enable_model_summary switch it off one by one"
+        )
     if options.trainer.precision not in PRECISIONS:
         raise ValueError(f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}")
     if options.monitor not in (None, *MONITORS):

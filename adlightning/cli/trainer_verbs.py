@@ -23,20 +23,22 @@ from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import BEST, checkpoint_file, load_detector, was_killed_while_saving
+from adlightning.checkpoint import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.explain import explain_interpolation
 from adlightning.cli.noise import silence_noise
 from adlightning.cli.options import MONITORS, check_options, classes_explained, trainer_explained
 from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written
+from adlightning.cli.shorter import shorten_first_phase
 from adlightning.cli.trained import keep_trained_hyperparameters, notes_on_data
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.detector import AnomalyDetector
 from adlightning.endings import what_is_kept, where_it_stood
-from adlightning.faults import StopOnSigterm, explained
+from adlightning.faults import StopOnSigterm, TrainingFault, explained
 from adlightning.files import sweep, user_path
 from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
+from adlightning.phases import untrained
 from adlightning.run_dirs import RunDirClaim
 from adlightning.stopping import Stopped
 from adlightning.stored_config import with_stored_config
@@ -109,6 +111,7 @@ class AnomalyCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and refuse what the parser lets through."""
         super().parse_arguments(parser, args)
+        self._arguments: list[str] = args
         require_class_first(args)
         check_options(self.config[self._verb], self._verb == "fit")
 
@@ -138,6 +141,8 @@ class AnomalyCLI(LightningCLI):
             sweep(run_dir)
         if by_name:
             options.ckpt_path = str(checkpoint_file(run_dir, prefer="last"))
+        if fits:
+            shorten_first_phase(options, self._arguments)
         if options.ckpt_path:
             keep_trained_hyperparameters(options, refuse=fits)
         options.trainer.default_root_dir = str(run_dir)
@@ -152,17 +157,20 @@ class AnomalyCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with this run's callbacks and loggers."""
         options, fits = self.options, self.subcommand == "fit"
-        if fits and options.monitor:
-            self._check_monitor(options.monitor)
         if not fits and options.ckpt_path:
             trained = load_detector(options.ckpt_path)  # or a message, before anything is written
             self.model.configure_for(trained.built_for)  # other data are then refused by what it was trained on
         self._dump_config()
+        if fits:
+            self.config_dump["ckpt_path"] = None  # where a run went on from is no part of what it trained
         config = dump_yaml(self.config_dump)
         self.model.run_config = config
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == BEST)
         selection = self._selection(options.monitor) if selected else "none"
+        self.best: BestCheckpoint | None = None
+        if fits and options.monitor:
+            self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
         self.run_folder = RunFolder(
             self.run_dir,
             config,
@@ -171,6 +179,7 @@ class AnomalyCLI(LightningCLI):
             options.plots,
             options.boundary_features,
             notes_on_data(options) if options.ckpt_path and not fits else (),
+            self.best,
         )
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]
         epochs = EpochsFile(self.run_dir, options.plots)
@@ -185,12 +194,8 @@ class AnomalyCLI(LightningCLI):
             for logger in reported:
                 connect(logger)
             callbacks.append(WandbReport(self.run_folder))
-        self.best: BestCheckpoint | None = None
         if fits and options.trainer.enable_checkpointing is not False:
-            callbacks.append(LastCheckpoint(self.run_dir / "checkpoints"))
-            if options.monitor:
-                self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
-                callbacks.append(self.best)
+            callbacks += [LastCheckpoint(self.run_dir / "checkpoints"), *filter(None, [self.best])]
         self._extra_callbacks = callbacks
         if not options.trainer.plugins and SLURMEnvironment.detect():
             # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
@@ -214,13 +219,6 @@ class AnomalyCLI(LightningCLI):
         by_oracle = monitor != "val/score_mean" and self.datamodule.validates_on_tested_kinds
         return "oracle-ood" if by_oracle else "val"
 
-    def _check_monitor(self, monitor: str) -> None:
-        data = self.datamodule
-        if data.validation_fraction == 0:
-            raise ValueError(f"monitor={monitor} needs held-out samples: data.validation_fraction must be above 0")
-        if monitor != "val/score_mean" and getattr(data, "validation_anomalies", 0) == 0:
-            raise ValueError(f"monitor={monitor} ranks held-out anomalies: data.validation_anomalies must be above 0")
-
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "test":
@@ -233,6 +231,11 @@ class AnomalyCLI(LightningCLI):
         """Test what was trained, unless told not to or nothing is there to test; say what came of it."""
         if self.trainer.interrupted:
             return
+        reason = untrained(self.model)
+        if reason and not self.model.is_trial:
+            there = (self.run_dir / "checkpoints" / LAST).exists()
+            how = f": go on with --run_dir {self.run_dir} --ckpt_path last, and let it train longer" if there else ""
+            raise TrainingFault(f"{reason}. Nothing was tested; {self.run_dir} says so{how}")
         if self.options.test_after_fit and self.datamodule.test_names:
             best = self.best.best_model_path if self.best else ""
             self.trainer.test(

@@ -145,6 +145,12 @@ class AMA(MirroredDetector):
                 f"{self.data.batch_size} (data.batch_size)"
             )
 
+    def remarks(self) -> list[str]:
+        """Whether there were negatives."""
+        epochs = self.training_record.get("epochs", self.current_epoch)
+        none = self.atypical != "none" and self.lambda_neg > 0 and epochs <= self.warm_up_epochs
+        return [f"training ended within model.warm_up_epochs={self.warm_up_epochs}: no negatives"] if none else []
+
     def _n_negatives(self, batch_size: int) -> int:
         return int(self.negative_share * batch_size + 1e-9)
 

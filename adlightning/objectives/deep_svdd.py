@@ -85,6 +85,11 @@ class SoftBoundaryDeepSVDD(HypersphereDetector):
             assert isinstance(distances, Tensor)
             self.radius.copy_(optimal_radius(distances.flatten(), self.nu))
 
+    def remarks(self) -> list[str]:
+        """Whether the radius has moved."""
+        still = self.warm_up_epochs > 0 and not self.radius
+        return [f"training ended within model.warm_up_epochs={self.warm_up_epochs}: the radius is 0"] if still else []
+
     def anomaly_score(self, x: Tensor) -> Tensor:
         """d - R^2 (B,): positive outside the sphere."""
         return self.squared_distances(x) - self.radius.square()

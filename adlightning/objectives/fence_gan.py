@@ -14,7 +14,6 @@ from torch.optim import Adam, Optimizer
 from adlightning.contracts import TrainBatch
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator, FenceNetwork
 from adlightning.objectives.adversarial import AdversarialDetector, fake_loss, real_loss
-from adlightning.objectives.optimization import require_epochs_beyond
 
 Encirclement = Literal["cross_entropy", "log_distance"]
 
@@ -68,6 +67,7 @@ class FenceGAN(AdversarialDetector):
     """
 
     uses_known_anomalies = False
+    first_phase_argument = "pretrain_epochs"
 
     generator: FenceGenerator
     discriminator: FenceDiscriminator
@@ -125,11 +125,15 @@ class FenceGAN(AdversarialDetector):
         self.generator = FenceGenerator(shape, self.latent_dim, self.network, self.width, self.hidden, output)
         self.discriminator = FenceDiscriminator(shape, self.network, self.width, self.hidden)
 
-    def setup(self, stage: str) -> None:
-        """Refuse a fit that would end before the generator's first step."""
-        super().setup(stage)
-        if stage == "fit":
-            require_epochs_beyond(self, "both phases", "pretrain_epochs", self.pretrain_epochs)
+    def on_train_epoch_start(self) -> None:
+        """Note how far training has come: a checkpoint says so."""
+        super().on_train_epoch_start()
+        self.training_record["epochs"] = self.current_epoch + 1
+
+    def ready_to_score(self) -> bool:
+        """Only once the generator is trained."""
+        begun: int = self.training_record.get("epochs", 0)
+        return not self.pretrain_epochs or begun > self.pretrain_epochs
 
     def players(self) -> dict[str, nn.Module]:
         """Discriminator and generator."""

@@ -32,6 +32,10 @@ class FittedDetector(AnomalyDetector):
         normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
         return islice(filter(len, normals), 1 if self.is_trial else None)
 
+    def first_scored(self) -> int:
+        """The last epoch, which ends with the fit; the first where nobody knows which is the last."""
+        return max(super().first_scored(), (self.trainer.max_epochs or 0) - 1)
+
     @abstractmethod
     def forget_fit(self) -> None:
         """Forget the fit to earlier weights: an epoch begins that moves them."""

@@ -253,6 +253,10 @@ class MirroredDetector(FittedDetector, AdversarialDetector):
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
+    def first_scored(self) -> int:
+        """As asked for, the last epoch at the latest."""
+        return min(self.first_scored_epoch, super().first_scored())
+
     def ready_to_score(self) -> bool:
         """Only once the moments of R are those of the weights."""
         return bool(self.has_fit)

@@ -86,6 +86,8 @@ class TwoPhaseDetector(OptimizedDetector):
         ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the first phase.
     """
 
+    first_phase_argument = "pretrain_epochs"
+
     def __init__(
         self,
         pretrain_epochs: int = 150,
@@ -113,12 +115,6 @@ class TwoPhaseDetector(OptimizedDetector):
         """Whether the current epoch belongs to the first phase."""
         return self.current_epoch < self.pretrain_epochs
 
-    def setup(self, stage: str) -> None:
-        """Refuse a fit that would end before its objective begins."""
-        super().setup(stage)
-        if stage == "fit":
-            require_epochs_beyond(self, "both phases", "pretrain_epochs", self.pretrain_epochs)
-
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of an epoch of the whole run, by phase."""
         if epoch < self.pretrain_epochs:
@@ -129,15 +125,3 @@ class TwoPhaseDetector(OptimizedDetector):
 def _require(argument: str, holds: bool, rule: str, value: object) -> None:
     if not holds:
         raise ValueError(f"{argument} must {rule}, got {value}")
-
-
-def require_epochs_beyond(detector: AnomalyDetector, counted: str, argument: str, n_epochs: int) -> None:
-    """Refuse a fit that ends within its first phase, of `n_epochs`; one trial batch of that phase is allowed.
-
-    Raises:
-        ValueError: `trainer.max_epochs`, which counts what `counted` says, is not above `n_epochs`.
-    """
-    limit = detector.trainer.max_epochs
-    if detector.is_trial or limit is None or limit < 0 or limit > n_epochs:
-        return
-    raise ValueError(f"trainer.max_epochs counts {counted} and must exceed model.{argument} ({n_epochs}), got {limit}")

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.objectives.logit import LogitDetector
-from adlightning.objectives.optimization import require_epochs_beyond
 
 Noise = Literal["normal", "shifted"]
 
@@ -73,6 +72,7 @@ class ShellDetector(LogitDetector):
     """
 
     uses_known_anomalies = False
+    first_phase_argument = "warm_up_epochs"
     is_warm: Tensor
 
     def __init__(
@@ -117,12 +117,6 @@ class ShellDetector(LogitDetector):
         """Encoder and head, and the shell's radius for this many features."""
         super().build(shape)
         self.shell_radius = self.radius if self.radius is not None else math.sqrt(math.prod(shape)) / 2
-
-    def setup(self, stage: str) -> None:
-        """Refuse a fit that would end before the first negative."""
-        super().setup(stage)
-        if stage == "fit":
-            require_epochs_beyond(self, "the warm-up", "warm_up_epochs", self.warm_up_epochs)
 
     def on_fit_start(self) -> None:
         """Compile the network, where asked to, for the fit only: scores do not need it, and it cannot be copied."""

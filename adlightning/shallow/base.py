@@ -200,6 +200,10 @@ class ShallowDetector(FittedDetector):
         loss = self.feature_map.loss(self.preprocess(batch.x))
         return self.log_loss(loss, batch) if self.feature_map.trained else loss
 
+    def first_scored(self) -> int:
+        """With features that nothing trains, the first epoch is the last."""
+        return super().first_scored() if self.features == "autoencoder" else 0
+
     def in_last_epoch(self) -> bool:
         """Nothing follows an epoch that trains nothing."""
         return super().in_last_epoch() or not self.feature_map.trained

@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import WeightAveraging
 
-from adlightning.training_state.callbacks import AVERAGED, callbacks_of, checked_averages, checked_callbacks
+from adlightning.training_state.callbacks import checked_callbacks
 from adlightning.training_state.loops import checked_loops
 from adlightning.training_state.optimizers import checked_optimizers
 from adlightning.training_state.schema import alike, require
 
 OF_SCORING = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "adlightning")
 """What any checkpoint has: all that scoring takes."""
+
+AVERAGED = "current_model_state"
+"""What Lightning's WeightAveraging calls the weights as they were trained: averages are in a detector's place then."""
 
 OF_TRAINING = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
 
@@ -37,16 +39,12 @@ def require_own_training_state(checkpoint: dict[str, Any], module: pl.LightningM
     kept = {name: checkpoint[name] for name in OF_SCORING if name in checkpoint}
     if trainer.state.fn == "fit":
         missing = [name for name in OF_TRAINING if name not in checkpoint]
+        require(AVERAGED not in checkpoint, "it", "hold weights as they were trained, not averages: score with it")
         require(not missing, "it", f"hold training's state, which lacks {', '.join(missing)}: score with it")
         kept["loops"] = checked_loops(checkpoint, module)
         kept["optimizer_states"], kept["lr_schedulers"] = checked_optimizers(checkpoint, module)
         kept["callbacks"] = checked_callbacks(checkpoint["callbacks"], trainer)
         kept |= _of_precision(checkpoint, trainer)
-        averages = any(isinstance(callback, WeightAveraging) for callback in callbacks_of(trainer))
-        if AVERAGED in checkpoint:
-            require(averages, "trainer.callbacks", "hold WeightAveraging, as when it was saved")
-        if averages:
-            kept |= checked_averages(checkpoint, trainer)
     checkpoint.clear()
     checkpoint.update(kept)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
-from adlightning.training_state.schema import alike, count, mapping, number, require, scalar, tensor, text
-
-AVERAGED = "current_model_state"
-"""What WeightAveraging calls the weights that are trained; the averages are in the place of a detector's own."""
+from adlightning.training_state.schema import alike, count, mapping, number, require, scalar, text
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
@@ -41,24 +38,6 @@ def checked_callbacks(states: Any, trainer: pl.Trainer) -> dict[str, Any]:
         build = _BUILDERS[kinds[0]] if kinds else _of_another
         built[key] = build(given[key], callback, trainer, where)
     return built
-
-
-def checked_averages(checkpoint: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
-    """What WeightAveraging keeps beside the weights, where the checkpoint has it.
-
-    Raises:
-        ValueError: weights that are not the detector's.
-    """
-    name, other = AVERAGED, "averaging_state"
-    if name not in checkpoint and other not in checkpoint:
-        return {}
-    own = trainer.lightning_module.state_dict()
-    given = mapping(checkpoint.get(name), name, list(own))
-    weights = {key: tensor(given[key], value, f"{name}.{key}", finite=False) for key, value in own.items()}
-    (averaging,) = [c for c in callbacks_of(trainer) if isinstance(c, WeightAveraging)]
-    assert averaging._average_model is not None
-    fresh = {k: v for k, v in averaging._average_model.state_dict().items() if not k.startswith("module.")}
-    return {name: weights, other: alike(checkpoint.get(other), fresh, other)}
 
 
 def _of_checkpoints(state: Any, callback: ModelCheckpoint, trainer: pl.Trainer, where: str) -> dict[str, Any]:

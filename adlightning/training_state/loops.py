@@ -32,9 +32,19 @@ def checked_loops(checkpoint: Mapping[str, Any], module: pl.LightningModule) -> 
     given = mapping(saved, where, list(fresh))
     state = {name: _part(given[name], value, f"{where}.{name}", name) for name, value in fresh.items()}
     _require_one_story(state, checkpoint, module)
-    epochs, most = state[_EPOCHS]["current"]["processed"], trainer.max_epochs
-    require(most in (None, -1) or epochs <= (most or 0), "trainer.max_epochs", f"be at least {epochs}, its epoch", most)
+    _require_something_left(state[_EPOCHS]["current"]["processed"], checkpoint["global_step"], trainer)
     return {"fit_loop": state}
+
+
+def _require_something_left(epochs: int, steps: int, trainer: pl.Trainer) -> None:
+    """Refuse to go on with a fit that is over: it would train nothing, and report as if it had."""
+    for option, most, done in (("max_epochs", trainer.max_epochs, epochs), ("max_steps", trainer.max_steps, steps)):
+        if most not in (None, -1) and done >= most:
+            unit = option.removeprefix("max_")
+            raise ValueError(
+                f"trainer.{option} must exceed its {done} {unit}, got {most}: nothing is left to train. Give more, or "
+                "test it: adlightning test --ckpt_path RUN"
+            )
 
 
 def _part(value: Any, fresh: Any, where: str, name: str) -> Any:

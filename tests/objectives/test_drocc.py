@@ -168,6 +168,7 @@ class _AtEpoch:
 
     def __init__(self, epoch: int) -> None:
         self.current_epoch, self.world_size, self.training = epoch, 1, True
+        self.lr_scheduler_configs: list[Any] = []
 
 
 def test_warm_up_epochs_leave_the_negatives_out() -> None:
@@ -615,6 +616,13 @@ class Readiness(pl.Callback):
         self.seen.append(pl_module.ready_to_score())
 
 
+class StopAtOnce(pl.Callback):
+    """A callback that ends a fit after its first step."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = True
+
+
 def warming(epochs: int, cls: type[ShellDetector] = DROCCRand) -> ShellDetector:
     return cls(**{**MLP, "preprocessing": "standardize"}, warm_up_epochs=epochs)
 
@@ -622,15 +630,19 @@ def warming(epochs: int, cls: type[ShellDetector] = DROCCRand) -> ShellDetector:
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_fit_that_ends_within_the_warm_up_is_refused(make_trainer: MakeTrainer, epochs: int) -> None:
     readiness = Readiness()
-    message = rf"trainer.max_epochs counts the warm-up and must exceed model.warm_up_epochs \(2\), got {epochs}"
+    message = rf"trainer.max_epochs counts the first phase and must exceed model.warm_up_epochs=2, got {epochs}"
     with pytest.raises(ValueError, match=message):
         fit_blobs(make_trainer, warming(2), max_epochs=epochs, callbacks=[readiness])
     assert not readiness.seen
 
 
-@pytest.mark.parametrize("limits", [{"fast_dev_run": True}, {"max_epochs": -1, "max_steps": 1}])
-def test_a_trial_and_a_fit_without_end_may_warm_up(make_trainer: MakeTrainer, limits: dict[str, Any]) -> None:
-    assert fit_blobs(make_trainer, warming(2), **limits).global_step == 1
+def test_a_trial_may_warm_up(make_trainer: MakeTrainer) -> None:
+    assert fit_blobs(make_trainer, warming(2), fast_dev_run=True).global_step == 1
+
+
+def test_a_fit_of_too_few_steps_for_the_warm_up_is_refused(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match=r"max_steps must exceed the \d+ steps of model\.warm_up_epochs=2"):
+        fit_blobs(make_trainer, warming(2), max_epochs=-1, max_steps=1)
 
 
 @pytest.mark.parametrize("cls", [DROCCRand, DROCC])
@@ -645,9 +657,8 @@ def test_a_detector_is_ready_to_score_after_the_warm_up_and_from_its_checkpoint(
     loaded = load_detector(tmp_path / "warm.ckpt")
     assert loaded.ready_to_score()
     assert not loaded.threshold.isnan()
-    fit_blobs(make_trainer, early := warming(2, cls), max_epochs=-1, max_steps=1).save_checkpoint(
-        tmp_path / "early.ckpt"
-    )
+    trainer = fit_blobs(make_trainer, early := warming(2, cls), max_epochs=3, callbacks=[StopAtOnce()])
+    trainer.save_checkpoint(tmp_path / "early.ckpt")
     assert early.threshold.isnan()
     assert not load_detector(tmp_path / "early.ckpt", unfinished=True).ready_to_score()
     assert warming(0, cls).ready_to_score()

@@ -108,7 +108,7 @@ def test_the_centre_is_the_snapped_mean_representation_and_stays(make_trainer: M
 
 
 def test_a_fit_that_would_end_in_pretraining_is_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.max_epochs counts both phases.*\(3\), got 3"):
+    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretrain_epochs=3"):
         fit(make_trainer, epochs=3)
 
 

@@ -1,0 +1,117 @@
+"""Lightning's options and callbacks: each works, with a plain fit's results where it changes none, or is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.callbacks import Callback
+from refusals import Capture, refused
+from short_fits import QUIET, ROOT
+
+from adlightning.__main__ import main
+from adlightning.lightning_features import BY_HAND, OPTIONS_BY_HAND, REFUSED
+
+FEW = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=2", *QUIET, "--plots=false"]
+BY_ITSELF = ["--config", str(ROOT / "configs/autoencoder/digits.yaml"), *FEW]
+MANUAL = ["--config", str(ROOT / "configs/fence_gan/digits.yaml"), *FEW, "--model.pretrain_epochs=1"]
+
+SAME = [
+    "trainer.accumulate_grad_batches=1",
+    "trainer.benchmark=true",
+    "trainer.callbacks=DeviceStatsMonitor --trainer.callbacks.cpu_stats=false",
+    "trainer.callbacks=LearningRateMonitor",
+    "trainer.callbacks=ModelSummary --trainer.callbacks.max_depth=2",
+    "trainer.callbacks=RichModelSummary",
+    "trainer.detect_anomaly=true",
+    "trainer.deterministic=true",
+    "trainer.enable_checkpointing=false",
+    "trainer.inference_mode=false",
+    "trainer.logger=false",
+    "trainer.max_time=00:01:00:00",
+    "trainer.min_epochs=1",
+    "trainer.num_sanity_val_steps=2",
+    "trainer.profiler=simple",
+    "trainer.reload_dataloaders_every_n_epochs=1",
+    "trainer.sync_batchnorm=true",
+    "trainer.use_distributed_sampler=true",
+]
+"""Options that change no result."""
+
+OTHER = ["trainer.overfit_batches=1", "trainer.min_steps=5"]
+OTHER_BY_ITSELF = [
+    "trainer.accumulate_grad_batches=2",
+    "trainer.gradient_clip_val=0.5",
+    "trainer.gradient_clip_val=0.5 --trainer.gradient_clip_algorithm=value",
+    "trainer.callbacks=SpikeDetection",
+    "trainer.callbacks=GradientAccumulationScheduler --trainer.callbacks.scheduling={1: 2}",
+]
+
+
+def options(written: str) -> list[str]:
+    return [f"--{part}" for part in written.split(" --")]
+
+
+def fitted(kind: list[str], run: Path, written: str) -> str:
+    names = {option.partition("=")[0] for option in options(written)}
+    kept = [option for option in kind if option.partition("=")[0] not in names]
+    assert main(["fit", *kept, *options(written), f"--run_dir={run}"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["threshold"]["score"] is not None
+    return (run / "scores.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("plain")
+    seeded = "seed_everything=0"
+    return {"auto": fitted(BY_ITSELF, folder / "a", seeded), "manual": fitted(MANUAL, folder / "m", seeded)}
+
+
+@pytest.mark.parametrize("written", SAME)
+@pytest.mark.parametrize("kind", ["auto", "manual"])
+def test_what_only_watches_changes_no_score(kind: str, written: str, tmp_path: Path, plain: dict[str, str]) -> None:
+    assert fitted(BY_ITSELF if kind == "auto" else MANUAL, tmp_path / "r", written) == plain[kind]
+
+
+@pytest.mark.parametrize("written", [*OTHER, *OTHER_BY_ITSELF])
+def test_what_changes_training_works(written: str, tmp_path: Path) -> None:
+    fitted(BY_ITSELF, tmp_path / "r", written)
+    if written in OTHER:
+        fitted(MANUAL, tmp_path / "m", written)
+
+
+_NEED = {"StochasticWeightAveraging": ["swa_lrs=0.01"], "ModelPruning": ["pruning_fn=l1_unstructured", "amount=0.5"]}
+
+
+def given(name: str) -> list[str]:
+    return [f"--trainer.callbacks={name}", *(f"--trainer.callbacks.{part}" for part in _NEED.get(name, []))]
+
+
+@pytest.mark.parametrize("name", [*(kind.__name__ for kind in REFUSED), "EMAWeightAveraging"])
+@pytest.mark.parametrize("kind", ["auto", "manual"])
+def test_what_does_not_fit_a_detector_is_refused(kind: str, name: str, tmp_path: Path, capsys: Capture) -> None:
+    arguments = [*(BY_ITSELF if kind == "auto" else MANUAL), *given(name), f"--run_dir={tmp_path / 'r'}"]
+    refused(capsys, ["fit", *arguments], f"trainer.callbacks: {name} is refused: it ")
+    assert not (tmp_path / "r").exists()
+
+
+def _by_hand() -> list[tuple[str, str]]:
+    callbacks: dict[type[Callback], str] = BY_HAND
+    scheduling = {"GradientAccumulationScheduler": " --trainer.callbacks.scheduling={1: 2}"}
+    named = [kind.__name__ for kind in callbacks]
+    written = [(f"trainer.callbacks={name}{scheduling.get(name, '')}", f"{name} is refused: it ") for name in named]
+    return [*written, *((f"trainer.{option}=2", f"trainer.{option} must not be given") for option in OPTIONS_BY_HAND)]
+
+
+@pytest.mark.parametrize(("written", "words"), _by_hand())
+def test_what_needs_one_optimiser_is_refused_with_several(
+    written: str, words: str, tmp_path: Path, capsys: Capture
+) -> None:
+    refused(capsys, ["fit", *MANUAL, *options(written), f"--run_dir={tmp_path / 'r'}"], words, "FenceGAN", "several")
+    assert not (tmp_path / "r").exists()
+
+
+def test_barebones_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    arguments = ["fit", *BY_ITSELF, "--trainer.barebones=true", f"--run_dir={tmp_path / 'r'}"]
+    refused(capsys, arguments, "trainer.barebones must be false")
