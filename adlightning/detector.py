@@ -156,10 +156,14 @@ class AnomalyDetector(ScoredModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a fit that could not come to a detector, and data without the kinds of samples that it needs."""
-        if stage != "fit":
+        if stage == "fit":
+            self._require_kinds()
+            require_training(self)
+            watch_the_objective(self)
+
+    def _require_kinds(self) -> None:
+        if not (self.needs_known_anomalies or self.needs_unlabelled):
             return
-        require_training(self)
-        watch_the_objective(self)
         _, known = self.data.training_rows()
         if self.needs_known_anomalies and not (known == KNOWN_ANOMALY).any():
             raise ValueError(
@@ -180,6 +184,10 @@ class AnomalyDetector(ScoredModule):
         self._loss_sum = self._loss_sum + loss.detach() * len(batch.index)
         self._loss_count += len(batch.index)
         return loss
+
+    def on_train_start(self) -> None:
+        """Let schedules that watch held-out samples wait for scores that mean something."""
+        let_plateaus_wait(self)
 
     def on_train_epoch_start(self) -> None:
         """Draw anew in each epoch and on each rank: a fit that goes on then draws what an undisturbed one does."""
@@ -204,7 +212,6 @@ class AnomalyDetector(ScoredModule):
 
     def on_fit_start(self) -> None:
         """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
-        let_plateaus_wait(self)
         self._fit_seed = torch.initial_seed()
         if not self.preprocess.fitted:
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))

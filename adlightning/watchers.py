@@ -99,14 +99,14 @@ def _why_not_validated(detector: AnomalyDetector) -> str | None:
     """Why no held-out sample is scored in an epoch whose scores mean something."""
     trainer, data, first = detector.trainer, detector.data, detector.first_scored()
     if not data.has_validation:
-        return f"data.validation_fraction={data.validation_fraction} holds out no sample"
+        return f"data.validation_fraction must be above 0 and hold out a sample, got {data.validation_fraction}"
     if not batches_of(trainer.limit_val_batches, len(data.val_dataloader()[0])):
         return f"trainer.limit_val_batches={trainer.limit_val_batches} switches it off"
     end = math.inf if trainer.max_epochs in (None, -1) else int(trainer.max_epochs or 0)
-    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_interval
+    every, interval = trainer.check_val_every_n_epoch, getattr(trainer, "val_check_interval", None)  # none by the clock
     batches = batches_of(trainer.limit_train_batches, len(data.train_dataloader()))
-    if not isinstance(interval, (int, float)) or (every is None and isinstance(interval, float)):
-        return None  # by the clock
+    if interval is None or (every is None and isinstance(interval, float)):
+        return None
     if every is None:
         if math.isinf(end) or end * batches // interval * interval > first * batches:
             return None

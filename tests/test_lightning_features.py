@@ -115,3 +115,10 @@ def test_what_needs_one_optimiser_is_refused_with_several(
 def test_barebones_is_refused(tmp_path: Path, capsys: Capture) -> None:
     arguments = ["fit", *BY_ITSELF, "--trainer.barebones=true", f"--run_dir={tmp_path / 'r'}"]
     refused(capsys, arguments, "trainer.barebones must be false")
+
+
+def test_a_timer_of_lightnings_ends_a_fit_in_its_first_phase_without_results(tmp_path: Path, capsys: Capture) -> None:
+    timer = ["--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:00:00:00"]
+    assert main(["fit", *MANUAL, *timer, f"--run_dir={tmp_path / 'r'}"]) == 1
+    assert "FenceGAN is not trained" in capsys.readouterr().err
+    assert json.loads((tmp_path / "r/metrics.json").read_text())["test_sets"] == {}

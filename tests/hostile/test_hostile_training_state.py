@@ -258,3 +258,11 @@ def test_a_run_that_was_moved_goes_on_with_its_own_best_one(
     elsewhere = trainer(tmp_path / "new" / "checkpoints", 5)  # another run begins to select anew
     elsewhere.fit(detector(), datamodule=data, ckpt_path=run / "last.ckpt", weights_only=True)
     assert paths_of("BestCheckpoint")(elsewhere)["best"] == str(tmp_path / "new" / "checkpoints" / "best.ckpt")
+
+
+def test_averages_of_weights_are_not_gone_on_with(trained: Path, data: AnomalyLabelled, tmp_path: Path) -> None:
+    content = torch.load(trained / "last.ckpt", weights_only=True)
+    content["current_model_state"] = content["state_dict"]
+    torch.save(content, tmp_path / "averaged.ckpt")
+    with pytest.raises(ValueError, match="not averages: score with it"):
+        trainer(tmp_path, 4).fit(detector(), datamodule=data, ckpt_path=tmp_path / "averaged.ckpt", weights_only=True)
