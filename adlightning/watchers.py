@@ -145,6 +145,8 @@ class Waiting:
             self.run(trainer, pl_module, *rest)
 
     def _is_late(self, monitor: str, detector: AnomalyDetector) -> bool:
+        if detector.is_trial:  # a batch may hold no anomaly
+            return False
         if monitor.startswith("val/"):
             return self.hook == "on_validation_end" and detector.ready_to_score()
         begun = detector.current_epoch >= epochs_before_objective(detector)

@@ -50,6 +50,7 @@ def _run(
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
     multiprocessing.set_start_method("fork", force=True)  # of a DataLoader's workers, as on the command line
     from adlightning.__main__ import main
     from adlightning.callbacks.timing import Timing

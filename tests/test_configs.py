@@ -229,7 +229,8 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
             pytest.skip("its data are not here: parsed only")
         return
     init = config["model"]["init_args"]
-    phase = ["--model.pretrain_epochs=0"] if "pretrain_epochs" in init else []
+    first = "warm_up_epochs" if config["model"]["class_path"].startswith("DROCC") else "pretrain_epochs"
+    phase = [f"--model.{first}=0"] if first in init else []
     if init.get("weights"):
         phase.append("--model.weights=null")  # they would have to be downloaded
     if config["model"]["class_path"] in ("DensityRatio", "GeometricTransforms") and init.get("network") != "mlp":
