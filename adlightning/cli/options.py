@@ -53,6 +53,8 @@ def check_options(options: Any, fits: bool) -> None:
             "trainer.barebones must be false, since it refuses what a run is made of: logger, enable_checkpointing, "
             "enable_progress_bar and enable_model_summary switch it off one by one"
         )
+    if (options.trainer.gradient_clip_val or 0) < 0:
+        raise ValueError(f"trainer.gradient_clip_val must not be negative, got {options.trainer.gradient_clip_val}")
     if options.trainer.precision not in PRECISIONS:
         raise ValueError(f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}")
     if options.monitor not in (None, *MONITORS):

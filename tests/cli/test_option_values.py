@@ -94,6 +94,7 @@ def test_hints_in_words(hint: Any, words: str) -> None:
         ),
         ("--model.optimizer=sdg", "model.optimizer must be one of adam, sgd, got sdg; nearest: sgd"),
         ("--trainer.max_epochs=abc", "trainer.max_epochs must be a whole number or null, got abc"),
+        ("--trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must not be negative, got -1"),
         ("--plots=maybe", "plots must be true or false, got maybe"),
         ("--seed_everything=-1", "seed_everything must lie in [0, 4294967296), got -1"),
         ("--model.etaa=3", "there is no model.etaa: DeepSAD has no argument etaa; nearest: model.eta"),

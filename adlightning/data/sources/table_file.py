@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from adlightning.data.sources.base import SourceError
 from adlightning.data.sources.parquet_size import require_unpacked_parquet
+from adlightning.memory import lacks_memory
 from adlightning.messages import quoted
 from adlightning.unpacking import require_unpacked_gzip
 
@@ -77,6 +78,8 @@ def read_frame(path: Path, text: Collection[str | None] = ()) -> pd.DataFrame:
         where = f"byte {error.object[error.start]:#04x} at {error.start}"
         raise SourceError(f"{path} is not UTF-8 ({where}; Latin-1 or Windows-1252?): save it as UTF-8") from error
     except Exception as error:  # parsers raise many types, of which pandas documents few
+        if lacks_memory(error):
+            raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SourceError(f"{path} cannot be read as a table: {reason}") from error
     if len(frame) == 0:

@@ -265,3 +265,19 @@ def test_rows_that_are_all_the_same_are_said_to_be(tmp_path: Path) -> None:
     for constant_features in ("error", "drop"):
         with pytest.raises(SourceError, match="all 3 rows are the same in every feature"):
             load(path, constant_features=constant_features)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), pd.errors.ParserError("Error tokenizing data. C error: out of memory")]
+)
+def test_too_little_memory_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def lack(*_: Any, **__: Any) -> None:
+        raise error
+
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setattr("adlightning.data.sources.table_file._read_text", lack)
+    with pytest.raises(type(error)) as caught:
+        read_frame(tmp_path / "t.csv")
+    assert caught.value is error
