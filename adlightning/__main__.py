@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 import adlightning
-from adlightning.environment import settle
-from adlightning.files import NotWritten, disk_is_full, said_of_disk
-from adlightning.memory import keep_freed_memory, lacks_memory, memory_is_full
-from adlightning.messages import nearest, plain_message, printable
-from adlightning.stopping import Stopped, stoppable
+from adlightning.cli.environment import settle
+from adlightning.core.memory import keep_freed_memory, lacks_memory, memory_is_full
+from adlightning.core.messages import nearest, plain_message, printable
+from adlightning.core.stopping import Stopped, stoppable
+from adlightning.files.disk import NotWritten, disk_is_full, said_of_disk
 
 VERBS = {
     "fit": "train a detector, then test it; leaves a run folder",
@@ -86,19 +86,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
     if verb == "score":
-        from adlightning.score import run as run_score
+        from adlightning.cli.score import run as run_score
 
         run_score(arguments)
     elif verb == "export":
-        from adlightning.export import run as run_export
+        from adlightning.cli.export import run as run_export
 
         run_export(arguments)
     elif verb == "benchmark":
-        from adlightning.benchmark.command import run as run_benchmark
+        from adlightning.cli.benchmark import run as run_benchmark
 
         return run_benchmark(arguments)
     elif verb == "report":
-        from adlightning.benchmark.report.command import run as run_report
+        from adlightning.cli.report import run as run_report
 
         run_report(arguments)
     else:

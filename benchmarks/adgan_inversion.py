@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from turns import take_turns
 
-from adlightning.memory import keep_freed_memory
+from adlightning.core.memory import keep_freed_memory
+from adlightning.methods.parts.inversion import Inversion, pairs_that_fit
 from adlightning.networks.gan import DCGANGenerator
-from adlightning.objectives.inversion import Inversion, pairs_that_fit
 
 
 def one_by_one(generator: nn.Module, x: Tensor, starts: Tensor, search: Inversion) -> Tensor:

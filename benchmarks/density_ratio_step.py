@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from turns import take_turns
 
-from adlightning.contracts import InputSpec, TrainBatch
-from adlightning.objectives import DensityRatio, GeometricTransforms
-from adlightning.objectives.dirichlet import dirichlet_normality, log_probabilities
-from adlightning.objectives.transforms import TRANSFORMS, transform_each
+from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.methods import DensityRatio, GeometricTransforms
+from adlightning.methods.parts.dirichlet import dirichlet_normality, log_probabilities
+from adlightning.methods.parts.transforms import TRANSFORMS, transform_each
 
 Autocast = Callable[[], Any]
 SPEC = InputSpec("image", (3, 32, 32))

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from turns import take_turns
 
-from adlightning.contracts import InputSpec, TrainBatch
-from adlightning.objectives import DROCC, DROCCLF
+from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.methods import DROCC, DROCCLF
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "table": {

@@ -19,10 +19,10 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
+from adlightning.core.metrics import ranking_metrics
 from adlightning.data.limited_negatives import LimitedNegatives, MaskedNormals
 from adlightning.data.sources import MNIST
-from adlightning.metrics import ranking_metrics
-from adlightning.objectives import DROCCLF, DROCCOE
+from adlightning.methods import DROCCLF, DROCCOE
 
 METHODS = {"drocc_oe": DROCCOE, "drocc_lf": DROCCLF}
 SETTINGS: dict[str, Any] = {

@@ -22,9 +22,9 @@ from torch.optim import Adam
 
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import CIFAR10, MNIST
-from adlightning.objectives import DeepSAD
-from adlightning.objectives.deep_sad import deep_sad_loss
-from adlightning.objectives.hypersphere import squared_distance
+from adlightning.methods import DeepSAD
+from adlightning.methods.deep_sad import deep_sad_loss
+from adlightning.methods.parts.hypersphere import squared_distance
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {"source": MNIST, "normal_class": 3, "conv_channels": (8, 4), "rep_dim": 32},

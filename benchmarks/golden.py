@@ -87,11 +87,11 @@ def cases() -> dict[str, list[str]]:
 
 def variants(path: Path) -> list[str]:
     """`argument=value` for every value but the config's own of every argument with a choice."""
-    import adlightning.objectives
+    import adlightning.methods
     import adlightning.shallow
 
     model = yaml.safe_load(path.read_text())["model"]
-    module = adlightning.objectives if hasattr(adlightning.objectives, model["class_path"]) else adlightning.shallow
+    module = adlightning.methods if hasattr(adlightning.methods, model["class_path"]) else adlightning.shallow
     cls = getattr(module, model["class_path"])
     hints: dict[str, Any] = {}
     own: dict[str, Any] = {}

@@ -14,7 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples
 
 MakeTrainer = Callable[..., pl.Trainer]

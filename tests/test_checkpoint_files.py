@@ -14,10 +14,10 @@ from conftest import Blobs, MakeTrainer
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
 from adlightning.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
-from adlightning.checkpoint import checkpoint_file, load_detector, was_killed_while_saving
+from adlightning.checkpoints.loading import checkpoint_file, load_detector, was_killed_while_saving
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.files import sweep, write_atomically
-from adlightning.objectives.autoencoder import Autoencoder
+from adlightning.files.disk import sweep, write_atomically
+from adlightning.methods.autoencoder import Autoencoder
 
 STEPS = ["fsync", "link", "rename", "replace", "unlink"]
 

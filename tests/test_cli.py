@@ -17,11 +17,11 @@ from PIL import Image
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 
 from adlightning.__main__ import VERBS, main
-from adlightning.checkpoint import load_detector
+from adlightning.checkpoints.loading import load_detector
 from adlightning.cli.arguments import prepared
 from adlightning.cli.options import MONITORS
+from adlightning.cli.summary import TITLES
 from adlightning.cli.trainer_verbs import run as run_verb
-from adlightning.summary import TITLES
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")

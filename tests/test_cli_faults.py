@@ -17,7 +17,7 @@ from PIL import Image
 from refusals import Touch, refused
 
 from adlightning.__main__ import main
-from adlightning.checkpoint import load_detector
+from adlightning.checkpoints.loading import load_detector
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/autoencoder/digits.yaml")

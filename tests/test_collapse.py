@@ -14,10 +14,10 @@ from short_fits import BY_EPOCHS, config_of, options_of
 from adlightning.__main__ import main
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import load_detector, read_checkpoint
-from adlightning.collapse import TrainingCollapse
+from adlightning.checkpoints.loading import load_detector, read_checkpoint
+from adlightning.core.collapse import TrainingCollapse
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.objectives import Autoencoder
+from adlightning.methods import Autoencoder
 
 GOES_ON = ("deep_sad/digits", "adgan/digits", "kde/digits_hybrid")  # of the others tests/test_resume.py
 

@@ -15,16 +15,16 @@ from conftest import Blobs, MakeTrainer, Stripes
 from refusals import Touch
 from torch import Tensor
 
-from adlightning.checkpoint import load_detector, read_checkpoint
-from adlightning.collapse import TrainingCollapse
-from adlightning.contracts import InputSpec
+from adlightning.checkpoints.loading import load_detector, read_checkpoint
+from adlightning.core.collapse import TrainingCollapse
+from adlightning.core.contracts import InputSpec
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.metrics import ranking_metrics
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.unlabelled import TransductiveLabelled, TransductiveOneVsAll
-from adlightning.detector import AnomalyDetector
-from adlightning.metrics import ranking_metrics
-from adlightning.objectives import (
+from adlightning.methods import (
     DROCC,
     DROCCLF,
     DROCCOE,
@@ -40,7 +40,7 @@ from adlightning.objectives import (
     SoftBoundaryDeepSVDD,
     StackedSSDGM,
 )
-from adlightning.objectives.backbone import BackboneDetector
+from adlightning.methods.parts.backbone import BackboneDetector
 
 SPHERE = {"pretrain_epochs": 4, "pretrain_lr": 1e-3, "lr": 1e-3}
 DGM = {"hidden": (32, 16), "latent_dim": 8}

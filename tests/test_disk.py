@@ -16,8 +16,8 @@ import pytest
 from refusals import Capture
 
 from adlightning.__main__ import main
-from adlightning.files import NotWritten, make_folder, remove_made, require_new, write_atomically, write_new
-from adlightning.loggers import WholeCSVLogger
+from adlightning.cli.loggers import WholeCSVLogger
+from adlightning.files.disk import NotWritten, make_folder, remove_made, require_new, write_atomically, write_new
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]

@@ -27,17 +27,18 @@ from torch import Tensor
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import adlightning
-from adlightning import export, objectives, shallow
+from adlightning import methods, shallow
 from adlightning.__main__ import main
-from adlightning.checkpoint import load_detector
-from adlightning.contracts import InputSpec
+from adlightning.checkpoints.loading import load_detector
+from adlightning.cli import export
+from adlightning.cli.score import score_samples
+from adlightning.core.contracts import InputSpec
+from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits, Sphere
 from adlightning.data.unlabelled import TransductiveOneVsAll
-from adlightning.detector import AnomalyDetector
-from adlightning.objectives import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
-from adlightning.score import score_samples
+from adlightning.methods import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
 
 ROOT = Path(__file__).parents[1]
 QUICK: dict[str, Any] = {
@@ -49,7 +50,7 @@ SPHERE = "configs/goad/sphere.yaml"
 REFUSED = {"ADGAN", "AnoGAN", *shallow.__all__}
 
 DATA = {cls.__name__: cls for cls in (OneVsAll, TransductiveOneVsAll, AnomalyLabelled, TableData, FolderData)}
-DETECTORS = {name: getattr(module, name) for module in (objectives, shallow) for name in module.__all__}
+DETECTORS = {name: getattr(module, name) for module in (methods, shallow) for name in module.__all__}
 # Fits to all training images, and steps within a step, which take seconds.
 FEWER: dict[str, dict[str, Any]] = {
     "GeometricTransforms": {"threshold_rule": "contamination", "threshold_value": 0.1},
@@ -331,5 +332,5 @@ def test_a_score_that_branches_by_its_values_is_refused() -> None:
 
 
 def test_the_verb_needs_no_torch_to_say_how_it_is_used() -> None:
-    code = "import sys, adlightning.export; sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
+    code = "import sys, adlightning.cli.export; sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

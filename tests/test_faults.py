@@ -19,13 +19,13 @@ from fits_in_children import fill_the_disk, interrupt, kill, run_in_child, termi
 from PIL import Image
 
 from adlightning.__main__ import main
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
+from adlightning.core.faults import PartSize, explained
+from adlightning.core.memory import lacks_memory, memory_is_full
+from adlightning.core.stopping import Stopped
 from adlightning.data.modules import AnomalyDataModule
-from adlightning.faults import PartSize, explained
-from adlightning.memory import lacks_memory, memory_is_full
-from adlightning.objectives import ADGAN, Autoencoder
-from adlightning.objectives.inversion import Inversion
-from adlightning.stopping import Stopped
+from adlightning.methods import ADGAN, Autoencoder
+from adlightning.methods.parts.inversion import Inversion
 
 ROOT = Path(__file__).parents[1]
 SHORT = [

@@ -11,7 +11,7 @@ from refusals import Capture, refused
 from short_fits import QUIET, ROOT
 
 from adlightning.__main__ import main
-from adlightning.lightning_features import BY_HAND, OPTIONS_BY_HAND, REFUSED
+from adlightning.core.lightning_features import BY_HAND, OPTIONS_BY_HAND, REFUSED
 
 FEW = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=2", *QUIET, "--plots=false"]
 BY_ITSELF = ["--config", str(ROOT / "configs/autoencoder/digits.yaml"), *FEW]

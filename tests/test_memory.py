@@ -9,7 +9,7 @@ import ctypes
 import resource
 import numpy as np
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages, so that pages can be counted
-from adlightning.memory import keep_freed_memory
+from adlightning.core.memory import keep_freed_memory
 keep_freed_memory()
 for turn in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 from torch import Tensor
 
-from adlightning.metrics import (
+from adlightning.core.metrics import (
     NoRanking,
     ScoreTable,
     bootstrap_intervals,

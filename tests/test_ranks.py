@@ -17,7 +17,7 @@ from short_fits import METHODS, QUIET, config_of, options_of
 
 from adlightning.__main__ import main
 from adlightning.cli.trainer_verbs import run
-from adlightning.objectives import AMA
+from adlightning.methods import AMA
 
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {method: (f"{method}/digits", ()) for method in METHODS}
 CASES |= {

@@ -16,8 +16,8 @@ import pytest
 from fits_in_children import run_in_child
 from refusals import Capture, refused
 
-from adlightning.locks import folder_locked, lock_folder, unlock
-from adlightning.run_dirs import RunDirClaim
+from adlightning.cli.run_dirs import RunDirClaim
+from adlightning.files.locks import folder_locked, lock_folder, unlock
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]

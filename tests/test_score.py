@@ -15,8 +15,8 @@ from refusals import is_refusal
 from sklearn.datasets import load_digits
 
 from adlightning.__main__ import main
-from adlightning.contracts import InputSpec
-from adlightning.score import read_samples
+from adlightning.cli.score import read_samples
+from adlightning.core.contracts import InputSpec
 
 ROOT = Path(__file__).parents[1]
 QUICK = [

@@ -19,16 +19,18 @@ from conftest import MakeTrainer, Stripes
 from test_detector import METHODS, make_data, make_detector
 from torch import Tensor, nn
 
-from adlightning import objectives, shallow
+from adlightning import methods, shallow
 from adlightning.__main__ import main
-from adlightning.checkpoint import load_detector
-from adlightning.contracts import InputSpec, TrainBatch
+from adlightning.checkpoints.loading import load_detector
+from adlightning.cli.score import score_samples
+from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.scoring import evaluating, score_batches
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import AnomalySource, Part, Samples
-from adlightning.detector import AnomalyDetector
-from adlightning.objectives import (
+from adlightning.methods import (
     ADGAN,
     ALAD,
     AMA,
@@ -40,9 +42,7 @@ from adlightning.objectives import (
     FenceGAN,
     SemiSupervisedAMA,
 )
-from adlightning.objectives import SkipGANomaly as Skip
-from adlightning.score import score_samples
-from adlightning.scoring import evaluating, score_batches
+from adlightning.methods import SkipGANomaly as Skip
 
 SYMMETRIC: dict[str, Any] = {"preprocessing": "symmetric"}
 SEARCH = {"latent_dim": 8, "width": 4, "n_seeds": 2, "n_steps": 2, **SYMMETRIC}
@@ -141,7 +141,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[A
 
 def test_every_method_is_among_the_cases() -> None:
     known = {cls for cls, _ in [*METHODS.values(), *GENERATIVE.values(), *SHALLOW.values()]}
-    assert {getattr(objectives, name) for name in objectives.__all__} <= known
+    assert {getattr(methods, name) for name in methods.__all__} <= known
 
 
 def raw_of_test_set(data: AnomalyDataModule) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adlightning.thresholds import Rule, fit_threshold, validate_rule
+from adlightning.core.thresholds import Rule, fit_threshold, validate_rule
 
 SCORES = np.arange(101, dtype=np.float64)  # the q quantile is 100 q
 

@@ -17,11 +17,11 @@ from short_fits import BY_EPOCHS, QUIET, ROOT, config_of, options_of
 
 from adlightning.__main__ import main
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import load_detector
+from adlightning.checkpoints.loading import load_detector
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits
-from adlightning.objectives import AMA, DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods import AMA, DeepSVDD, SoftBoundaryDeepSVDD
 
 CONFIG = ["--config", str(ROOT / "configs/deep_sad/digits.yaml"), *QUIET, "--plots=false"]
 FIT = [*CONFIG, "--trainer.max_epochs=4", "--model.pretrain_epochs=2"]

@@ -17,8 +17,8 @@ from adlightning.data.limited_negatives import LimitedNegatives
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.unlabelled import InductiveOneVsAll, TransductiveOneVsAll
-from adlightning.plain_yaml import read_yaml
-from adlightning.written_names import NAMES, dump_yaml, names_as_written, value_as_written
+from adlightning.files.plain_yaml import read_yaml
+from adlightning.files.written_names import NAMES, dump_yaml, names_as_written, value_as_written
 
 NAMES_LIKE_NUMBERS = ["010", "008", "1e5", "0x1F", "1_000", "1.50", "2020-01-01", "1:30", "-1"]
 NAMES_LIKE_VALUES = ["yes", "no", "on", "off", "true", "null", "~", "=", ".inf"]

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from adlightning.benchmark.grid import Cell, read_grid
 from adlightning.benchmark.store import Results
+from adlightning.core.terminal import plain, print_table, say
 from adlightning.published import layouts, published
-from adlightning.terminal import plain, print_table, say
 
 # For each source its default root, what it reads below it, any of it, and what there is to do when it is not there.
 _DOWNLOAD = "downloaded with --set {key}.download=true"

@@ -14,7 +14,7 @@ import yaml
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.worker import now, run_cell
-from adlightning.messages import printable
+from adlightning.core.messages import printable
 
 
 def cluster_options(texts: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adlightning.benchmark.code import code_version
-from adlightning.plain_yaml import read_yaml
+from adlightning.files.plain_yaml import read_yaml
 
 LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method", "variant", "seed")
 """What names a cell; all but `labelled` and `seed` as in the published tables."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from adlightning.benchmark.grid import LABELS, Cell, Grid
-from adlightning.files import NotWritten, make_folder, remove_made, write_atomically
-from adlightning.locks import NoLocks, folder_locked, lock_folder, unlock
+from adlightning.files.disk import NotWritten, make_folder, remove_made, write_atomically
+from adlightning.files.locks import NoLocks, folder_locked, lock_folder, unlock
 
 Row = dict[str, Any]
 

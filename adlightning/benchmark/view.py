@@ -14,7 +14,7 @@ from rich.text import Text
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Row
-from adlightning.terminal import plain
+from adlightning.core.terminal import plain
 
 
 class Expectation:

@@ -16,10 +16,10 @@ from typing import Any
 from adlightning.benchmark.code import code_version
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
-from adlightning.memory import keep_freed_memory
-from adlightning.messages import plain_message, printable
-from adlightning.stopping import Stopped
-from adlightning.written_names import dump_yaml
+from adlightning.core.memory import keep_freed_memory
+from adlightning.core.messages import plain_message, printable
+from adlightning.core.stopping import Stopped
+from adlightning.files.written_names import dump_yaml
 
 
 def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Row:

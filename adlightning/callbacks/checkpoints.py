@@ -14,9 +14,9 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, OnExceptionCheckpoint
 
-from adlightning.checkpoint import BEFORE_LAST, BEST, LAST, read_checkpoint
-from adlightning.detector import AnomalyDetector
-from adlightning.files import write_atomically
+from adlightning.checkpoints.loading import BEFORE_LAST, BEST, LAST, read_checkpoint
+from adlightning.core.detector import AnomalyDetector
+from adlightning.files.disk import write_atomically
 
 SUFFIX = ".ckpt"
 

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.plots import titled_figure
-from adlightning.detector import AnomalyDetector
-from adlightning.files import write_atomically
+from adlightning.core.detector import AnomalyDetector
+from adlightning.files.disk import write_atomically
 
 # From the palette of Okabe and Ito, as those of the other plots.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -13,10 +13,10 @@ from scipy.stats import gaussian_kde
 from torch import Tensor
 
 from adlightning.callbacks.plots import COLOURS, left_out, score_axis, titled_figure, without_bound
-from adlightning.contracts import ANOMALY, NORMAL
-from adlightning.detector import AnomalyDetector
-from adlightning.metrics import ScoredSamples
-from adlightning.scoring import scoring
+from adlightning.core.contracts import ANOMALY, NORMAL
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.metrics import ScoredSamples
+from adlightning.core.scoring import scoring
 
 Groups = Mapping[str, NDArray[np.float64]]
 Images = Callable[[NDArray[np.int64]], Tensor]

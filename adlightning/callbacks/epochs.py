@@ -12,8 +12,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.curves import COLOURS, LOG_RANGE
 from adlightning.callbacks.plots import titled_figure
-from adlightning.detector import AnomalyDetector
-from adlightning.files import write_atomically
+from adlightning.core.detector import AnomalyDetector
+from adlightning.files.disk import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.callbacks.plots import COLOURS, ShownImage, image_rows
-from adlightning.contracts import ANOMALY, NORMAL
-from adlightning.detector import AnomalyDetector
-from adlightning.metrics import ScoredSamples
+from adlightning.core.contracts import ANOMALY, NORMAL
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.metrics import ScoredSamples
+from adlightning.core.scoring import scoring
 from adlightning.preprocessing import Output
-from adlightning.scoring import scoring
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 

@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL
-from adlightning.files import write_atomically
-from adlightning.metrics import ScoredSamples, ranking_metrics
+from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL
+from adlightning.core.metrics import ScoredSamples, ranking_metrics
+from adlightning.files.disk import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ _CENTRAL = (0.5, 99.5)  # percentiles between which the bulk of the scores lies
 def roc_plot(path: Path, scores: ArrayLike, labels: ArrayLike, title: str) -> Path:
     """ROC curve with its AUROC and the recall at 5 % false positives; samples without label are left out.
 
-    Arguments and errors are those of :func:`adlightning.metrics.ranking_metrics`.
+    Arguments and errors are those of :func:`adlightning.core.metrics.ranking_metrics`.
     """
     metrics = ranking_metrics(scores, labels)
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)

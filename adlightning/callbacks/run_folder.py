@@ -25,10 +25,10 @@ from adlightning.callbacks.densities import write_densities
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
-from adlightning.detector import AnomalyDetector
-from adlightning.files import NotWritten, keep_older, write_atomically
-from adlightning.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
-from adlightning.phases import untrained
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
+from adlightning.core.phases import untrained
+from adlightning.files.disk import NotWritten, keep_older, write_atomically
 
 
 class RunFolder(pl.Callback):

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.run_folder import RunFolder, score_frame
-from adlightning.detector import AnomalyDetector
+from adlightning.core.detector import AnomalyDetector
 
 
 @rank_zero_only

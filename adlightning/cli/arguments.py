@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from adlightning.files import user_path
-from adlightning.messages import nearest
-from adlightning.plain_yaml import read_text, read_yaml
+from adlightning.core.messages import nearest
+from adlightning.files.disk import user_path
+from adlightning.files.plain_yaml import read_text, read_yaml
 
 CONFIG = "--config"
 _BEFORE_CONFIGS = ("--print_config", "--help", "-h")

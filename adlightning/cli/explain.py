@@ -11,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 
 from adlightning.cli.types_in_words import hints_of, in_words
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.messages import nearest, plain_message
 from adlightning.data.modules import AnomalyDataModule
-from adlightning.detector import AnomalyDetector
-from adlightning.messages import nearest, plain_message
 
 _KEY_OR_CLASS = re.compile(r"Parser key \"([^\"]+)\"|Problem with given class_path '([^']+)'")
 _NO_CLASS = re.compile(r"Expected a dot import path string: ?(.*)")

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pytorch_lightning import Trainer
 
+from adlightning.cli.summary import TITLES
 from adlightning.cli.types_in_words import check_values, class_at
-from adlightning.messages import nearest
-from adlightning.summary import TITLES
+from adlightning.core.messages import nearest
 
 MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
 MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name in TITLES}

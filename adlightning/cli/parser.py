@@ -12,8 +12,8 @@ from jsonargparse._optionals import get_omegaconf_loader  # what it does by defa
 from pytorch_lightning.cli import LightningArgumentParser
 
 from adlightning.cli.explain import explain
-from adlightning.messages import for_terminal
-from adlightning.written_names import dump_yaml, names_as_written
+from adlightning.core.messages import for_terminal
+from adlightning.files.written_names import dump_yaml, names_as_written
 
 PARSER_MODE = "omegaconf+"
 

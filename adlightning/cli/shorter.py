@@ -7,11 +7,11 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from adlightning.checkpoint import read_checkpoint
+from adlightning.checkpoints.loading import read_checkpoint
 from adlightning.cli.arguments import CONFIG
 from adlightning.cli.types_in_words import class_at
-from adlightning.plain_yaml import read_yaml
-from adlightning.terminal import say
+from adlightning.core.terminal import say
+from adlightning.files.plain_yaml import read_yaml
 
 _EPOCHS = "trainer.max_epochs"
 _DEFAULT_EPOCHS = 1000

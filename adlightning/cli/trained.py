@@ -8,8 +8,8 @@ from typing import Any
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_warn
 
-from adlightning.checkpoint import read_checkpoint
-from adlightning.plain_yaml import read_yaml
+from adlightning.checkpoints.loading import read_checkpoint
+from adlightning.files.plain_yaml import read_yaml
 
 _NO_OTHER_DATA = {"batch_size", "eval_batch_size", "drop_last", "num_workers", "device_budget_mb", "seed"}
 _NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download"}

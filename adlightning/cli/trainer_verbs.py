@@ -23,28 +23,28 @@ from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.checkpoint import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving
+from adlightning.checkpoints.loading import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving
+from adlightning.checkpoints.stored_config import with_stored_config
+from adlightning.checkpoints.training_state.callbacks import callbacks_of
 from adlightning.cli.arguments import require_class_first
+from adlightning.cli.endings import what_is_kept, where_it_stood
 from adlightning.cli.explain import explain_interpolation
+from adlightning.cli.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.cli.noise import silence_noise
 from adlightning.cli.options import MONITORS, check_options, classes_explained, trainer_explained
 from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written
+from adlightning.cli.run_dirs import RunDirClaim
 from adlightning.cli.shorter import shorten_first_phase
+from adlightning.cli.summary import print_report
 from adlightning.cli.trained import keep_trained_hyperparameters, notes_on_data
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.faults import StopOnSigterm, TrainingFault, explained
+from adlightning.core.phases import untrained
+from adlightning.core.stopping import Stopped
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
-from adlightning.detector import AnomalyDetector
-from adlightning.endings import what_is_kept, where_it_stood
-from adlightning.faults import StopOnSigterm, TrainingFault, explained
-from adlightning.files import sweep, user_path
-from adlightning.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
-from adlightning.phases import untrained
-from adlightning.run_dirs import RunDirClaim
-from adlightning.stopping import Stopped
-from adlightning.stored_config import with_stored_config
-from adlightning.summary import print_report
-from adlightning.training_state.callbacks import callbacks_of
-from adlightning.written_names import arguments_as_written, dump_yaml
+from adlightning.files.disk import sweep, user_path
+from adlightning.files.written_names import arguments_as_written, dump_yaml
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
 

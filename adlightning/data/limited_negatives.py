@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.composition import Split
 from adlightning.data.joining import chosen, joined
 from adlightning.data.modules import AnomalyDataModule

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.core.contracts import EvalBatch, TrainBatch
 from adlightning.data.sources.base import LazyImages
 
 Batch = TypeVar("Batch", bound=TrainBatch | EvalBatch)

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, EvalBatch, InputSpec, TrainBatch
+from adlightning.core.contracts import (
+    ANOMALY,
+    KNOWN_ANOMALY,
+    KNOWN_NORMAL,
+    UNLABELLED,
+    EvalBatch,
+    InputSpec,
+    TrainBatch,
+)
+from adlightning.core.messages import quoted
 from adlightning.data.composition import Split
 from adlightning.data.loading import (
     AsItIs,
@@ -30,7 +39,6 @@ from adlightning.data.loading import (
 )
 from adlightning.data.scales import all_the_same, constant_among, offsets_of, require_no_extremes
 from adlightning.data.sources.base import Samples, Source
-from adlightning.messages import quoted
 
 
 class AnomalyDataModule(pl.LightningDataModule, ABC):

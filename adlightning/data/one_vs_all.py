@@ -10,7 +10,7 @@ from adlightning.data.composition import Split
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.splits import one_vs_all, with_tested
-from adlightning.written_names import number
+from adlightning.files.written_names import number
 
 ClassName = str | int  # in this order: the parser of the command line makes the first of what is written
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import ANOMALY, InputSpec
+from adlightning.core.contracts import ANOMALY, InputSpec
 from adlightning.data.composition import ROUNDING, Indices, Split
 from adlightning.data.joining import chosen, in_memory, joined, matched
 from adlightning.data.modules import AnomalyDataModule

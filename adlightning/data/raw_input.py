@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
+from adlightning.core.messages import quoted
 from adlightning.data.sources.columns import features_of
 from adlightning.data.sources.npz import as_features
 from adlightning.data.sources.table_file import refuse_twins
-from adlightning.messages import quoted
 
 
 def raw_input(x: object, spec: InputSpec) -> Tensor:

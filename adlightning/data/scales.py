@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.collapse import are_equal
-from adlightning.contracts import InputSpec
+from adlightning.core.collapse import are_equal
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import LazyImages, Samples
 from adlightning.preprocessing.features import FARTHEST
 

@@ -17,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
 
-from adlightning.contracts import ANOMALY, KNOWN_ANOMALY, NO_LABEL, NORMAL
+from adlightning.core.contracts import ANOMALY, KNOWN_ANOMALY, NO_LABEL, NORMAL
 from adlightning.data.composition import (
     ROUNDING,
     Indices,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from adlightning.archives import require_stored
+from adlightning.files.archives import require_stored
 
 
 def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.preprocessing.base import Compose, Identity, Output, Preprocessing
 from adlightning.preprocessing.features import Centre, StandardizeFeatures, StandardizeMinMax
 from adlightning.preprocessing.images import (

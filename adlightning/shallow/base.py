@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from adlightning.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.methods.parts.fitted import FittedDetector
+from adlightning.methods.parts.optimization import step_decay
 from adlightning.networks.encoders import EncoderName
-from adlightning.objectives.fitted import FittedDetector
-from adlightning.objectives.optimization import step_decay
 from adlightning.shallow.features import (
     AutoencoderFeatures,
     BackboneFeatures,

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from adlightning.methods.autoencoder import reconstruction_error
 from adlightning.networks.encoders import EncoderName, Output, build_decoder, build_encoder
 from adlightning.networks.initialisation import glorot_uniform_
 from adlightning.networks.pretrained import read_weights
-from adlightning.objectives.autoencoder import reconstruction_error
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

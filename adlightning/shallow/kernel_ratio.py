@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from adlightning.contracts import KNOWN_NORMAL, UNLABELLED
+from adlightning.core.contracts import KNOWN_NORMAL, UNLABELLED
 from adlightning.shallow.base import ShallowDetector, require
 from adlightning.shallow.kernel import Floats, Known, TrainingSamples, row_blocks, squared_distances
 from adlightning.shallow.oracle import Choice

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
-from adlightning.contracts import ANOMALY, NORMAL, EvalBatch
-from adlightning.metrics import ranking_metrics
+from adlightning.core.contracts import ANOMALY, NORMAL, EvalBatch
+from adlightning.core.metrics import ranking_metrics
 from adlightning.shallow.kernel import Floats
 
 Choice = dict[str, Any]

@@ -15,8 +15,8 @@ from zipfile import ZipFile
 
 from sklearn.tree._tree import NODE_DTYPE
 
-from adlightning.archives import Member, require_stored
-from adlightning.arrays import read_array
+from adlightning.files.archives import Member, require_stored
+from adlightning.files.arrays import read_array
 
 _SCHEMA = "schema.json"
 _DEEPEST = 20

@@ -13,10 +13,10 @@ import torch
 import yaml
 from small_grid import write_grid
 
-from adlightning import objectives, published, shallow
-from adlightning.benchmark.command import _options
+from adlightning import methods, published, shallow
 from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
-from adlightning.contracts import InputSpec
+from adlightning.cli.benchmark import _options
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.odds import ODDS_SIZES
 
 ROOT = Path(__file__).parents[2]
@@ -253,7 +253,7 @@ INPUTS = {
 
 
 def test_the_detector_of_every_cell_can_be_built_for_its_data() -> None:
-    known = vars(objectives) | vars(shallow)
+    known = vars(methods) | vars(shallow)
     built = set()
     for file in sorted((ROOT / "configs/benchmarks").glob("*.yaml")):
         for cell in read_grid(file, seeds=1).cells:

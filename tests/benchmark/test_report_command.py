@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from test_report_rows import Row, row, rows_like
 
-from adlightning.benchmark.report.command import FORMATS, run
-from adlightning.benchmark.report.compare import Comparison, compare
-from adlightning.benchmark.report.figures import pictures
-from adlightning.benchmark.report.runs import runs_frame
+from adlightning.cli.report import FORMATS, run
+from adlightning.report.compare import Comparison, compare
+from adlightning.report.figures import pictures
+from adlightning.report.runs import runs_frame
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_nothing_is_overwritten(rows_csv: Path, tmp_path: Path) -> None:
 
 def test_neither_torch_nor_matplotlib_is_imported_for_a_table() -> None:
     code = (
-        "import sys; from adlightning.benchmark.report.command import run; run(['--table', 'drocc_text']); "
+        "import sys; from adlightning.cli.report import run; run(['--table', 'drocc_text']); "
         "print([m for m in ('torch', 'pytorch_lightning', 'sklearn', 'matplotlib', 'scipy') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

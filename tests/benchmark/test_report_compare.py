@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_report_rows import CLASSIC, Row, row, rows_like
 
-from adlightning.benchmark.report.compare import Comparison, compare, standard_error
-from adlightning.benchmark.report.runs import runs_frame
 from adlightning.benchmark.store import read_rows
 from adlightning.published import AVERAGE, layouts, published
+from adlightning.report.compare import Comparison, compare, standard_error
+from adlightning.report.runs import runs_frame
 
 ROOT = Path(__file__).parents[2]
 

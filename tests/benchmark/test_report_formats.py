@@ -12,18 +12,18 @@ import pytest
 from rich.console import Console
 from test_report_rows import Row, row, rows_like
 
-from adlightning.benchmark.report.compare import Comparison, compare
-from adlightning.benchmark.report.extras import costs_grid, overview, significance_grid
-from adlightning.benchmark.report.footnotes import assign_marks
-from adlightning.benchmark.report.grid import Grid, comparison_grid
-from adlightning.benchmark.report.latex import escape as latex_escape
-from adlightning.benchmark.report.latex import latex_report
-from adlightning.benchmark.report.markdown import markdown_report
-from adlightning.benchmark.report.page import Section, html_page
-from adlightning.benchmark.report.runs import runs_frame
-from adlightning.benchmark.report.terminal import print_grids
-from adlightning.benchmark.report.tidy import COLUMNS, tidy_csv
 from adlightning.published import layouts
+from adlightning.report.compare import Comparison, compare
+from adlightning.report.extras import costs_grid, overview, significance_grid
+from adlightning.report.footnotes import assign_marks
+from adlightning.report.grid import Grid, comparison_grid
+from adlightning.report.latex import escape as latex_escape
+from adlightning.report.latex import latex_report
+from adlightning.report.markdown import markdown_report
+from adlightning.report.page import Section, html_page
+from adlightning.report.runs import runs_frame
+from adlightning.report.terminal import print_grids
+from adlightning.report.tidy import COLUMNS, tidy_csv
 
 NASTY = 'Error: <b>50 %</b> & a_b $x$ {#1} ~^ \\ | * "土"'
 

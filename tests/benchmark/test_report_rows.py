@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adlightning.benchmark.report.runs import runs_frame, setting_values
 from adlightning.published import AVERAGE, layout, metrics, published
+from adlightning.report.runs import runs_frame, setting_values
 
 Row = dict[str, Any]
 CLASSIC = "gamma_l=0.01;gamma_p=0;k_l=1"

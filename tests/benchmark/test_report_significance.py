@@ -9,7 +9,7 @@ from scipy.stats import wilcoxon
 from test_report_compare import MNIST_3, compared, runs
 from test_report_rows import row
 
-from adlightning.benchmark.report.significance import passed_over_remarks, signed_rank_test
+from adlightning.report.significance import passed_over_remarks, signed_rank_test
 
 
 def test_signed_rank_test_is_scipys() -> None:

@@ -136,7 +136,7 @@ def test_a_grid_killed_in_the_middle_goes_on_to_the_same_table(whole: tuple[Path
 
 MISBEHAVING = """
 import os, signal
-from adlightning.objectives import DeepSAD
+from adlightning.methods import DeepSAD
 
 class Dies(DeepSAD):
     def training_step(self, batch, batch_idx):

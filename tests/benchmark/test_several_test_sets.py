@@ -14,10 +14,10 @@ from adlightning.__main__ import main
 from adlightning.benchmark.catalogue import absent_data
 from adlightning.benchmark.code import code_version
 from adlightning.benchmark.grid import read_grid
-from adlightning.benchmark.report.compare import compare
-from adlightning.benchmark.report.extras import overview
-from adlightning.benchmark.report.runs import runs_frame
 from adlightning.benchmark.store import Results, read_rows
+from adlightning.report.compare import compare
+from adlightning.report.extras import overview
+from adlightning.report.runs import runs_frame
 
 DATA: dict[str, Any] = {
     "class_path": "OutOfDistribution",

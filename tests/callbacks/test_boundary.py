@@ -20,9 +20,9 @@ from adlightning.callbacks import boundary
 from adlightning.callbacks.boundary import Plane, Points, boundary_axes, boundary_plot, central_sample, score_plane
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
-from adlightning.contracts import InputSpec, TrainBatch
+from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.detector import AnomalyDetector
 
 BLUE, RED, YELLOW, BLACK = (0, 114, 178), (213, 94, 0), (240, 228, 66), (0, 0, 0)
 TABLE = InputSpec("table", (3,), "t.csv", features=("width", "height", "age"))

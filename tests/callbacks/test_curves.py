@@ -14,10 +14,10 @@ from conftest import MakeTrainer, Stripes
 from PIL import Image
 
 from adlightning.callbacks.curves import CurvesFile, curves_plot
-from adlightning.collapse import TrainingCollapse
-from adlightning.curves import StepCurves
+from adlightning.core.collapse import TrainingCollapse
+from adlightning.core.curves import StepCurves
 from adlightning.data.unlabelled import TransductiveOneVsAll
-from adlightning.objectives import Autoencoder, DensityRatio
+from adlightning.methods import Autoencoder, DensityRatio
 
 
 def test_steps_are_taken_over_at_the_end_of_an_epoch() -> None:

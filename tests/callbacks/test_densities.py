@@ -16,9 +16,9 @@ from torch import Tensor
 
 from adlightning.callbacks import densities
 from adlightning.callbacks.densities import densities_plot, write_densities
-from adlightning.contracts import InputSpec
-from adlightning.metrics import ScoredSamples
-from adlightning.objectives import AMA, DeepSVDD
+from adlightning.core.contracts import InputSpec
+from adlightning.core.metrics import ScoredSamples
+from adlightning.methods import AMA, DeepSVDD
 
 SPEC = InputSpec("image", (1, 16, 16), "stripes")
 X = Stripes().load("test").x

@@ -12,9 +12,9 @@ from conftest import Blobs, MakeTrainer
 from PIL import Image
 
 from adlightning.callbacks.epochs import EpochsFile, loss_plot
-from adlightning.collapse import TrainingCollapse
+from adlightning.core.collapse import TrainingCollapse
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.objectives import Autoencoder, DeepSAD
+from adlightning.methods import Autoencoder, DeepSAD
 from adlightning.shallow import NearestNeighbor
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from adlightning.callbacks import generated
 from adlightning.callbacks.generated import write_generated
-from adlightning.contracts import InputSpec
-from adlightning.metrics import ScoredSamples
-from adlightning.objectives import ADGAN, Autoencoder, DeepSVDD
+from adlightning.core.contracts import InputSpec
+from adlightning.core.metrics import ScoredSamples
+from adlightning.methods import ADGAN, Autoencoder, DeepSVDD
 
 SPEC = InputSpec("image", (1, 16, 16))
 X = Stripes().load("test").x

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adlightning.callbacks import plots
 from adlightning.callbacks.plots import histogram_plot, image_grid, roc_plot, write_plots
-from adlightning.metrics import NoRanking, ScoredSamples
+from adlightning.core.metrics import NoRanking, ScoredSamples
 
 BLUE, ORANGE, GREY = (0, 114, 178), (213, 94, 0), (127, 127, 127)
 

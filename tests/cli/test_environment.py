@@ -16,10 +16,10 @@ import yaml
 from refusals import Capture, refused
 
 from adlightning.__main__ import main
-from adlightning.checkpoint import checkpoint_file
+from adlightning.checkpoints.loading import checkpoint_file
+from adlightning.cli.loggers import log_into, stay_offline_without_account
 from adlightning.data.sources import Npz
 from adlightning.data.sources.table import Table
-from adlightning.loggers import log_into, stay_offline_without_account
 
 ROOT = Path(__file__).parents[2]
 LOF = str(ROOT / "configs/lof/table.yaml")
@@ -114,7 +114,7 @@ def test_accounts_are_looked_for_only_when_wandb_is_asked_for(
 
 def command(code: str, *, shell: str = "{}", **environment: str) -> subprocess.CompletedProcess[str]:
     """Some Python after `settle`, in a shell line of its own."""
-    line = f"{sys.executable} -c 'from adlightning.environment import settle; settle(); {code}'"
+    line = f"{sys.executable} -c 'from adlightning.cli.environment import settle; settle(); {code}'"
     paths = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     return subprocess.run(
         ["bash", "-c", "set -o pipefail; " + shell.format(line)],

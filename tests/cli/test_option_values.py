@@ -13,9 +13,9 @@ from refusals import Capture, refused
 
 import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known
 from adlightning.cli.types_in_words import admits, check_values, hints_of, in_words
+from adlightning.core.detector import AnomalyDetector
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import Source
-from adlightning.detector import AnomalyDetector
 
 DIGITS = str(Path(__file__).parents[2] / "configs/deep_sad/digits.yaml")
 
@@ -103,7 +103,7 @@ def test_hints_in_words(hint: Any, words: str) -> None:
         ("--eta=3", "there is no option eta; nearest: model.eta"),
         ("--optimizer=Adam", "there is no option optimizer; nearest: model.optimizer"),
         ("--model=DeepSADD", "model: there is no class DeepSADD; nearest: DeepSAD"),
-        ("--model=adlightning.objectives.DeepSADD", "nearest: DeepSAD"),
+        ("--model=adlightning.methods.DeepSADD", "nearest: DeepSAD"),
         ("--model=no.such.Model", "model: no.such.Model cannot be imported: there is no module 'no'"),
         ("--data=OneVsAl", "data: there is no class OneVsAl; nearest: OneVsAll"),
         ("--data.source=Digitss", "data.source: there is no class Digitss; nearest: Digits"),

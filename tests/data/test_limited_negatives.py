@@ -12,11 +12,11 @@ from conftest import MakeTrainer, Stripes
 from PIL import Image
 from torch import Tensor
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.limited_negatives import CloseNegatives, LimitedNegatives, MaskedNormals, Masking, OtherSource
 from adlightning.data.sources import Digits, ImageFolder, Npz
 from adlightning.data.sources.base import Part, Samples
-from adlightning.objectives.deep_sad import DeepSAD
+from adlightning.methods.deep_sad import DeepSAD
 
 
 def ready(data: LimitedNegatives) -> LimitedNegatives:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.core.contracts import EvalBatch, TrainBatch
 from adlightning.data.loading import IndexBatches, PairedBatches, TensorLoader, lazy_loader, resident_columns
 
 SIZES = {"n": st.integers(1, 60), "batch_size": st.integers(1, 17), "world_size": st.integers(1, 5)}

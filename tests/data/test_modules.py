@@ -13,7 +13,7 @@ import torch
 from conftest import Blobs, Stripes
 from PIL import Image
 
-from adlightning.contracts import EvalBatch, TrainBatch
+from adlightning.core.contracts import EvalBatch, TrainBatch
 from adlightning.data.composition import Split
 from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
 from adlightning.data.modules import AnomalyDataModule

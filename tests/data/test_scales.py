@@ -15,17 +15,17 @@ from conftest import MakeTrainer
 from numpy.typing import NDArray
 
 from adlightning.__main__ import main
-from adlightning.checkpoint import load_detector
-from adlightning.collapse import TrainingCollapse
-from adlightning.contracts import InputSpec
+from adlightning.checkpoints.loading import load_detector
+from adlightning.cli.export import as_onnx, as_torch, describe, largest_deviation, trace
+from adlightning.core.collapse import TrainingCollapse
+from adlightning.core.contracts import InputSpec
+from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled, TableData
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.scales import offsets_of
 from adlightning.data.sources import Npz
 from adlightning.data.sources.base import AnomalySource, Part, Samples
-from adlightning.detector import AnomalyDetector
-from adlightning.export import as_onnx, as_torch, describe, largest_deviation, trace
-from adlightning.objectives import Autoencoder, DeepSVDD
+from adlightning.methods import Autoencoder, DeepSVDD
 from adlightning.preprocessing.features import FARTHEST, Centre
 from adlightning.shallow import GMM, LOF, IsolationForest, NearestNeighbor
 

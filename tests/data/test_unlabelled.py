@@ -13,7 +13,7 @@ from conftest import Blobs, MakeTrainer, Stripes
 from PIL import Image
 from torch import Tensor
 
-from adlightning.contracts import TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.data.composition import Indices
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
@@ -26,7 +26,7 @@ from adlightning.data.unlabelled import (
     TransductiveLabelled,
     TransductiveOneVsAll,
 )
-from adlightning.objectives import Autoencoder
+from adlightning.methods import Autoencoder
 
 
 def ready(data: AnomalyDataModule) -> AnomalyDataModule:

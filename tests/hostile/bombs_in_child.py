@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from adlightning import unpacking
-from adlightning.checkpoint import load_detector
-from adlightning.contracts import InputSpec
+from adlightning.checkpoints.loading import load_detector
+from adlightning.cli.score import read_samples
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources import Npz, Table
 from adlightning.data.sources.images import decode
 from adlightning.data.sources.mat_file import read_matrices
-from adlightning.score import read_samples
+from adlightning.files import unpacking
 
 FLOOR = 2**27
 """Bytes to which a file may unpack here, an eighth of what is allowed elsewhere: smaller bombs, less waiting."""

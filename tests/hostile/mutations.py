@@ -30,10 +30,10 @@ from short_fits import BY_EPOCHS, METHODS, config_of, options_of
 from torch import Tensor
 
 from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
-from adlightning.checkpoint import load_detector, read_checkpoint
+from adlightning.checkpoints.loading import load_detector, read_checkpoint
 from adlightning.cli.trainer_verbs import run
-from adlightning.collapse import TrainingCollapse
-from adlightning.faults import TrainingFault
+from adlightning.core.collapse import TrainingCollapse
+from adlightning.core.faults import TrainingFault
 
 CASES = [*BY_EPOCHS, *(f"{name}/digits" for name in METHODS if not any(c.startswith(f"{name}/") for c in BY_EPOCHS))]
 SLOW = ("adgan", "anogan", "geometric_transforms", "isolation_forest", "gmm")

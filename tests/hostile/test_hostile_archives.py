@@ -14,9 +14,9 @@ import torch
 from hostile_cases import as_zip, damaged, drawn
 from hypothesis import given
 
-from adlightning.archives import plain_members, require_stored
-from adlightning.checkpoint import read_checkpoint
+from adlightning.checkpoints.loading import read_checkpoint
 from adlightning.data.sources import Npz, SourceError
+from adlightning.files.archives import plain_members, require_stored
 from adlightning.networks.pretrained import read_weights
 
 

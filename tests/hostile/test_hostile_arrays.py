@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import Touch
 
-from adlightning import unpacking
-from adlightning.contracts import InputSpec
+from adlightning.cli.score import read_samples
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources import Npz, Odds, SourceError
 from adlightning.data.sources.base import Part
 from adlightning.data.sources.mat_file import MOST, read_matrices
-from adlightning.score import read_samples
+from adlightning.files import unpacking
 
 IMAGES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
 LABELS = np.arange(6) % 2

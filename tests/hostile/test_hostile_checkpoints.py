@@ -21,12 +21,12 @@ from refusals import Touch, refused
 from skops import io as skops
 from torch import Tensor
 
-from adlightning.checkpoint import load_detector, read_checkpoint
-from adlightning.contracts import InputSpec
+from adlightning.checkpoints.loading import load_detector, read_checkpoint
+from adlightning.core.contracts import InputSpec
+from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.detector import AnomalyDetector
-from adlightning.objectives.autoencoder import Autoencoder
-from adlightning.objectives.deep_svdd import DeepSVDD
+from adlightning.methods.autoencoder import Autoencoder
+from adlightning.methods.deep_svdd import DeepSVDD
 from adlightning.shallow import GMM, KDE, IsolationForest
 from adlightning.shallow.persistence import to_bytes
 

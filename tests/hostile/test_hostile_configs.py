@@ -16,10 +16,10 @@ from refusals import refused
 
 import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known
 from adlightning.benchmark.grid import read_grid
+from adlightning.checkpoints.stored_config import trusted_part
 from adlightning.cli.arguments import prepared
 from adlightning.data.sources import SpeechCommands
-from adlightning.plain_yaml import read_yaml
-from adlightning.stored_config import trusted_part
+from adlightning.files.plain_yaml import read_yaml
 
 ROOT = Path(__file__).parents[2]
 DIGITS = (ROOT / "configs/autoencoder/digits.yaml").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ SOURCE = {"class_path": "adlightning.data.sources.digits.Digits"}
 STORED: dict[str, Any] = {
     "seed_everything": 0,
     "monitor": None,
-    "model": {"class_path": "adlightning.objectives.autoencoder.Autoencoder", "init_args": {"network": "mlp"}},
+    "model": {"class_path": "adlightning.methods.autoencoder.Autoencoder", "init_args": {"network": "mlp"}},
     "data": {"class_path": ONE_VS_ALL, "init_args": {"source": SOURCE, "normal_class": "3", "batch_size": 64}},
 }
 ELSEWHERE = {"class_path": "evilmod.Data"}

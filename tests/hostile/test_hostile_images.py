@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adlightning.callbacks.plots import image_grid
-from adlightning.contracts import InputSpec
+from adlightning.cli.score import read_samples
+from adlightning.core.contracts import InputSpec
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.sources import GTSRB, Digits, ImageFolder, SourceError
 from adlightning.data.sources.image_search import find_images
 from adlightning.data.sources.images import MAX_PIXELS, check_uniform, decode, read_size
-from adlightning.files import write_atomically
-from adlightning.score import read_samples
+from adlightning.files.disk import write_atomically
 
 GREY = Image.fromarray(np.arange(63, dtype=np.uint8).reshape(9, 7))
 COLOUR = Image.fromarray(np.arange(189, dtype=np.uint8).reshape(9, 7, 3))

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from adlightning.__main__ import main
-from adlightning.benchmark.report.runs import runs_frame
 from adlightning.benchmark.store import read_rows
+from adlightning.report.runs import runs_frame
 
 TEXT = [
     "dataset",

@@ -20,10 +20,10 @@ from hostile_cases import damaged, drawn, works_or_is_refused
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adlightning import unpacking
-from adlightning.contracts import InputSpec
+from adlightning.cli.score import read_samples
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources import SourceError, Table
-from adlightning.score import read_samples
+from adlightning.files import unpacking
 
 SPEC = InputSpec("table", (2,), features=("a", "b"), ignored=("label",), name_column="id")
 FRAME = pd.DataFrame(

@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.data.labelled import AnomalyLabelled
-from adlightning.objectives.deep_svdd import DeepSVDD
+from adlightning.methods.deep_svdd import DeepSVDD
 
 _ASKED = os.environ.get("HOSTILE_EXAMPLES")
 FEW = 12

@@ -15,7 +15,7 @@ from shallow_cases import fit, make, raw_test_input, table, table_for
 from sklearn.model_selection import KFold
 from torch import Tensor
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.data.unlabelled import InductiveLabelled, TransductiveLabelled

@@ -14,7 +14,7 @@ from conftest import MakeTrainer
 from shallow_cases import DETECTORS, FEATURES, auroc_on_test, fit, make, raw_test_input, table, table_for
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
-from adlightning.checkpoint import load_detector
+from adlightning.checkpoints.loading import load_detector
 from adlightning.shallow import (
     GMM,
     KDE,

@@ -13,7 +13,7 @@ from shallow_cases import TORCHVISION, auroc_on_test, fit, images, make, raw_tes
 from sklearn.decomposition import PCA
 from torchvision import models
 
-from adlightning.checkpoint import load_detector
+from adlightning.checkpoints.loading import load_detector
 from adlightning.shallow.features import BackboneFeatures, PCAFeatures
 
 UNIT = {"preprocessing": "unit"}

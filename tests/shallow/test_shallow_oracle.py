@@ -13,11 +13,11 @@ from conftest import Blobs, MakeTrainer
 from numpy.typing import NDArray
 from shallow_cases import fit, make, raw_test_input, table
 
-from adlightning.checkpoint import load_detector
-from adlightning.contracts import EvalBatch
+from adlightning.checkpoints.loading import load_detector
+from adlightning.core.contracts import EvalBatch
+from adlightning.core.metrics import ranking_metrics
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import Part, Samples
-from adlightning.metrics import ranking_metrics
 from adlightning.shallow.oracle import OracleSet, candidates, choose, stratified_part
 
 

@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from skops import io as skops
 from torch import Tensor
 
-from adlightning.checkpoint import load_detector
+from adlightning.checkpoints.loading import load_detector
 from adlightning.shallow.kde import GaussianKDE
 from adlightning.shallow.kernel import KernelExpansion
 from adlightning.shallow.persistence import from_bytes, to_bytes

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adlightning.contracts import ANOMALY, NORMAL, InputSpec
+from adlightning.core.contracts import ANOMALY, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.columns import features_of
-from adlightning.files import user_path
+from adlightning.files.disk import user_path
 
 NORMAL_RINGS = (8, 9, 10)
 ANOMALOUS_RINGS = (3, 21)

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL
+from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL
+from adlightning.core.messages import quoted
 from adlightning.data.sources.base import SourceError
-from adlightning.messages import quoted
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 EXACT = 2**53

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torchvision import datasets
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.image_search import find_images
 from adlightning.data.sources.images import (
@@ -23,7 +23,7 @@ from adlightning.data.sources.images import (
     image_name,
     within_budget,
 )
-from adlightning.files import user_path
+from adlightning.files.disk import user_path
 
 Labelled = list[tuple[Path, int]]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from adlightning.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
+from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source, SourceError
 from adlightning.data.sources.image_search import LeftOut, find_images, takes
 from adlightning.data.sources.images import (
@@ -20,7 +20,7 @@ from adlightning.data.sources.images import (
     image_name,
     within_budget,
 )
-from adlightning.files import user_path
+from adlightning.files.disk import user_path
 
 PARTS: tuple[Part, Part] = ("train", "test")
 LABELS: dict[Part, dict[str, int]] = {

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, LazyImages, Part, Samples, SourceError
 from adlightning.data.sources.images import Size, checked_size
-from adlightning.files import user_path
+from adlightning.files.disk import user_path
 
 SCENES = (
     *("bedroom", "bridge", "church_outdoor", "classroom", "conference_room"),

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 
 Shape = tuple[int, int, int]

@@ -14,13 +14,13 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.archives import Member, plain_members
-from adlightning.arrays import read_array
-from adlightning.contracts import InputSpec, Kind
+from adlightning.core.contracts import InputSpec, Kind
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.columns import EXACT
-from adlightning.files import user_path
-from adlightning.unpacking import require_unpacked_size
+from adlightning.files.archives import Member, plain_members
+from adlightning.files.arrays import read_array
+from adlightning.files.disk import user_path
+from adlightning.files.unpacking import require_unpacked_size
 
 Content = Literal["images", "features"]
 
@@ -208,7 +208,7 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
 
     Raises:
         SourceError: the file is missing or damaged, an array holds pickled objects or claims what it has not, or all of
-            them take more memory than they may (see :mod:`adlightning.unpacking`).
+            them take more memory than they may (see :mod:`adlightning.files.unpacking`).
     """
     arrays = {}
     with _opened(path) as (archive, members):

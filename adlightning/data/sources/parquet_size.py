@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adlightning.unpacking import allowed_bytes, require_unpacked_size
+from adlightning.files.unpacking import allowed_bytes, require_unpacked_size
 
 _NUMBER = 8  # bytes, in a column of a frame
 _ROWS = 256  # at a time, of columns whose values have no fixed size
@@ -17,7 +17,7 @@ def require_unpacked_parquet(path: Path) -> None:
     """Refuse a Parquet file that unpacks to more than it may; columns without a fixed size are read for that, in parts.
 
     Raises:
-        ValueError: it unpacks to more (see :mod:`adlightning.unpacking`).
+        ValueError: it unpacks to more (see :mod:`adlightning.files.unpacking`).
         OSError, pyarrow.ArrowException: it is damaged.
     """
     with pq.ParquetFile(path) as file:

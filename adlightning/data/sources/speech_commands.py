@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_warn
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.log_mel import MAX_FRAMES, features_of
 from adlightning.data.sources.npz import read_arrays
-from adlightning.files import user_path
+from adlightning.files.disk import user_path
 
 FeatureName = Literal["log_mel", "mfcc"]
 

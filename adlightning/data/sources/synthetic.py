@@ -10,7 +10,7 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from adlightning.contracts import ANOMALY, NORMAL, InputSpec
+from adlightning.core.contracts import ANOMALY, NORMAL, InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples
 
 Points = NDArray[np.float64]

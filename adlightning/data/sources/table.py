@@ -11,12 +11,12 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from adlightning.contracts import NO_LABEL, InputSpec
+from adlightning.core.contracts import NO_LABEL, InputSpec
+from adlightning.core.messages import quoted
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.columns import features_of, labels_of, names_of
 from adlightning.data.sources.table_file import is_unnamed, plain_name, read_frame
-from adlightning.files import user_path
-from adlightning.messages import quoted
+from adlightning.files.disk import user_path
 
 ConstantFeatures = Literal["error", "drop", "keep"]
 

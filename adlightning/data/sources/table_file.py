@@ -14,11 +14,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from adlightning.core.memory import lacks_memory
+from adlightning.core.messages import quoted
 from adlightning.data.sources.base import SourceError
 from adlightning.data.sources.parquet_size import require_unpacked_parquet
-from adlightning.memory import lacks_memory
-from adlightning.messages import quoted
-from adlightning.unpacking import require_unpacked_gzip
+from adlightning.files.unpacking import require_unpacked_gzip
 
 SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 MISSING = ("", "NaN", "nan", "-nan", "NA", "N/A", "n/a", "<NA>", "#N/A", "None", "NULL", "null")
@@ -58,7 +58,7 @@ def read_frame(path: Path, text: Collection[str | None] = ()) -> pd.DataFrame:
     Raises:
         SourceError: the file is missing, of another suffix, unreadable, of other separators or another encoding,
             ragged, without a header or rows, has two columns of one name, or unpacks to more than it may (see
-            :mod:`adlightning.unpacking`).
+            :mod:`adlightning.files.unpacking`).
     """
     if not path.is_file():
         raise SourceError(f"there is no file {path}")

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import datasets
 
-from adlightning.contracts import InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.sources.npz import checked_indices, read_part
-from adlightning.files import user_path
+from adlightning.files.disk import user_path
 
 CIFAR100_SUPERCLASSES: dict[str, tuple[str, ...]] = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),

@@ -1,0 +1,148 @@
+"""Checkpoints from outside: reading them without running code in them, and detectors from them alone."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import adlightning.methods
+import adlightning.shallow  # noqa: F401  # both make the built-in detectors known
+from adlightning.checkpoints.checks import check_container, check_content, check_fit
+from adlightning.core.contracts import saved_part
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.memory import lacks_memory
+from adlightning.core.scoring import without_verdict
+from adlightning.files.disk import user_path
+
+LAST, BEFORE_LAST, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
+"""Names of the last whole epoch's checkpoint, of the one before it, and of the one that a metric selected."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, without running any code in it.
+
+    Args:
+        path: a `.ckpt` file or a run folder (its best checkpoint where one was selected, else its last).
+
+    Raises:
+        ValueError: missing, truncated, not a detector's, holding pickled objects (which are never loaded), or values
+            that are not those of a detector of its class; more memory than the file's own size is not needed to tell.
+    """
+    file = checkpoint_file(path)
+    words = f"ckpt_path: {file} is truncated, corrupt or holds pickled objects: refused"
+    with file.open("rb") as opened:  # once: what is read is what was checked
+        try:
+            check_container(opened)
+        except ValueError as error:
+            raise ValueError(f"{words}; {error}") from None
+        opened.seek(0)
+        try:
+            checkpoint = torch.load(opened, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
+            if lacks_memory(error):
+                raise
+            raise ValueError(words) from error
+    try:
+        saved = saved_part(checkpoint)
+        check_content(checkpoint, file.stat().st_size)
+        if (cls := _detectors().get(saved["class"])) is not None:
+            check_fit(cls, checkpoint)
+    except ValueError as error:
+        raise ValueError(f"ckpt_path: {file} is refused: {error}") from None
+    return dict(checkpoint)
+
+
+def checkpoint_file(path: str | Path, prefer: Literal["best", "last"] = "best") -> Path:
+    """The checkpoint that a path means: the file itself, or a run folder's `best.ckpt`, else its last one.
+
+    The last one is `last.ckpt` or, with a warning, `last-before.ckpt` where that is missing or broken.
+
+    Args:
+        path: a file or a run folder.
+        prefer: `last` to go on with a fit.
+
+    Raises:
+        ValueError: there is none, or none that can be read.
+    """
+    path = user_path(path)
+    if path.is_file():
+        return path
+    if path.name == LAST and (path.parent / BEFORE_LAST).is_file():
+        return _last_whole(path.parent)
+    for folder in (path / "checkpoints", path):
+        if prefer == "best" and (folder / BEST).is_file():
+            return folder / BEST
+        if (folder / LAST).is_file() or (folder / BEFORE_LAST).is_file():
+            return _last_whole(folder)
+    raise ValueError(f"ckpt_path: no checkpoint at {path} (a .ckpt file, or a run folder with checkpoints/{LAST})")
+
+
+def _last_whole(folder: Path) -> Path:
+    last, before = folder / LAST, folder / BEFORE_LAST
+    try:
+        if not last.is_file():
+            raise ValueError(f"ckpt_path: there is no {last}")
+        read_checkpoint(last)
+        return last
+    except ValueError as error:
+        if not before.is_file():
+            raise
+        read_checkpoint(before)
+        warnings.warn(f"{error}; going on from the epoch before, {before}", stacklevel=3)
+        return before
+
+
+def was_killed_while_saving(run_dir: Path) -> bool:
+    """Whether a run's `last.ckpt` is not there any more, and the one before is."""
+    folder = run_dir / "checkpoints"
+    return (folder / BEFORE_LAST).is_file() and not (folder / LAST).exists()
+
+
+def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinished: bool = False) -> AnomalyDetector:
+    """A whole detector from its checkpoint alone, in eval mode.
+
+    The class is looked up among the subclasses of :class:`AnomalyDetector` that are already imported, never imported
+    by name: import your own detectors first.
+
+    Args:
+        path: a `.ckpt` file, or a run folder (its best checkpoint where one was selected, else its last).
+        device: where it goes.
+        unfinished: take also a detector that gives no scores or verdicts yet, to look at or to go on with.
+
+    Raises:
+        ValueError: as :func:`read_checkpoint`, a class that is not known, content that does not fit it, or a checkpoint
+            that was saved before its detector could score: in pre-training, or before it had a threshold.
+    """
+    checkpoint = read_checkpoint(path)
+    saved = checkpoint["adlightning"]
+    known = _detectors()
+    if saved["class"] not in known:
+        raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
+    try:
+        detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
+        detector.on_load_checkpoint(checkpoint)
+        detector.load_state_dict(checkpoint["state_dict"])
+    except ValueError as error:
+        raise ValueError(f"ckpt_path: {path}: {error}") from error
+    except (RuntimeError, TypeError, KeyError) as error:
+        if lacks_memory(error):
+            raise
+        raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
+    if not unfinished and (reason := without_verdict(detector)):
+        raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
+    return detector.to(device).eval()
+
+
+def _detectors() -> dict[str, type[AnomalyDetector]]:
+    return {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
+
+
+def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:
+    below = [cls] if not inspect.isabstract(cls) else []
+    for child in cls.__subclasses__():
+        below += _subclasses(child)
+    return below

@@ -1,0 +1,85 @@
+"""Where a run's numbers go: always a CSV in its folder, and the loggers that were asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from adlightning.files.disk import NotWritten, user_path
+
+_CSV_FILES = ("metrics.csv", "hparams.yaml")
+
+
+def log_into(run_dir: Path, loggers: Any) -> None:
+    """Let loggers that name no folder of their own write into the run folder."""
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        arguments = getattr(logger, "init_args", {})
+        if arguments and "save_dir" in arguments:
+            given = arguments["save_dir"]
+            arguments["save_dir"] = str(run_dir if given in (None, ".") else user_path(given))
+
+
+def loggers_of(given: Any, run_dir: Path) -> list[Logger]:
+    """The loggers that were asked for and, always, a CSV one in the run folder."""
+    loggers = given if isinstance(given, list) else [given]
+    chosen = [logger for logger in loggers if isinstance(logger, Logger)]
+    if any(isinstance(logger, CSVLogger) for logger in chosen):
+        return chosen
+    return [*chosen, WholeCSVLogger(run_dir, name="logs")]
+
+
+class WholeCSVLogger(CSVLogger):
+    """Lightning's, whose files stay as they were when they cannot be written on."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged since. Raises NotWritten."""
+        folder = Path(self.log_dir)
+        before = {file: file.read_bytes() if file.exists() else None for file in (folder / name for name in _CSV_FILES)}
+        try:
+            super().save()
+        except OSError as error:
+            for file, content in before.items():
+                if content is None:
+                    file.unlink(missing_ok=True)
+                elif file.read_bytes() != content:
+                    file.write_bytes(content)
+            raise NotWritten(error.errno, error.strerror, str(folder)) from error
+
+
+def stay_offline_without_account(loggers: Any) -> None:
+    """Let W&B, where it is among the loggers, log offline if there is no account: it would stop and ask."""
+    given = loggers if isinstance(loggers, list) else [loggers]
+    if not any("Wandb" in str(getattr(logger, "class_path", "")) for logger in given):
+        return
+    if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
+        os.environ["WANDB_MODE"] = "offline"
+
+
+def _has_wandb_account() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    netrc = user_path(os.environ.get("NETRC", "~/.netrc"))
+    try:
+        return "wandb" in netrc.read_text(errors="replace")
+    except OSError:  # there is none, or it is not ours to read
+        return False
+
+
+@contextlib.contextmanager
+def finished_wandb_run() -> Iterator[None]:
+    """End the W&B run that a logger began, if any, so that all of it is written and the next one is its own."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=int(failed))

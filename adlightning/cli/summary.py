@@ -1,0 +1,50 @@
+"""What a run says on the terminal when it has ended."""
+
+from __future__ import annotations
+
+from pytorch_lightning.utilities import rank_zero_only
+from rich.table import Table
+
+from adlightning.callbacks.run_folder import RunFolder
+from adlightning.core.terminal import plain, print_table, say
+
+TITLES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "fpr_at_95_tpr": "FPR at 95 % TPR",
+    "recall_at_3_fpr": "recall of anomalies at 3 % FPR",
+    "recall_at_5_fpr": "recall of anomalies at 5 % FPR",
+    "normal_recall_at_3_fpr": "recall of normals, 3 % of anomalies accepted",
+    "normal_recall_at_5_fpr": "recall of normals, 5 % of anomalies accepted",
+    "f1_at_contamination": "F1 of anomalies at true contamination",
+    "f1_drocc_release": "F1 of normals as in DROCC's code",
+}
+
+
+@rank_zero_only
+def print_report(run: RunFolder) -> None:
+    """Test metrics with their intervals, rates at the threshold, notes, and the run folder."""
+    tests = run.report.get("test_sets", {})
+    if run.report and not tests:
+        say(f"nothing was tested: {run.report['not_tested']}")
+        if run.plots:
+            say("plots: the scores of the samples that set the threshold")
+    for name, test in tests.items():
+        title = plain(f"{run.report['detector']} on {run.report['data']}: {name}")
+        table = Table(title=title, title_justify="left")
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        table.add_column("95 % interval", justify="right")
+        for key, entry in test["metrics"].items():
+            low, high = entry["interval"]
+            table.add_row(TITLES[key], f"{entry['value']:.4f}", f"{low:.4f} to {high:.4f}")
+        for key, value in test.get("at_threshold", {}).items():
+            if key != "flagged":
+                table.add_row(f"{key.replace('_', ' ')} at the threshold", f"{value:.4f}", "")
+        print_table(table)
+        say(f"{test['normal']} normal and {test['anomalies']} anomalous test samples")
+        if "note" in test:
+            say(f"note: {test['note']}")
+    for note in run.report.get("notes", run.notes):
+        say(f"note: {note}")
+    say(f"run folder: {run.folder}")

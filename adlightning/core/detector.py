@@ -1,0 +1,300 @@
+"""AnomalyDetector, the one base class: a method writes `training_step` and `anomaly_score`, the rest is done for it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Callback
+from torch import Tensor
+
+from adlightning.core.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
+from adlightning.core.contracts import (
+    ANOMALY,
+    KNOWN_ANOMALY,
+    KNOWN_NORMAL,
+    NO_LABEL,
+    NORMAL,
+    UNLABELLED,
+    EvalBatch,
+    InputSpec,
+    TrainBatch,
+)
+from adlightning.core.curves import StepCurves
+from adlightning.core.lightning_features import require_supported
+from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.core.phases import FirstPhase, epochs_before_objective, require_training
+from adlightning.core.scored import ScoredModule
+from adlightning.core.scoring import score_batches
+from adlightning.core.thresholds import Rule, fit_threshold, validate_rule
+from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
+from adlightning.preprocessing import PreprocessingName, build_preprocessing
+
+
+class AnomalyDetector(ScoredModule):
+    """A trainable anomaly score with its preprocessing and threshold; one checkpoint holds all of it.
+
+    Subclasses keep every constructor argument under its own name (`self.eta = eta`), pass the rest on by keyword,
+    and build their networks in :meth:`build`, once the size of the data is known.
+
+    Args:
+        preprocessing: what is done to raw input: `unit` [0, 1], `symmetric` [-1, 1], `standardize_channels`,
+            `standardize_cifar10`, `standardize_mnist` and `standardize_imagenet` (channels, by the known values of all
+            classes), `standardize` (features), `standardize_offset` (their deviations + 1e-4), `standardize_minmax`,
+            `gcn_l1`, `identity`.
+            Fitted on training data without its known anomalies.
+        resize: side to which images are resized before anything else, in pixels; null leaves them.
+        pad: pixels of zeros added around each image, after resizing.
+        threshold_rule: `normal_quantile` (of held-out normal scores; of training scores when nothing is held out),
+            `contamination` (expected share of anomalies among the training samples not known as such), `fixed`.
+        threshold_value: the quantile in (0, 1), the share in (0, 0.5], or the threshold itself.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    uses_known_anomalies: ClassVar[bool] = True
+    """False for unsupervised methods: known anomalies are then left out of training."""
+
+    needs_known_anomalies: ClassVar[bool] = False
+    """True for methods without an objective where no anomaly is known: a fit is then refused."""
+
+    needs_unlabelled: ClassVar[bool] = False
+    """True for methods that contrast known normals with unlabelled samples: an epoch is one pass over the normals, each
+    batch has as many unlabelled samples as a full one has normals, and a fit without both kinds is refused."""
+
+    score_needs: str | None = None
+    """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
+
+    first_phase_argument: ClassVar[str | None] = None
+    """Name of the argument for the epochs of a first phase, whose weights are not what is scored; None for none."""
+
+    passes_per_epoch: ClassVar[int] = 1
+    """How often an epoch takes each training sample: more than once where a sample has several views."""
+
+    selection: str = "none"
+    """`oracle` for a detector whose hyper-parameters were chosen on test data, as a paper did: reports say so."""
+
+    def __init__(
+        self,
+        preprocessing: PreprocessingName = "unit",
+        resize: int | None = None,
+        pad: int = 0,
+        threshold_rule: Rule = "normal_quantile",
+        threshold_value: float = 0.95,
+    ) -> None:
+        super().__init__()
+        validate_rule(threshold_rule, threshold_value)
+        self.preprocessing = preprocessing
+        self.resize = resize
+        self.pad = pad
+        self.threshold_rule = threshold_rule
+        self.threshold_value = threshold_value
+        self.threshold_samples: ScoredSamples | None = None  # of the training part: what a threshold was fitted to
+        self.training_record = {}
+        self._threshold_step = -1
+        self._fit_seed = 0
+        self.curves = StepCurves()
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_count = 0
+        self.register_buffer("threshold", torch.tensor(math.nan))
+
+    # ---- what a method writes, beside `training_step` and `anomaly_score` -----------------------------------------
+
+    @abstractmethod
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Make the networks for preprocessed samples of this shape. Called once, before training or loading."""
+
+    def first_phase(self) -> FirstPhase | None:
+        """The phase before the one whose weights are scored, where there is one."""
+        name = self.first_phase_argument
+        return None if name is None else FirstPhase(name, getattr(self, name))
+
+    def first_scored(self) -> int:
+        """The first epoch whose scores mean something, which is when validation begins to log."""
+        return epochs_before_objective(self)
+
+    def remarks(self) -> list[str]:
+        """What a reader of results has to know of how this detector was trained."""
+        return []
+
+    def trains_by_gradient(self) -> bool:
+        """Whether weights are trained, so that a learning rate can be to blame."""
+        return True
+
+    def collapse_floor(self) -> float:
+        """Score spread (largest minus smallest) at or below which the detector counts as collapsed."""
+        return 0.0
+
+    # ---- construction ---------------------------------------------------------------------------------------------
+
+    def configure_for(self, spec: InputSpec) -> None:
+        """Build preprocessing and networks for this input; refuse an input other than the one already built for."""
+        if self.input_spec is not None:
+            if refusal := self.input_spec.refusal(spec):
+                raise ValueError(refusal)
+            return
+        self.input_spec = spec
+        self.preprocess = build_preprocessing(self.preprocessing, spec, resize=self.resize, pad=self.pad)
+        self.build(self.preprocess.output_shape(spec.shape))
+
+    def configure_model(self) -> None:
+        """Lightning's hook: sizes come from the data."""
+        self.configure_for(self.data.input_spec)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """No callbacks of its own: Lightning's hook before anything else of a fit, so that refusals come first."""
+        if self.trainer.state.fn == "fit":
+            require_supported(self)
+        return []
+
+    def setup(self, stage: str) -> None:
+        """Refuse a fit that could not come to a detector, and data without the kinds of samples that it needs."""
+        if stage == "fit":
+            self._require_kinds()
+            require_training(self)
+            watch_the_objective(self)
+
+    def _require_kinds(self) -> None:
+        if not (self.needs_known_anomalies or self.needs_unlabelled):
+            return
+        _, known = self.data.training_rows()
+        if self.needs_known_anomalies and not (known == KNOWN_ANOMALY).any():
+            raise ValueError(
+                f"{type(self).__name__} needs known anomalies to train on, got none among {len(known)} training "
+                "samples: set data.labelled_anomaly_ratio (and the labelled classes), or give labels"
+            )
+        n_normal, n_unlabelled = (int((known == kind).sum()) for kind in (KNOWN_NORMAL, UNLABELLED))
+        if self.needs_unlabelled and not (n_normal and n_unlabelled):
+            raise ValueError(
+                f"{type(self).__name__} needs known normals and unlabelled samples to train on, got {n_normal} and "
+                f"{n_unlabelled}: use InductiveOneVsAll, TransductiveOneVsAll and the like, or give samples of both"
+            )
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def log_loss(self, loss: Tensor, batch: TrainBatch) -> Tensor:
+        """Count a step's loss into the epoch's mean, without a host synchronisation, and hand it on."""
+        self._loss_sum = self._loss_sum + loss.detach() * len(batch.index)
+        self._loss_count += len(batch.index)
+        return loss
+
+    def on_train_start(self) -> None:
+        """Let schedules that watch held-out samples wait for scores that mean something."""
+        let_plateaus_wait(self)
+
+    def on_train_epoch_start(self) -> None:
+        """Draw anew in each epoch and on each rank: a fit that goes on then draws what an undisturbed one does."""
+        self.seed_epoch(self.trainer.global_rank)
+
+    def seed_epoch(self, stream: int) -> None:
+        """Set torch's random state by the fit's seed, the epoch and the stream (a rank, or -1 for all ranks alike)."""
+        words = np.random.SeedSequence((self._fit_seed, self.current_epoch, stream + 1)).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means; stop when the loss is not finite, before the epoch's checkpoint is written."""
+        self.log_dict({f"train/{name}": mean for name, mean in self.curves.end_epoch().items()}, sync_dist=True)
+        if not self._loss_count:
+            return
+        mean = torch.as_tensor(self._loss_sum / self._loss_count)
+        self._loss_sum, self._loss_count = 0.0, 0
+        self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+        check_loss(mean.item(), self.trainer.current_epoch, self.likely_cause())
+
+    # ---- fitting --------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
+        self._fit_seed = torch.initial_seed()
+        if not self.preprocess.fitted:
+            self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
+
+    def training_data(self) -> Iterable[TrainBatch]:
+        """One pass over the whole training set in fixed order, the same on every rank; for fitting, not for steps."""
+        for batch in self.data.fitting_batches(self.device):
+            yield TrainBatch(*(column.to(self.device) for column in batch))
+
+    def _scores(self, raw: Iterable[Tensor]) -> NDArray[np.float64]:
+        """Scores of raw batches in the run's precision."""
+        with self.trainer.precision_plugin.forward_context():
+            return score_batches(self, raw)
+
+    def _training_scores(self) -> NDArray[np.float64]:
+        return self._scores(b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())
+
+    def set_threshold(self) -> bool:
+        """Fit the threshold to the weights as they are; False when that was done already, or scores mean nothing yet.
+
+        On held-out samples where there are any and the rule asks for them, else on training samples.
+        """
+        if not self.ready_to_score() or self._threshold_step == self.trainer.global_step:
+            return False
+        split = self.data.split
+        if self.data.has_validation and self.threshold_rule != "contamination":
+            scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
+            self._fit_threshold(ScoredSamples(scores, split.validation_labels, split.validation), "validation")
+        else:
+            rows, known = self.data.training_rows()
+            rows, known = rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
+            labels = np.where(known == KNOWN_NORMAL, NORMAL, NO_LABEL)
+            self._fit_threshold(ScoredSamples(self._training_scores(), labels, rows), "training")
+        self._threshold_step = self.trainer.global_step
+        return True
+
+    def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
+        self.check_scores(scored.scores)
+        self.threshold.fill_(fit_threshold(scored.scores, scored.labels, self.threshold_rule, self.threshold_value))
+        self.threshold_samples = scored
+        self.training_record["threshold_from"] = "given" if self.threshold_rule == "fixed" else source
+
+    def on_train_end(self) -> None:
+        """However training ends, the threshold belongs to its last weights."""
+        self.set_threshold()
+
+    def check_scores(self, scores: NDArray[np.float64]) -> None:
+        """Raise :class:`TrainingCollapse` when scores are not finite or (nearly) all the same."""
+        epoch, floor = self.trainer.current_epoch, self.collapse_floor()
+        check_finite(scores, epoch, self.likely_cause())
+        # a few held-out samples may be alike; the training samples have to be as well
+        if is_constant(scores, floor) and is_constant(self._training_scores(), floor):
+            raw = lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())  # noqa: E731
+            why = why_constant(raw, self.preprocess, self.preprocessing, self.trains_by_gradient())
+            raise constant_scores(scores, epoch, why)
+
+    def likely_cause(self) -> str:
+        """In words, what makes numbers of this detector not finite."""
+        assert self.input_spec is not None
+        unscaled = self.input_spec.kind != "image" and self.preprocessing == "identity"
+        return likely_cause(self.trains_by_gradient(), unscaled)
+
+    # ---- validation -----------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Collect scores of held-out samples, once they mean something."""
+        if self.ready_to_score():
+            self._score_step(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Check the scores, set the threshold on them, and log what can be said of them."""
+        if self.trainer.sanity_checking or not self.ready_to_score():
+            return
+        scored = self.tables.setdefault("val", ScoreTable().to(self.device)).compute()
+        if len(scored.scores) == 0:
+            return
+        self.check_scores(scored.scores)
+        if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
+            self._fit_threshold(scored, "validation")
+            if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
+                self._threshold_step = self.trainer.global_step
+        normal = scored.scores[scored.labels != ANOMALY]
+        logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
+        with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is
+            logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
+        self.log_dict(logged, sync_dist=True)

@@ -1,0 +1,191 @@
+"""Ranking metrics on raw anomaly scores, their uncertainty, and the table that gathers scores over batches and ranks.
+
+A score is higher for more anomalous; the positive class is the anomaly (label 1) unless a metric says that it is the
+normal sample. Everything depends on the ranks of the scores only. torchmetrics' own curve metrics do not: they squash
+scores outside [0, 1] with a sigmoid.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL
+
+_Floats = NDArray[np.float64]
+_Counts = NDArray[np.int64]
+
+
+class NoRanking(ValueError):
+    """Labels that allow no ranking metric, because one of the two classes is absent."""
+
+
+def ranking_metrics(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """How well scores rank anomalies above normal samples; all values lie in [0, 1].
+
+    - `auroc`: area under the ROC curve; ties count half.
+    - `average_precision`: sum over thresholds of precision times gain in recall (not the trapezoidal area).
+    - `fpr_at_95_tpr`: smallest false positive rate at a true positive rate of at least 95 %.
+    - `recall_at_3_fpr`, `recall_at_5_fpr`: largest true positive rate at a false positive rate of at most 3 % and 5 %.
+    - `normal_recall_at_3_fpr`, `normal_recall_at_5_fpr`: positive is the normal sample. Share of normal samples scoring
+      strictly below the threshold, which is the k-th highest score of the M anomalies, k = int(0.97 M) + 1 (0.95): at
+      most 3 % (5 %) of them are accepted as normal. Source: DROCC-LF, Section 5.2.1 and its code,
+      `thr = sorted_negatives[int((1 - fpr) * M)]` of scores that are higher for more normal.
+    - `f1_at_contamination`: F1 when as many samples are called anomalies as there are, ties with the last one included.
+    - `f1_drocc_release`: F1 of DROCC's released code: positive is the normal sample, and all samples are called normal
+      but the most anomalous fifth (20th percentile of the normality, linearly interpolated, ties called normal). A
+      perfect detector on equally many of both gets only about 0.77: never set it beside `f1_at_contamination`. Source:
+      Microsoft EdgeML, DROCC.
+
+    `scores` (N,) are finite, `labels` (N,) are 0, 1, or -1 for samples to leave out. Raises :class:`NoRanking` when a
+    class is absent and ValueError for other bad input.
+    """
+    n_levels, *at = _levels(*_by_class(scores, labels))
+    normals, anomalies = (np.bincount(a, minlength=n_levels) for a in at)
+    return _from_counts(normals, anomalies)
+
+
+def bootstrap_intervals(
+    scores: ArrayLike, labels: ArrayLike, n_resamples: int = 200, confidence: float = 0.95, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of :func:`ranking_metrics`, resampled within each class.
+
+    Raises what :func:`ranking_metrics` raises, and ValueError unless n_resamples >= 1 and confidence lies in (0, 1).
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    n_levels, *at = _levels(*_by_class(scores, labels))
+    rng = np.random.default_rng(seed)
+    resampled = []
+    for _ in range(n_resamples):
+        normals, anomalies = (np.bincount(rng.choice(a, len(a)), minlength=n_levels) for a in at)
+        resampled.append(_from_counts(normals, anomalies))
+    tail = 100 * (1 - confidence) / 2
+    return {
+        name: tuple(np.percentile([r[name] for r in resampled], [tail, 100 - tail]).tolist()) for name in resampled[0]
+    }
+
+
+class ScoredSamples(NamedTuple):
+    """Scores (N,) as they were computed, labels (N,) in {0, 1, -1} and sample indices (N,), ascending and unique."""
+
+    scores: _Floats
+    labels: _Counts
+    index: _Counts  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+
+    def of(self, index: _Counts) -> ScoredSamples:
+        """Those of the samples whose index is among these."""
+        among = np.isin(self.index, index)
+        return ScoredSamples(self.scores[among], self.labels[among], self.index[among])
+
+
+class ScoreTable(Metric):
+    """Gathers every sample's raw score once, over batches and ranks; :meth:`compute` gives :class:`ScoredSamples`.
+
+    A sample that came more than once (a distributed sampler repeats some) keeps its first row. A rank, or all, may
+    have seen no sample.
+    """
+
+    full_state_update = False
+    scores: list[Tensor]
+    labels: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("scores", "labels", "index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, labels: Tensor, index: Tensor) -> None:
+        """Add a batch: `scores`, `labels` and `index`, all (B,). Raises ValueError for other shapes."""
+        if scores.ndim != 1 or not scores.shape == labels.shape == index.shape:
+            shapes = f"{tuple(scores.shape)}, {tuple(labels.shape)}, {tuple(index.shape)}"
+            raise ValueError(f"scores, labels and index must all have shape (B,), got {shapes}")
+        # One dtype for all ranks, which holds every score exactly; Apple's GPUs have no float64.
+        exact = torch.float32 if scores.device.type == "mps" else torch.float64
+        self.scores.append(scores.detach().to(exact))
+        self.labels.append(labels.detach().to(torch.int64))
+        self.index.append(index.detach().to(torch.int64))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather all ranks. One that saw nothing takes part with empty columns of the right types.
+
+        Left to itself, torchmetrics would send empty float32 columns, which do not match the others' types.
+        """
+        if not self.index:
+            nothing = torch.empty(0, device=self.device)
+            self.scores.append(nothing.double() if self.device.type != "mps" else nothing)
+            self.labels.append(nothing.long())
+            self.index.append(nothing.long())
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> ScoredSamples:
+        """All samples seen, in the order of their indices, as numpy arrays."""
+        columns = (self.scores, self.labels, self.index)  # a tensor each after a sync over ranks, a list otherwise
+        scores, labels, index = (torch.cat(c) if isinstance(c, list) else c for c in columns)
+        unique, first = np.unique(index.cpu().numpy(), return_index=True)
+        return ScoredSamples(scores.cpu().double().numpy()[first], labels.cpu().numpy()[first], unique)
+
+
+def _by_class(scores: ArrayLike, labels: ArrayLike) -> tuple[_Floats, _Floats]:
+    """Checked scores of the normal and of the anomalous samples."""
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    if s.ndim != 1 or s.shape != y.shape:
+        raise ValueError(f"scores and labels must both have shape (N,), got {s.shape} and {y.shape}")
+    if n_wrong := int(np.sum(~np.isin(y, (NORMAL, ANOMALY, NO_LABEL)))):
+        raise ValueError(f"labels must be 0, 1 or -1, got {n_wrong} others among {len(y)}")
+    if n_wrong := int(np.sum(~np.isfinite(s[y != NO_LABEL]))):
+        raise ValueError(f"scores must be finite, {n_wrong} of {np.sum(y != NO_LABEL)} are not")
+    normal, anomalous = s[y == NORMAL], s[y == ANOMALY]
+    for name, part in ("normal samples (label 0)", normal), ("anomalies (label 1)", anomalous):
+        if not len(part):
+            raise NoRanking(f"ranking metrics need both classes, there are no {name} among {len(y)} samples")
+    return normal, anomalous
+
+
+def _levels(normal: _Floats, anomalous: _Floats) -> tuple[int, _Counts, _Counts]:
+    """The number of distinct scores, and which of them each normal and each anomalous sample has; 0 is the highest."""
+    levels, ascending = np.unique(np.concatenate([normal, anomalous]), return_inverse=True)
+    level = len(levels) - 1 - ascending
+    return len(levels), level[: len(normal)], level[len(normal) :]
+
+
+def _from_counts(normals: _Counts, anomalies: _Counts) -> dict[str, float]:
+    """The metrics from the counts at each score level, highest first; a level may be empty (in a bootstrap sample)."""
+    tp, fp = np.cumsum(anomalies), np.cumsum(normals)
+    n_anomalies, n_normals = int(tp[-1]), int(fp[-1])
+    tpr, fpr = tp / n_anomalies, fp / n_normals
+    called = np.maximum(tp + fp, 1)
+    at_k = int(np.searchsorted(tp + fp, n_anomalies))  # the level of the k-th highest score, k the number of anomalies
+
+    def recall_at(q: float) -> float:
+        return float(np.max(tpr[fpr <= q], initial=0.0))
+
+    def normal_recall_at(q: float) -> float:
+        at_threshold = np.searchsorted(tp, int((1 - q) * n_anomalies) + 1)  # who has the threshold's score is rejected
+        return float((n_normals - fp[at_threshold]) / n_normals)
+
+    # the level of the least normal sample called normal: the interpolated percentile lies on it, or just before it
+    first = int(np.searchsorted(tp + fp, -(-(n_anomalies + n_normals - 1) // 5) + 1))
+    rejected, lost = (int(tp[first - 1]), int(fp[first - 1])) if first else (0, 0)
+    called_normal = n_anomalies - rejected + n_normals - lost
+
+    return {
+        "auroc": float(np.sum(normals * (2 * tp - anomalies)) / (2 * n_anomalies * n_normals)),
+        "average_precision": float(np.sum(anomalies * (tp / called)) / n_anomalies),
+        "fpr_at_95_tpr": float(fpr[np.argmax(tpr >= 0.95)]),
+        "recall_at_3_fpr": recall_at(0.03),
+        "recall_at_5_fpr": recall_at(0.05),
+        "normal_recall_at_3_fpr": normal_recall_at(0.03),
+        "normal_recall_at_5_fpr": normal_recall_at(0.05),
+        "f1_at_contamination": float(2 * tp[at_k] / (tp[at_k] + fp[at_k] + n_anomalies)),
+        "f1_drocc_release": 2 * (n_normals - lost) / (called_normal + n_normals),
+    }

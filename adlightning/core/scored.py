@@ -1,0 +1,149 @@
+"""What every detector is once it is trained: scores and verdicts of raw input, and the Trainer's test and predict."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adlightning.core.contracts import EvalBatch
+from adlightning.core.faults import PartSize
+from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.core.saving import SavedModule
+from adlightning.core.scoring import Turn, bounded, guard, score_batches, scoring, without_verdict
+from adlightning.data.raw_input import raw_input
+from adlightning.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ScoredModule(SavedModule):
+    """A module with an anomaly score and a threshold, which gives both only once it is trained."""
+
+    preprocess: Preprocessing
+    """What is done to raw input."""
+
+    threshold: Tensor
+    """Scores above it are anomalies; NaN until training has ended."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = Turn()
+        self.tables: dict[str, ScoreTable] = {}
+        self.results: dict[str, ScoredSamples] = {}
+        self._part_size = PartSize("data.eval_batch_size")
+
+    @abstractmethod
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """Scores (B,) of raw input (B, ...), higher for more anomalous; the same for a sample in any batch.
+
+        Within a `training_step`: what the method wrote, with gradients and in training mode. Called from anywhere else:
+        in eval mode without gradients, of input that is checked as in :meth:`score`, and every mode is as before after
+        it. A score that takes gradients itself does so within `torch.enable_grad()`.
+        """
+
+    def ready_to_score(self) -> bool:
+        """False while scores mean nothing yet (a pre-training phase): validation then says and selects nothing."""
+        return True
+
+    def score(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.float64]:
+        """Scores (N,) of raw samples, higher for more anomalous, as the verb `score` gives them.
+
+        In eval mode without gradients, on the detector's device; the detector and random states are as before after it.
+
+        Args:
+            x: uint8 images (N, C, H, W), features (N, D), series (N, T, D); or a pandas frame of a table, whose columns
+                are matched by name.
+            batch_size: samples at a time; scores do not depend on it.
+
+        Raises:
+            ValueError: input that does not fit what the detector was trained on or is not finite, or a detector that is
+                not trained yet.
+        """
+        self.require_ready()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raw = raw_input(x, self.built_for)
+        return score_batches(self, raw.split(batch_size) if len(raw) else [])
+
+    def is_anomaly(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.bool_]:
+        """Verdicts (N,) on raw samples: whether their scores are above the threshold. Arguments as of :meth:`score`."""
+        return self.score(x, batch_size) > self.threshold.item()
+
+    def require_ready(self) -> None:
+        """Raise ValueError unless training has ended: there are no scores or verdicts before it."""
+        if reason := without_verdict(self):
+            raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
+
+    def scores_that_fit(self, x: Tensor) -> Tensor:
+        """Scores (B,) of raw input (B, ...), float32, in smaller parts where memory is too small for all of it."""
+        with scoring(self):
+            scores = self._part_size.run(
+                lambda n: torch.cat([self.anomaly_score(part) for part in x.split(n)]), max(len(x), 1)
+            )
+            return bounded(scores.float(), self.preprocess.is_far(x))
+
+    # ---- the Trainer's verbs --------------------------------------------------------------------------------------
+
+    def _score_step(self, batch: EvalBatch, name: str) -> Tensor:
+        scores = self.scores_that_fit(batch.x)
+        if name not in self.tables:
+            self.tables[name] = ScoreTable().to(self.device)
+        self.tables[name].update(scores, batch.label, batch.index)
+        return scores
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the epoch before."""
+        self.tables = {}
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def on_validation_start(self) -> None:
+        """Refuse the verb where there is nothing to say yet; within a fit, validation waits for it."""
+        if self.trainer.state.fn == "validate" and not self.is_trial:
+            self.require_ready()
+
+    def on_test_start(self) -> None:
+        """Refuse a detector that is not trained yet, but for a trial, which trains none."""
+        if not self.is_trial:
+            self.require_ready()
+
+    on_predict_start = on_test_start
+
+    def test_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Collect scores of test samples."""
+        self._score_step(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Gather every rank's scores into `results`; ranking metrics are logged where both classes are present."""
+        self._gather()
+        for name, scored in self.results.items():
+            prefix = "test" if len(self.data.test_names) == 1 else f"test/{name}"
+            try:
+                values = ranking_metrics(scored.scores, scored.labels)
+            except NoRanking:
+                continue  # the run's report says so
+            self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, sync_dist=True)
+
+    def predict_step(self, batch: EvalBatch, batch_idx: int) -> Tensor:
+        """Scores (B,) of a batch."""
+        return self._score_step(batch, "test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Gather every rank's scores into `results`."""
+        self._gather()
+
+    def _gather(self) -> None:
+        # a rank without a test sample takes part in gathering all the same
+        scored = self.tables.get("test", ScoreTable().to(self.device)).compute()
+        self.results = {name: scored.of(rows) for name, rows in self.data.test_sets.items()}

@@ -1,0 +1,174 @@
+"""How a score comes about, wherever it is asked for: in eval mode, without gradients, and with nothing left changed.
+
+A method writes `training_step` and `anomaly_score`. Within its training step `anomaly_score` is what the method wrote,
+in training mode and with gradients, for a loss. Called from anywhere else it is a score. :func:`guard` sees to both.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adlightning.data.raw_input import raw_input
+from adlightning.preprocessing.base import Preprocessing
+
+if TYPE_CHECKING:
+    from adlightning.core.scored import ScoredModule
+
+SCORE_SEED = 0
+"""Of what a score draws at random."""
+
+Doing = Literal["step", "score"]
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients within; after it every submodule is in the mode that it was in."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextmanager
+def own_draws(device: torch.device) -> Iterator[None]:
+    """Random draws within are the same each time; those after it are what they would have been.
+
+    Of torch on the host and on a CUDA device, of NumPy, and of Python.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    states = [generator.get_state() for generator in generators]
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    for generator in generators:
+        generator.manual_seed(SCORE_SEED)
+    np.random.seed(SCORE_SEED)  # noqa: NPY002
+    random.seed(SCORE_SEED)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+
+
+class Turn:
+    """What a detector is doing: a training step, a score, or neither; threads share its mode, so they take turns."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.doing: Doing | None = None
+
+    @contextmanager
+    def take(self, doing: Doing) -> Iterator[Doing | None]:
+        """Within it the detector does this; gives what it was doing in this thread before."""
+        with self.lock:
+            before, self.doing = self.doing, doing
+            try:
+                yield before
+            finally:
+                self.doing = before
+
+    def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
+        """A copy of a detector has turns of its own."""
+        return Turn, ()
+
+
+@contextmanager
+def scoring(detector: ScoredModule) -> Iterator[None]:
+    """Within it the detector is scored, whatever mode it was in and is in after it again."""
+    with detector.turn.take("score") as before:
+        if before == "score":
+            yield
+        else:
+            with evaluating(detector), own_draws(detector.device):
+                yield
+
+
+def guard(cls: type[ScoredModule]) -> None:
+    """Make a class's `anomaly_score` a score wherever it is called but in its `training_step`."""
+    for name, guarded in (("anomaly_score", _as_score), ("training_step", _as_step)):
+        written = getattr(cls, name)
+        if vars(written).get("guards") is None or written.guards is not written:  # not an ancestor's, seen to already
+            new = guarded(written)
+            vars(new)["guards"] = new
+            setattr(cls, name, new)
+
+
+def _as_step(training_step: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(training_step)
+    def step(self: ScoredModule, *args: Any, **kwargs: Any) -> Any:
+        with self.turn.take("step"):
+            return training_step(self, *args, **kwargs)
+
+    return step
+
+
+def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
+    @wraps(anomaly_score)
+    def score(self: ScoredModule, x: Any) -> Tensor:
+        if torch.compiler.is_exporting():
+            return anomaly_score(self, x)
+        with self.turn.lock:
+            if self.turn.doing is not None:
+                return anomaly_score(self, x)
+            if reason := unready(self):
+                raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
+            with scoring(self):
+                raw = raw_input(x, self.built_for).to(self.device)
+                return bounded(anomaly_score(self, raw), self.preprocess.is_far(raw))
+
+    return score
+
+
+def bounded(scores: Tensor, is_far: Tensor) -> Tensor:
+    """Scores (B,), the largest number there is for what overflowed and for samples that lie far (B,) from all others.
+
+    A method says nothing of samples a billion deviations out: a classifier's line passes them on either side.
+    """
+    most = torch.finfo(scores.dtype).max
+    return torch.where(is_far, most, scores.clamp(-most, most))
+
+
+def score_batches(detector: ScoredModule, batches: Iterable[Tensor]) -> NDArray[np.float64]:
+    """Scores (N,) of raw batches (B, ...), on the host."""
+    scores = [detector.scores_that_fit(x.to(detector.device)).cpu() for x in batches]
+    values: NDArray[np.float64] = torch.cat(scores).double().numpy() if scores else np.empty(0)
+    return values
+
+
+def unready(detector: ScoredModule) -> str | None:
+    """Why scores of this detector mean nothing yet; None when they mean something."""
+    if detector.input_spec is None:
+        return "it was not trained on any data"
+    steps = [part for part in detector.preprocess.modules() if isinstance(part, Preprocessing)]
+    if not all(bool(step.fitted) for step in steps):
+        return "its training has not begun: its preprocessing is not fitted"
+    if not detector.ready_to_score():
+        return "it is in pre-training, or what is fitted after its last step is missing"
+    return None
+
+
+def without_verdict(detector: ScoredModule) -> str | None:
+    """Why this detector gives neither scores nor verdicts to anybody yet; None when it does."""
+    reason = unready(detector)
+    if reason is None and not math.isfinite(detector.threshold.item()):
+        return "it has no threshold, since its training has not ended (a fit goes on with --ckpt_path last)"
+    return reason

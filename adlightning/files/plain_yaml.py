@@ -1,0 +1,111 @@
+"""YAML from anyone: plain values of a bounded size, no objects, and one kind of error."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adlightning.files.unpacking import each_value
+from adlightning.files.written_names import value_as_written
+
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_BYTES = 2**24
+MAX_VALUES, MAX_DEPTH = 100_000, 50
+"""Of a document, where an alias counts for all that it stands for; the largest config of ours has some hundred."""
+
+
+def read_yaml(text: str, what: str, key: str = "") -> Any:
+    """The plain values of a document; names of classes and columns are text, as they are written.
+
+    Args:
+        text: the document.
+        what: its name, for messages.
+        key: the option that it is the value of, if any.
+
+    Raises:
+        ValueError: no YAML, a tag that makes an object, a value that is none of its type, a key given twice, or more
+            than :data:`MAX_VALUES` values or :data:`MAX_DEPTH` levels.
+    """
+    try:
+        _require_shallow(text, what)  # before PyYAML goes down into it, which takes seconds and then fails
+        content = yaml.load(value_as_written(key, text), Loader=_OnceLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} is not YAML: {_in_one_line(error)}") from error
+    except OversizedYaml:
+        raise
+    except Exception as error:  # of a tag with a wrong value PyYAML lets through whatever Python's own types raise
+        raise ValueError(f"{what} is not YAML that can be read: {type(error).__name__}: {error}") from error
+    try:
+        for _ in each_value(content, MAX_VALUES, MAX_DEPTH):
+            pass
+    except ValueError as error:
+        raise OversizedYaml(_oversized(what)) from error
+    return content
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """A safe loader that does not let a key's second value take the place of the first."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The node of a mapping whose own keys are all different."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if isinstance(key, yaml.ScalarNode) and name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return node
+
+
+class OversizedYaml(ValueError):
+    """A document of more values or levels than any use has."""
+
+
+def _require_shallow(text: str, what: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise OversizedYaml(_oversized(what))
+
+
+def _oversized(what: str) -> str:
+    return f"{what} must hold at most {MAX_VALUES} values in {MAX_DEPTH} levels: refused"
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file, UTF-8 or, by its mark, UTF-16; of a pipe too.
+
+    Args:
+        path: the file.
+        what: its name, for messages.
+
+    Raises:
+        ValueError: a folder or a device, one that cannot be read, more than :data:`MAX_BYTES`, or no text.
+    """
+    if path.is_dir():
+        raise ValueError(f"{what} is a folder, not a file")
+    if not (path.is_file() or path.is_fifo()):
+        raise ValueError(f"{what} is no file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{what} must have at most {MAX_BYTES >> 20} MiB: refused")
+    try:
+        return content.decode("utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} cannot be read: it is no UTF-8 text (byte {error.start})") from error

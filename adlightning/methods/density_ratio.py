@@ -1,0 +1,142 @@
+"""Deep density-ratio estimation: KLIEP and the BA divergence (density-ratio paper, equations 8 and 11).
+
+The ratio r = p_normal / p_unlabelled is the softplus of a network's logit, and is handled by its logarithm throughout.
+docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adlightning.core.contracts import TrainBatch
+from adlightning.methods.parts.backbone import BackboneDetector
+
+FAR = -20.0  # below it log softplus(z) = z - e^z / 2 to float64's precision, and softplus would underflow
+
+
+def log_ratio(logits: Tensor) -> Tensor:
+    """log r = log softplus(logit) of logits of any shape, in float32 or finer; for very negative ones the logit itself.
+
+    Finite, with a finite gradient, for every finite logit.
+    """
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    is_near = z > FAR
+    # each form sees harmless values where the other one holds: infinity times zero would be NaN in the gradient
+    near = F.softplus(torch.where(is_near, z, FAR)).log()
+    far = z - torch.where(is_near, FAR, z).exp() / 2
+    return torch.where(is_near, near, far)
+
+
+def density_ratio_loss(
+    log_r_normal: Tensor, log_r_unlabelled: Tensor, alpha: float, max_ratio: float | None = None
+) -> Tensor:
+    """The empirical BA divergence of equation 8; for alpha = 0 KLIEP, equation 11.
+
+    alpha > 0: mean_u[r^(1 + alpha)] - (1 + 1/alpha) mean_n[r^alpha] + 1/alpha, which is twice uLSIF for alpha = 1.
+    alpha = 0: mean_u[r] - mean_n[log r], without the limit's constant: the loss for alpha -> 0 tends to it minus 1.
+
+    With a bound on the true ratio, mean_u[r^(1 + alpha)] cannot be less than mean_n[r^(1 + alpha)] / max_ratio but by
+    chance: what of it is below is not counted, and the loss is bounded below (Kato and Teshima, "Non-negative Bregman
+    divergence minimization for deep direct density ratio estimation", ICML 2021, equation 5).
+
+    Args:
+        log_r_normal: log r (N,) of normal samples.
+        log_r_unlabelled: log r (M,) of unlabelled samples.
+        alpha: exponent of the BA divergence, not negative.
+        max_ratio: bound on the true ratio, positive; None for no correction.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+    check_divergence(alpha, max_ratio)
+    unlabelled = ((1 + alpha) * log_r_unlabelled).exp().mean()
+    if max_ratio is not None:
+        least = ((1 + alpha) * log_r_normal).exp().mean() / max_ratio
+        unlabelled = (unlabelled - least).clamp_min(0) + least
+    if alpha == 0:
+        return unlabelled - log_r_normal.mean()
+    # (1 + 1/alpha) m - 1/alpha = m + (m - 1) / alpha: for a small alpha the second form loses no digits
+    excess = torch.expm1(alpha * log_r_normal).mean()
+    return unlabelled - (1 + excess) - excess / alpha
+
+
+def check_divergence(alpha: float, max_ratio: float | None) -> None:
+    """Raise ValueError unless alpha is finite and not negative, and the bound positive and finite or None."""
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha must be finite and not negative, got {alpha}")
+    if max_ratio is not None and not 0 < max_ratio < math.inf:
+        raise ValueError(f"max_ratio must be positive and finite, or null for no correction, got {max_ratio}")
+
+
+class DensityRatio(BackboneDetector):
+    """Ratio of the normal samples' density to that of unlabelled samples; the score is -log r.
+
+    Needs known normals and unlabelled samples: `TransductiveOneVsAll` (the paper's protocol), `InductiveOneVsAll` and
+    the like. A batch has `batch_size` of each; an epoch is one pass over the normals. The mean ratio of each stream is
+    recorded for every step (Figure 1): with KLIEP that of the unlabelled samples is 1 at a stationary point, with
+    alpha > 0 mean_u[r^(1 + alpha)] is mean_n[r^alpha] there.
+
+    Args:
+        alpha: exponent of the BA divergence: 0 is KLIEP, 1 is twice uLSIF.
+        max_ratio: bound on the true ratio, for a loss that is bounded below (not in the paper): with a share p of
+            normals among the unlabelled samples it is 1/p. Null for no correction.
+        batch_norm: BatchNorm in `vgg11`, or allow `wide_resnet`, which has it. The ratio then diverges (Section 4): for
+            the paper's Figure 1 only.
+        joint_batches: with BatchNorm, whether both streams are normalised together, or each on its own. The paper does
+            not say.
+        common: network and optimisation, as in :class:`BackboneDetector`; preprocessing and threshold, as in
+            :class:`AnomalyDetector`.
+
+    Raises:
+        ValueError: an argument outside its range, or training data without known normals or unlabelled samples.
+    """
+
+    uses_known_anomalies = False
+    needs_unlabelled = True
+    n_outputs = 1
+
+    def __init__(
+        self,
+        alpha: float = 0.0,
+        max_ratio: float | None = None,
+        batch_norm: bool = False,
+        joint_batches: bool = True,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_divergence(alpha, max_ratio)
+        self.alpha = alpha
+        self.max_ratio = max_ratio
+        self.batch_norm = batch_norm
+        self.joint_batches = joint_batches
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """As asked for."""
+        return self.batch_norm
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """log r (B,) of preprocessed samples, in float32."""
+        return log_ratio(self.net(x).squeeze(1))
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+        """The divergence of a batch: its known normals come first, `batch_size` unlabelled samples after them."""
+        x, n_unlabelled = self.preprocess(batch.x), self.data.batch_size
+        parts = [x] if self.joint_batches else [x[:-n_unlabelled], x[-n_unlabelled:]]
+        log_r = torch.cat([self.log_ratio(part) for part in parts])
+        normal, unlabelled = log_r[:-n_unlabelled], log_r[-n_unlabelled:]
+        self.curves.add(
+            self.global_step,
+            mean_ratio_normal=normal.detach().exp().mean(),
+            mean_ratio_unlabelled=unlabelled.detach().exp().mean(),
+        )
+        return self.log_loss(density_ratio_loss(normal, unlabelled, self.alpha, self.max_ratio), batch)
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """-log r (B,), higher for more anomalous."""
+        return -self.log_ratio(self.preprocess(x))

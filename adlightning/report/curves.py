@@ -1,0 +1,118 @@
+"""Curves of the metric over the varying setting: Deep SAD, Figures 2 to 6."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from adlightning.published import dataset_heading
+from adlightning.report.compare import Comparison
+from adlightning.report.drawing import (
+    Look,
+    Picture,
+    draw,
+    legend_handle,
+    looks,
+    marker_style,
+    metric_label,
+    scaled,
+)
+from adlightning.report.grid import STAR
+from adlightning.report.runs import setting_values
+from adlightning.report.significance import ALPHA
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LOGARITHMIC = ("eta", "rep_dim", "d")
+_MAX_METHODS = 7  # in a panel; more would hide each other
+
+
+def curves(comparison: Comparison) -> Picture | None:
+    """Mean with a band of one standard deviation, a column of panels a data set, published values dashed.
+
+    Many methods are spread over several rows of panels. Where there are no runs, published values are drawn alone. A
+    method that the paper prints for one setting only does not depend on it, and is drawn as a level line.
+    """
+    layout, cells = comparison.layout, scaled(comparison.layout, comparison.cells)
+    cells = cells.assign(x=[setting_values(setting).get(layout.varies, math.nan) for setting in cells["setting"]])
+    cells = cells[cells["x"].notna()]
+    if not layout.varies or cells["x"].nunique() < 2 or cells.duplicated(["dataset", "x", "column"]).any():
+        return None
+    own = cells[cells["ours_mean"].notna()]
+    shown = cells if own.empty else own
+    datasets = [name for name in layout.datasets if (shown["dataset"] == name).any()]
+    drawn = [j for j in range(len(layout.columns)) if (shown["column"] == j).any()]
+    n_rows = -(-len(drawn) // _MAX_METHODS)
+    per_row = -(-len(drawn) // n_rows)
+    rows = [drawn[start : start + per_row] for start in range(0, len(drawn), per_row)]
+    level = {j for j in drawn if layout.columns[j].only}
+    styles = looks(layout)
+
+    def paint(figure: Figure, axes: list[Axes]) -> None:
+        for number, panel in enumerate(axes):
+            row, dataset = divmod(number, len(datasets))
+            of_dataset = cells[cells["dataset"] == datasets[dataset]]
+            ends = float(of_dataset["x"].min()), float(of_dataset["x"].max())
+            for j in rows[row]:
+                _curve(panel, of_dataset[of_dataset["column"] == j].sort_values("x"), ends, styles[j], j in level)
+            _stars(panel, comparison, of_dataset[of_dataset["column"].isin(rows[row])])
+            _x_axis(panel, layout.varies, sorted(set(of_dataset["x"])), label=row == len(rows) - 1)
+            panel.grid(axis="y", color="0.92")
+            if row == 0:
+                panel.set_title(dataset_heading(datasets[dataset]))
+            if dataset == 0:
+                panel.set_ylabel(metric_label(layout))
+            if dataset == len(datasets) - 1:
+                handles = [legend_handle(layout.columns[j], styles[j], linestyle="-") for j in rows[row]]
+                panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+    parts = ["solid: ours, mean with a band of one standard deviation"] if len(own) else []
+    parts += ["dashed: published"] if cells["published_mean"].notna().any() else []
+    parts += ["level: does not depend on the setting"] if level else []
+    parts += [f"{STAR}: best differs from second best (p < {ALPHA})"] if comparison.tests["significant"].any() else []
+    caption = f"{metric_label(layout)} over {layout.varies}; {'; '.join(parts)}"
+    size = (max(3.5 * len(datasets) + 1.8, 6.0), 3.0 * len(rows) + 0.6)
+    png = draw(size, (len(rows), len(datasets)), layout.heading, paint, sharey="col")
+    return Picture(f"{layout.id}_curves", caption, png)
+
+
+def _curve(panel: Axes, line: pd.DataFrame, ends: tuple[float, float], look: Look, level: bool) -> None:
+    """One method in one panel: ours with its band, published dashed; a level line for a single point that says all."""
+    ours, theirs = line[line["ours_mean"].notna()], line[line["published_mean"].notna()]
+    solid: dict[str, Any] = {"linewidth": 1.6} | marker_style(look)
+    dashed: dict[str, Any] = {"linestyle": "--", "linewidth": 1.1, "color": look.colour}
+    if level and len(theirs) == 1:
+        panel.plot(ends, [theirs["published_mean"].iloc[0]] * 2, **dashed)
+    else:
+        panel.plot(theirs["x"], theirs["published_mean"], **dashed)
+    x, mean, std = (ours[name].tolist() for name in ("x", "ours_mean", "ours_std"))
+    if level and len(ours) == 1:
+        x, mean, std = list(ends), mean * 2, std * 2
+    panel.plot(x, mean, **solid)
+    low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
+    panel.fill_between(x, low, high, color=look.colour, alpha=0.08, linewidth=0)
+
+
+def _stars(panel: Axes, comparison: Comparison, cells: pd.DataFrame) -> None:
+    for test in comparison.tests[comparison.tests["significant"]].to_dict("records"):
+        at = cells[(cells["row"] == test["row"]) & (cells["column"] == test["first"])]
+        for x, y in zip(at["x"], at["ours_mean"], strict=True):
+            panel.annotate(STAR, (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=10)
+
+
+def _x_axis(panel: Axes, name: str, values: list[float], label: bool) -> None:
+    """Ticks at the values that were run, without those whose labels would touch."""
+    logarithmic = name in _LOGARITHMIC and min(values) > 0
+    if logarithmic:
+        panel.set_xscale("log")
+        panel.minorticks_off()
+    places = [math.log(value) if logarithmic else value for value in values]
+    kept: list[int] = []
+    for i, place in enumerate(places):
+        if not kept or place - places[kept[-1]] > 0.08 * (places[-1] - places[0]):
+            kept.append(i)
+    panel.set_xticks([values[i] for i in kept], [f"{values[i]:g}" for i in kept])
+    panel.set_xlabel(name if label else "")

@@ -1,0 +1,269 @@
+"""The density-ratio losses: hand values, limits, stationarity, extreme logits, a ratio that is known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import MakeTrainer, Stripes
+from torch import Tensor, nn
+
+from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.data.unlabelled import TransductiveOneVsAll
+from adlightning.methods import DensityRatio
+from adlightning.methods.density_ratio import density_ratio_loss, log_ratio
+from adlightning.networks.vgg import VGG11
+
+ALPHAS = [0.0, 0.5, 1.0]
+
+NORMAL, UNLABELLED = torch.tensor([1.0, 4.0]).double(), torch.tensor([1.0, 9.0, 4.0]).double()
+
+
+def loss_of_ratios(normal: Tensor, unlabelled: Tensor, alpha: float) -> Tensor:
+    return density_ratio_loss(normal.log(), unlabelled.log(), alpha)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"),
+    [
+        (0.0, 14 / 3 - math.log(4) / 2),
+        (0.5, (1 + 27 + 8) / 3 - 3 * (1 + 2) / 2 + 2),
+        (1.0, (1 + 81 + 16) / 3 - 2 * (1 + 4) / 2 + 1),
+        (2.0, (1 + 729 + 64) / 3 - 1.5 * (1 + 16) / 2 + 0.5),
+    ],
+)
+def test_loss_by_hand(alpha: float, expected: float) -> None:
+    assert loss_of_ratios(NORMAL, UNLABELLED, alpha).item() == pytest.approx(expected)
+
+
+def test_alpha_one_is_twice_ulsif() -> None:
+    ulsif = UNLABELLED.square().mean() / 2 - NORMAL.mean() + 0.5
+    assert loss_of_ratios(NORMAL, UNLABELLED, 1).item() == pytest.approx(2 * ulsif.item())
+
+
+def test_small_alpha_plus_one_is_kliep() -> None:
+    normal, unlabelled = torch.tensor([0.7, 1.2]), torch.tensor([0.4, 1.5, 0.9])
+    kliep = loss_of_ratios(normal.double(), unlabelled.double(), 0)
+    gaps = [abs(loss_of_ratios(normal.double(), unlabelled.double(), a) + 1 - kliep) for a in (1e-2, 1e-4, 1e-6)]
+    assert gaps[0] < 1e-2
+    assert gaps[1] < 1e-4
+    assert gaps[2] < 1e-6
+    # and 1/alpha takes no digits away in float32
+    assert loss_of_ratios(normal, unlabelled, 1e-6).item() + 1 == pytest.approx(kliep.item(), abs=2e-6)
+
+
+@pytest.mark.parametrize("alpha", [*ALPHAS, 2.0])
+def test_rescaled_ratios_are_best_where_the_paper_says(alpha: float) -> None:
+    # KLIEP: mean_u[r] = 1; BA: mean_u[r^(1 + alpha)] = mean_n[r^alpha]
+    best = (NORMAL**alpha).mean() / (UNLABELLED ** (1 + alpha)).mean()
+    assert (UNLABELLED * best).pow(1 + alpha).mean().item() == pytest.approx((NORMAL * best).pow(alpha).mean().item())
+    log_scale = best.log().clone().requires_grad_()
+    density_ratio_loss(NORMAL.log() + log_scale, UNLABELLED.log() + log_scale, alpha).backward()
+    assert log_scale.grad is not None
+    assert log_scale.grad.item() == pytest.approx(0, abs=1e-12)
+    at_best = loss_of_ratios(NORMAL * best, UNLABELLED * best, alpha)
+    for factor in (0.9, 1.1):
+        assert loss_of_ratios(NORMAL * best * factor, UNLABELLED * best * factor, alpha) > at_best
+
+
+@pytest.mark.parametrize("alpha", [-0.1, -1.0, math.inf, math.nan])
+def test_alpha_must_not_be_negative(alpha: float) -> None:
+    with pytest.raises(ValueError, match=f"alpha must be finite and not negative, got {alpha}"):
+        density_ratio_loss(torch.zeros(1), torch.zeros(1), alpha)
+
+
+# ---- log ratio ------------------------------------------------------------------------------------------------------
+
+
+def test_log_ratio_by_hand() -> None:
+    z = torch.tensor([0.0, 1.0, -1.0, 30.0, -200.0, -25.0]).double()
+    exact = [math.log(math.log1p(math.exp(v))) for v in (0.0, 1.0, -1.0, 30.0)]
+    assert log_ratio(z)[:4].tolist() == pytest.approx(exact, abs=1e-9)
+    assert log_ratio(z)[4:].tolist() == pytest.approx([-200.0, -25.0 - math.exp(-25) / 2], rel=1e-15)
+
+
+def test_log_ratio_is_smooth_and_increasing_across_its_branches() -> None:
+    z = torch.linspace(-21, -19, 2001).double().requires_grad_()
+    values = log_ratio(z)
+    values.sum().backward()
+    assert (values.detach().diff() > 0).all()
+    assert z.grad is not None
+    # the derivative is sigmoid(z) / softplus(z) = 1 - e^z / 2 + ...
+    torch.testing.assert_close(z.grad, 1 - z.detach().exp() / 2, rtol=1e-13, atol=0)
+
+
+def test_log_ratio_of_half_precision_is_float32() -> None:
+    z = torch.tensor([-200.0, 3.0])
+    assert log_ratio(z.bfloat16()).dtype == torch.float32
+    assert torch.equal(log_ratio(z.bfloat16()), log_ratio(z))
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_gradients_are_finite_at_extreme_logits(alpha: float) -> None:
+    normal = torch.tensor([-200.0, 200.0], requires_grad=True)
+    unlabelled = torch.tensor([-200.0, 200.0], requires_grad=True)
+    loss = density_ratio_loss(log_ratio(normal), log_ratio(unlabelled), alpha)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert normal.grad is not None
+    assert unlabelled.grad is not None
+    assert torch.isfinite(normal.grad).all()
+    assert torch.isfinite(unlabelled.grad).all()
+    assert normal.grad[1] < 0  # normal ratios are pushed up
+    assert unlabelled.grad[1] > 0  # unlabelled ones down
+    if alpha == 0:
+        assert normal.grad[0].item() == pytest.approx(-0.5)  # no underflow: the logit itself
+
+
+# ---- a known ratio --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_the_ratio_of_two_gaussians_is_learnt(alpha: float) -> None:
+    # N(0, 1) against N(1, 1): log r = 1/2 - x; along the first of two features, the second says nothing
+    torch.manual_seed(0)
+    normal = torch.randn(1000, 2)
+    unlabelled = torch.randn(1000, 2) + torch.tensor([1.0, 0.0])
+    net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        density_ratio_loss(log_ratio(net(normal)[:, 0]), log_ratio(net(unlabelled)[:, 0]), alpha).backward()
+        optimizer.step()
+    x = torch.cat([torch.randn(500, 2), torch.randn(500, 2) + torch.tensor([1.0, 0.0])])
+    with torch.no_grad():
+        learnt = log_ratio(net(x)[:, 0])
+    truth = 0.5 - x[:, 0]
+    assert torch.corrcoef(torch.stack([learnt, truth]))[0, 1] > 0.95
+    assert (learnt - truth).median().item() == pytest.approx(0, abs=0.25)  # the ratio itself, not one up to scale
+
+
+# ---- the non-negative correction ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [*ALPHAS, 2.0])
+def test_a_bound_on_the_ratio_corrects_only_what_cannot_be(alpha: float) -> None:
+    plain = loss_of_ratios(NORMAL, UNLABELLED, alpha)
+    power = 1 + alpha
+    # a bound so large that the unlabelled mean is not below its least value: nothing changes
+    corrected = density_ratio_loss(NORMAL.log(), UNLABELLED.log(), alpha, max_ratio=10)
+    assert corrected.item() == pytest.approx(plain.item())
+    # a bound so small that it is: the unlabelled mean gives way to the least value
+    bound = ((NORMAL**power).mean() / (UNLABELLED**power).mean()).item() / 2
+    corrected = density_ratio_loss(NORMAL.log(), UNLABELLED.log(), alpha, max_ratio=bound)
+    gap = (NORMAL**power).mean() / bound - (UNLABELLED**power).mean()
+    assert gap > 0
+    assert corrected.item() == pytest.approx((plain + gap).item())
+
+
+def test_with_a_bound_kliep_is_bounded_below() -> None:
+    # where normal ratios grow without end and unlabelled ones vanish, the plain loss falls for ever
+    far = [density_ratio_loss(torch.tensor([z]), torch.tensor([-z]), 0).item() for z in (1.0, 5.0, 50.0)]
+    assert far[0] > far[1] > far[2]
+    # mean_n[r] / 10 - mean_n[log r] is least at r = 10
+    bounded = [density_ratio_loss(torch.tensor([z]), torch.tensor([-50.0]), 0, 10).item() for z in (1.0, 2.3026, 5.0)]
+    assert min(bounded) == bounded[1] == pytest.approx(1 - math.log(10), abs=1e-4)
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.inf, math.nan])
+def test_a_bound_must_be_positive(bound: float) -> None:
+    with pytest.raises(ValueError, match="max_ratio must be positive and finite, or null for no correction"):
+        density_ratio_loss(torch.zeros(1), torch.zeros(1), 0, bound)
+
+
+# ---- the detector ---------------------------------------------------------------------------------------------------
+
+
+def on_stripes(**options: Any) -> TransductiveOneVsAll:
+    return TransductiveOneVsAll(source=Stripes(), normal_class=0, **{"batch_size": 20, "seed": 0, **options})
+
+
+def test_a_step_is_the_loss_of_the_two_streams(make_trainer: MakeTrainer) -> None:
+    seen: list[tuple[TrainBatch, Tensor, Tensor]] = []
+
+    class Watched(DensityRatio):
+        def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            with torch.no_grad():
+                seen.append((batch, self.log_ratio(self.preprocess(batch.x)), loss.detach()))
+            return loss
+
+    detector = Watched(alpha=0.5, network="mlp", dense=(8,), dropout=0.0)
+    make_trainer(max_epochs=1).fit(detector, datamodule=on_stripes(drop_last=False))
+    assert [len(batch.index) for batch, _, _ in seen] == [40, 40, 37]
+    for batch, log_r, loss in seen:
+        assert batch.known.tolist() == [1] * (len(batch.index) - 20) + [0] * 20
+        expected = density_ratio_loss(log_r[batch.known == 1], log_r[batch.known == 0], 0.5)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    rows = detector.curves.rows
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    for row, (batch, log_r, _) in zip(rows, seen, strict=True):
+        assert row["mean_ratio_normal"] == pytest.approx(log_r[batch.known == 1].exp().mean().item(), rel=1e-5)
+        assert row["mean_ratio_unlabelled"] == pytest.approx(log_r[batch.known == 0].exp().mean().item(), rel=1e-5)
+
+
+def test_the_mean_ratio_of_the_unlabelled_samples_comes_to_be_one(make_trainer: MakeTrainer) -> None:
+    torch.manual_seed(0)
+    detector = DensityRatio(network="mlp", dense=(16,), dropout=0.0, lr=0.05)
+    make_trainer(max_epochs=150).fit(detector, datamodule=on_stripes())
+    last = detector.curves.rows[-60:]
+    assert sum(row["mean_ratio_unlabelled"] for row in last) / 60 == pytest.approx(1, abs=0.15)
+    # a third of the test set is normal, the rest looks otherwise: the ratio of normals is about three
+    assert sum(row["mean_ratio_normal"] for row in last) / 60 == pytest.approx(3, abs=0.5)
+
+
+def test_batch_norm_has_to_be_asked_for() -> None:
+    spec = InputSpec("image", (1, 32, 32))
+    for network in ("vgg11", "mlp"):
+        detector = DensityRatio(network=network, head="compact")
+        detector.configure_for(spec)
+        assert not any("BatchNorm" in type(layer).__name__ for layer in detector.modules())
+    with pytest.raises(ValueError, match="batch_norm must be true for network: wide_resnet"):
+        DensityRatio(network="wide_resnet").configure_for(spec)
+
+
+def test_with_batch_norm_the_streams_are_normalised_together_or_apart(make_trainer: MakeTrainer) -> None:
+    losses = {}
+    for joint in (True, False):
+        torch.manual_seed(0)
+        detector = DensityRatio(network="wide_resnet", batch_norm=True, joint_batches=joint)
+        first: list[float] = []
+
+        class First(pl.Callback):
+            def on_train_batch_end(
+                self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, kept: list[float] = first
+            ) -> None:
+                kept.append(outputs["loss"].item())
+
+        make_trainer(max_steps=1, callbacks=[First()]).fit(detector, datamodule=on_stripes())
+        losses[joint] = first[0]
+    assert losses[True] != losses[False]
+
+
+def test_pretrained_weights_are_loaded_once(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(VGG11, "load_weights", lambda self, weights: asked.append(weights))
+    with pytest.raises(ValueError, match=r"weights are of vgg11, got there\.pt for network: mlp"):
+        DensityRatio(network="mlp", weights="there.pt")
+    detector = DensityRatio(head="compact", weights="there.pt", resize=32)
+    trainer = make_trainer(max_steps=1)
+    trainer.fit(detector, datamodule=on_stripes(batch_size=2))
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    assert asked == ["there.pt"]
+    again = DensityRatio(head="compact", weights="there.pt", resize=32)
+    make_trainer(max_steps=2).fit(
+        again, datamodule=on_stripes(batch_size=2), ckpt_path=tmp_path / "one.ckpt", weights_only=True
+    )
+    assert asked == ["there.pt"]  # the checkpoint had them
+
+
+def test_weights_that_do_not_fit_the_network_are_refused_before_training(make_trainer: MakeTrainer) -> None:
+    detector = DensityRatio(head="compact", weights="there.pt", resize=32)
+    with pytest.raises(ValueError, match=r"weights are of a vgg11 with head: torchvision.*got there\.pt"):
+        make_trainer(max_steps=1).fit(detector, datamodule=on_stripes(batch_size=2))

@@ -1,0 +1,211 @@
+"""Fence GAN: losses by hand, phases and players, its networks, scores and their sign, a checkpoint, refusals."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import MakeTrainer
+from gan_cases import images, stripes
+from torch import Tensor, nn
+
+from adlightning.checkpoints.loading import load_detector
+from adlightning.core.contracts import InputSpec
+from adlightning.core.metrics import ranking_metrics
+from adlightning.methods import FenceGAN
+from adlightning.methods.fence_gan import dispersion, encirclement_loss
+from adlightning.methods.parts.adversarial import fake_loss, real_loss
+from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator, maps
+
+SMALL: dict[str, Any] = {
+    "latent_dim": 8,
+    "width": 4,
+    "hidden": 16,
+    "pretrain_epochs": 1,
+    "lr_discriminator": 1e-3,
+    "lr_generator": 1e-3,
+    "preprocessing": "symmetric",
+}
+
+
+def built(**options: Any) -> FenceGAN:
+    torch.manual_seed(0)
+    detector = FenceGAN(**{**SMALL, **options})
+    detector.configure_for(InputSpec("image", (1, 16, 16)))
+    return detector.eval()
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64)])
+def test_networks_fit_images_of_each_size(shape: tuple[int, int, int], network: Any) -> None:
+    generator = FenceGenerator(shape, 5, network, width=2, hidden=6)
+    discriminator = FenceDiscriminator(shape, network, width=2, hidden=6)
+    made = generator(torch.randn(3, 5))
+    assert made.shape == (3, *shape)
+    assert made.abs().max() <= 1
+    assert discriminator(made).shape == (3,)
+
+
+def test_networks_have_the_released_sizes() -> None:
+    def sizes(network: nn.Module) -> list[tuple[int, ...]]:
+        kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+        return [tuple(layer.weight.shape) for layer in network.modules() if isinstance(layer, kinds)]
+
+    assert sizes(FenceGenerator((1, 28, 28), 200)) == [
+        *((1024, 200), (128 * 49, 1024), (128, 64, 4, 4), (64, 1, 4, 4)),
+    ]
+    assert sizes(FenceDiscriminator((1, 28, 28))) == [(64, 1, 4, 4), (64, 64, 4, 4), (1024, 64 * 49), (1, 1024)]
+    assert sizes(FenceGenerator((3, 32, 32), 256, "conv", width=32)) == [
+        *((1024, 256), (256, 128, 5, 5), (128, 64, 5, 5), (64, 32, 5, 5), (32, 3, 5, 5)),
+    ]
+    assert sizes(FenceDiscriminator((3, 32, 32), "conv", width=32)) == [
+        *((32, 3, 5, 5), (64, 32, 5, 5), (128, 64, 5, 5), (256, 128, 5, 5), (1, 1024)),
+    ]
+
+
+def test_other_sides_and_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="side that 4 divides for network: dense, got 10"):
+        maps(10, "dense")
+    with pytest.raises(ValueError, match="side of 4 to 7 times a power of 2"):
+        maps(18, "conv")
+    with pytest.raises(ValueError, match="network must be one of dense, conv, got 'mlp'"):
+        maps(16, "mlp")  # type: ignore[arg-type]
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------------
+
+
+def test_losses_by_hand() -> None:
+    logits = torch.tensor([logit(0.8), logit(0.5)])
+    assert real_loss(logits).item() == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
+    assert fake_loss(logits).item() == pytest.approx(-(math.log(0.2) + math.log(0.5)) / 2)
+    by_hand = -(0.1 * math.log(0.8) + 0.9 * math.log(0.2) + math.log(0.5)) / 2
+    assert encirclement_loss(logits, 0.1).item() == pytest.approx(by_hand)
+    assert encirclement_loss(logits, 0.1, "log_distance").item() == pytest.approx((math.log(0.7) + math.log(0.4)) / 2)
+
+
+@pytest.mark.parametrize("form", ["cross_entropy", "log_distance"])
+def test_encirclement_is_least_at_alpha(form: Any) -> None:
+    losses = {p: encirclement_loss(torch.tensor([logit(p)]), 0.3, form).item() for p in (0.1, 0.29, 0.3, 0.31, 0.9)}
+    assert min(losses, key=losses.__getitem__) == 0.3
+    assert losses[0.1] > losses[0.29]
+    assert losses[0.9] > losses[0.31]
+
+
+def test_dispersion_by_hand() -> None:
+    made = torch.tensor([[[3.0, 4.0]], [[-3.0, -4.0]], [[0.0, 0.0]]], requires_grad=True)
+    assert dispersion(made).item() == pytest.approx(10 / 3)
+    dispersion(torch.zeros(1, 2, 2, requires_grad=True)).backward()
+    dispersion(made).backward()
+    assert made.grad is not None
+    # d/dx_i of the mean distance is (u_i - mean of u) / 3, with u_i the direction of x_i from the centre
+    torch.testing.assert_close(made.grad, torch.tensor([[[0.6, 0.8]], [[-0.6, -0.8]], [[0.0, 0.0]]]) / 3)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+class Watch(pl.Callback):
+    """Which player's weights each batch moved."""
+
+    def __init__(self) -> None:
+        self.moved: list[tuple[bool, bool]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        self.before = copy.deepcopy([module.discriminator.state_dict(), module.generator.state_dict()])
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        now = [module.discriminator.state_dict(), module.generator.state_dict()]
+        moved = [
+            all(not torch.equal(after[key], old[key]) for key in old if key.endswith("weight"))
+            for old, after in zip(self.before, now, strict=True)
+        ]
+        self.moved.append((moved[0], moved[1]))
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize("separate_steps", [True, False])
+def test_the_discriminator_is_trained_alone_first(
+    make_trainer: MakeTrainer, network: Any, separate_steps: bool
+) -> None:
+    torch.manual_seed(0)
+    detector, watch = FenceGAN(**SMALL, network=network, separate_steps=separate_steps), Watch()
+    trainer = make_trainer(max_epochs=2, callbacks=[watch])
+    trainer.fit(detector, datamodule=stripes())
+    assert watch.moved == [(True, False)] * 3 + [(True, True)] * 3
+    assert trainer.global_step == (6 + 3 if not separate_steps else 12 + 3)
+    assert [optimizer.param_groups[0]["betas"] for optimizer in trainer.optimizers] == [(0.5, 0.999)] * 2
+    assert len(detector.curves.rows) == 3
+
+
+def test_each_player_has_its_learning_rate() -> None:
+    detector = built(lr_discriminator=1e-3, lr_generator=2e-3)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in detector.configure_optimizers()] == [1e-3, 2e-3]
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_fit_ranks_stripes_and_its_checkpoint_is_whole(make_trainer: MakeTrainer, tmp_path: Path, network: Any) -> None:
+    pl.seed_everything(0, verbose=False)
+    detector, data = FenceGAN(**SMALL, network=network, gamma=0.5), stripes(validation_fraction=0.2)
+    trainer = make_trainer(max_epochs=30)
+    trainer.fit(detector, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    trainer.test(detector, datamodule=data, verbose=False)
+    tested = detector.results["test"]
+    assert ranking_metrics(tested.scores, tested.labels)["auroc"] > 0.9
+    x = data.test_samples.x
+    assert isinstance(x, Tensor)
+    loaded = load_detector(tmp_path / "last.ckpt")
+    torch.testing.assert_close(loaded.anomaly_score(x), torch.from_numpy(tested.scores).float(), rtol=1e-4, atol=1e-5)
+    assert math.isfinite(detector.threshold.item())
+
+
+def test_a_fit_within_the_first_phase_is_refused(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretrain_epochs=2"):
+        make_trainer(max_epochs=2).fit(FenceGAN(**{**SMALL, "pretrain_epochs": 2}), datamodule=stripes())
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_scores_are_negative_logits_and_do_not_depend_on_company(network: Any) -> None:
+    detector, x = built(network=network, pretrain_epochs=0), images(7)
+    whole = detector.anomaly_score(x)
+    torch.testing.assert_close(whole, -detector.discriminator(x.float() / 127.5 - 1))
+    order = torch.tensor([4, 2, 6, 0])
+    torch.testing.assert_close(detector.anomaly_score(x[order]), whole[order], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(detector.anomaly_score(x[3:4]), whole[3:4], rtol=1e-4, atol=1e-7)
+    assert whole.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"hidden": 0}, "hidden must be at least 1, got 0"),
+        ({"alpha": 1.0}, r"alpha must lie in \(0, 1\), got 1"),
+        ({"beta": -1.0}, "beta must not be negative and be finite, got -1"),
+        ({"gamma": math.inf}, "gamma must not be negative and be finite, got inf"),
+        ({"lr_generator": 0.0}, "lr_generator must be positive and finite, got 0"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs must not be negative, got -1"),
+        ({"encirclement": "square"}, "encirclement must be one of cross_entropy, log_distance, got 'square'"),
+        ({"network": "mlp"}, "network must be one of dense, conv, got 'mlp'"),
+    ],
+)
+def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FenceGAN(**{**SMALL, **options})

@@ -1,0 +1,43 @@
+"""What every generative detector owes: the same seed gives the same scores, another one others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import MakeTrainer
+from gan_cases import scores_of_a_fit
+
+from adlightning.core.detector import AnomalyDetector
+from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, AnoGAN, FenceGAN, SkipGANomaly
+
+WGAN: dict[str, Any] = {"latent_dim": 8, "width": 4, "n_steps": 2, "critic_steps": 1, "critic_bursts": False}
+CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
+    ADGAN: {**WGAN, "n_seeds": 2},
+    ALAD: {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7},
+    AMA: {
+        "latent_dim": 4,
+        "encoder_width": 4,
+        "generator_width": 8,
+        "critic_width": 6,
+        "first_scored_epoch": 0,
+        "warm_up_epochs": 1,
+    },
+    AnoGAN: WGAN,
+    DCAE: {"latent_dim": 8, "width": 8},
+    FenceGAN: {"latent_dim": 8, "width": 4, "hidden": 16, "pretrain_epochs": 1},
+    SkipGANomaly: {"n_features": 6, "width": 4},
+    VAE: {"latent_dim": 8, "width": 8},
+}
+
+
+@pytest.mark.parametrize("cls", CASES)
+def test_a_seed_gives_the_same_scores_and_another_seed_others(
+    make_trainer: MakeTrainer, cls: type[AnomalyDetector]
+) -> None:
+    options = {"preprocessing": "symmetric", **CASES[cls]}
+    first, again, other = (scores_of_a_fit(make_trainer, cls, options, seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert first.isfinite().all()

@@ -1,0 +1,179 @@
+"""The two phases of a Deep SVDD or Deep SAD fit: pre-training, then the objective from the very same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import Blobs, MakeTrainer, Stripes
+from torch import Tensor
+
+from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.one_vs_all import OneVsAll
+from adlightning.methods import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods.parts.hypersphere import HypersphereDetector, snap_center
+
+TABLE: dict[str, Any] = {"network": "mlp", "dense": (16,), "rep_dim": 4, "preprocessing": "standardize"}
+
+
+class Watch(pl.Callback):
+    """Encoder state, centre and optimiser at the start of each epoch and before its first batch."""
+
+    def __init__(self) -> None:
+        self.at_end: list[dict[str, Tensor]] = []
+        self.at_first_batch: list[dict[str, Tensor]] = []
+        self.centers: list[Tensor] = []
+        self.rates: list[tuple[float, float]] = []
+        self.moments: list[int] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            assert isinstance(pl_module, HypersphereDetector)
+            optimizer = trainer.optimizers[0]
+            self.at_first_batch.append({k: v.clone() for k, v in pl_module.encoder.state_dict().items()})
+            self.centers.append(pl_module.center.clone())
+            self.rates.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]))
+            self.moments.append(len(optimizer.state))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, HypersphereDetector)
+        self.at_end.append({k: v.clone() for k, v in pl_module.encoder.state_dict().items()})
+
+
+def fit(make_trainer: MakeTrainer, epochs: int = 5, **options: Any) -> tuple[DeepSAD, AnomalyLabelled, Watch]:
+    torch.manual_seed(0)
+    watch = Watch()
+    detector = DeepSAD(**{**TABLE, "pretrain_epochs": 3, "pretrain_lr": 1e-2, "lr": 1e-3, **options})
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0)
+    make_trainer(max_epochs=epochs, callbacks=[watch]).fit(detector, datamodule=data)
+    return detector, data, watch
+
+
+def test_the_objective_starts_from_the_pretrained_encoder_with_its_batchnorm_statistics(
+    make_trainer: MakeTrainer,
+) -> None:
+    _, _, watch = fit(make_trainer)
+    trained, start = watch.at_end[2], watch.at_first_batch[3]
+    assert all(torch.equal(trained[name], start[name]) for name in trained)
+    assert any("running_mean" in name for name in trained)
+    assert any(not torch.equal(watch.at_first_batch[0][name], trained[name]) for name in trained)
+
+
+def test_pretrain_transfer_false_starts_anew_as_the_released_code(make_trainer: MakeTrainer) -> None:
+    _, _, watch = fit(make_trainer, pretrain_transfer=False)
+    trained, start = watch.at_end[2], watch.at_first_batch[3]
+    assert all(not torch.equal(trained[name], start[name]) for name in trained if "weight" in name)
+    assert all((start[name] == 0).all() for name in start if "running_mean" in name)
+
+
+def test_each_phase_has_its_own_rate_decay_and_optimiser(make_trainer: MakeTrainer) -> None:
+    _, _, watch = fit(
+        make_trainer,
+        epochs=7,
+        pretrain_lr_milestones=[2],
+        lr_milestones=[1],
+        pretrain_weight_decay=5e-4,
+        weight_decay=1e-6,
+    )
+    rates = [rate for rate, _ in watch.rates]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4])
+    assert [decay for _, decay in watch.rates] == [5e-4] * 3 + [1e-6] * 4
+    assert watch.moments[2] > 0
+    assert watch.moments[3] == 0
+
+
+@pytest.mark.parametrize("include", [False, True])
+def test_the_centre_is_the_snapped_mean_representation_and_stays(make_trainer: MakeTrainer, include: bool) -> None:
+    detector, data, watch = fit(make_trainer, center_include_labelled=include)
+    assert (watch.centers[0] == 0).all()
+    assert torch.equal(watch.centers[3], detector.center)
+    encoder = DeepSAD(**TABLE)
+    encoder.configure_for(data.input_spec)
+    encoder.encoder.load_state_dict(watch.at_end[2])
+    encoder.preprocess.load_state_dict(detector.preprocess.state_dict())
+    encoder.eval()
+    x = data.train_samples.x
+    assert isinstance(x, Tensor)
+    chosen = data.split.train if include else data.split.train[data.split.known != KNOWN_ANOMALY]
+    with torch.no_grad():
+        expected = snap_center(
+            encoder.encoder(encoder.preprocess(x[torch.from_numpy(chosen)])).double().mean(0)
+        ).float()
+    torch.testing.assert_close(detector.center, expected)
+
+
+def test_a_fit_that_would_end_in_pretraining_is_refused(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretrain_epochs=3"):
+        fit(make_trainer, epochs=3)
+
+
+def test_validation_says_nothing_before_the_centre_is_set(make_trainer: MakeTrainer) -> None:
+    logged: list[bool] = []
+
+    class Log(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            logged.append("val/score_mean" in trainer.callback_metrics)
+
+    detector = DeepSVDD(**TABLE, pretrain_epochs=2)
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0)
+    make_trainer(max_epochs=4, callbacks=[Log()]).fit(detector, datamodule=data)
+    assert logged == [False, False, True, True]
+
+
+def test_the_radius_waits_for_its_warm_up_then_follows_the_batch(make_trainer: MakeTrainer) -> None:
+    radii: list[float] = []
+
+    class Radius(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            assert isinstance(pl_module, SoftBoundaryDeepSVDD)
+            radii.append(pl_module.radius.item())
+
+    detector = SoftBoundaryDeepSVDD(nu=0.2, warm_up_epochs=2, **TABLE, pretrain_epochs=1)
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0)
+    make_trainer(max_epochs=5, callbacks=[Radius()]).fit(detector, datamodule=data)
+    assert radii[:3] == [0.0, 0.0, 0.0]
+    assert all(radius > 0 for radius in radii[3:])
+    distances = detector._distances
+    assert detector.radius.item() == pytest.approx(distances.sqrt().quantile(0.8).item())
+
+
+def test_unsupervised_methods_never_see_known_anomalies(make_trainer: MakeTrainer) -> None:
+    seen: dict[str, set[int]] = {}
+
+    class See(pl.Callback):
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: TrainBatch, _: int
+        ) -> None:
+            seen.setdefault(type(pl_module).__name__, set()).update(batch.known.tolist())
+
+    for cls in (DeepSAD, DeepSVDD):
+        data = OneVsAll(Stripes(), 0, labelled_anomaly_ratio=0.2, n_labelled_classes=1, batch_size=16, seed=0)
+        detector = cls(conv_channels=(8, 4), rep_dim=16, pretrain_epochs=1)
+        make_trainer(max_epochs=2, callbacks=[See()]).fit(detector, datamodule=data)
+    assert seen == {"DeepSAD": {0, -1}, "DeepSVDD": {0}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eta": 0.0}, "eta must be positive, got 0"),
+        ({"lr": -1.0}, "lr must be positive, got -1"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs must not be negative, got -1"),
+        ({"rep_dim": 0}, "rep_dim must be positive, got 0"),
+        ({"threshold_rule": "contamination", "threshold_value": 0.9}, "threshold_value"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DeepSAD(**arguments)
+
+
+@pytest.mark.parametrize("nu", [0.0, 1.0])
+def test_nu_must_be_a_share(nu: float) -> None:
+    with pytest.raises(ValueError, match=r"nu must lie in \(0, 1\)"):
+        SoftBoundaryDeepSVDD(nu=nu)
