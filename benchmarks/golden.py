@@ -41,8 +41,8 @@ RECORD, ARRAYS = (Path(__file__).with_name(f"golden.{suffix}") for suffix in ("j
 EPOCHS, BATCHES = 3, 4
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SMALL = {"n_steps": 2, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
-SMALL |= {"width": 8, "encoder_width": 8, "generator_width": 8, "critic_width": 8, "warm_up_epochs": 1}
-SMALL |= {"pretrain_epochs": 1}
+SMALL |= {f"{network}.width": 8 for network in ("encoder", "generator", "critic", "discriminator")}
+SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}
 SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
 OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}
 LEFT_OUT = ("compile_network",)  # minutes each
@@ -61,8 +61,8 @@ class StepLosses(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Manual optimisation returns nothing."""
-        if outputs is not None and "loss" in outputs:
+        """Of one optimiser; where there are several, the epoch's mean stands for all."""
+        if pl_module.automatic_optimization and outputs is not None and "loss" in outputs:
             self.losses.append(float(outputs["loss"]))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -118,11 +118,19 @@ def choices(hint: Any) -> tuple[Any, ...]:
     return tuple(value for part in get_args(hint) for value in choices(part)) if get_args(hint) else ()
 
 
+def given(arguments: Any, name: str) -> Any:
+    """What a config says of an argument, or of an argument of a part of it."""
+    first, _, rest = name.partition(".")
+    found = arguments.get(first) if isinstance(arguments, dict) else None
+    found = found.get("init_args", found) if isinstance(found, dict) else found
+    return given(found, rest) if rest else found
+
+
 def options_of(case: str, folder: Path) -> list[str]:
     """The command line of a case."""
     path = ROOT / f"configs/{case.partition(' ')[0]}.yaml"
     own = yaml.safe_load(path.read_text())["model"]["init_args"]
-    options = [f"--model.{name}={value}" for name, value in SMALL.items() if own.get(name)]
+    options = [f"--model.{name}={value}" for name, value in SMALL.items() if given(own, name)]
     options += ["--model.network=mlp"] if path.parent.name == "geometric_transforms" else []
     options += [f"--data.path={folder}/table.csv", "--data.label_column=label"] if path.stem == "table" else []
     at_once = yaml.safe_load(path.read_text())["trainer"]["max_epochs"] == 1 and not case.startswith("goad")

@@ -86,20 +86,21 @@ class EpochsFile(pl.Callback):
         if self.draw and self.rows:
             title = f"{type(detector).__name__} on {detector.data.input_spec.description}: loss"
             self.picture.parent.mkdir(parents=True, exist_ok=True)
-            first = int(getattr(detector, "pretrain_epochs", 0))
+            phase = detector.first_phase()
+            first = 0 if phase is None else phase.epochs
             loss_plot(self.picture, pd.DataFrame(self.rows), first, title)
 
 
-def loss_plot(path: Path, epochs: pd.DataFrame, pretrain_epochs: int, title: str) -> Path:
+def loss_plot(path: Path, epochs: pd.DataFrame, first_epochs: int, title: str) -> Path:
     """The training loss by epoch, that of pre-training on axes of its own, and held-out samples' metrics below.
 
     Args:
         path: the PNG to write.
         epochs: columns `epoch` (from 0), `train/loss` and what there is of `val/...`, empty where none was logged.
-        pretrain_epochs: epochs of a first phase, whose loss is another one.
+        first_epochs: epochs of a first phase, whose loss is another one.
         title: above it.
     """
-    first = epochs["epoch"] < pretrain_epochs
+    first = epochs["epoch"] < first_epochs
     parts = {"pre-training loss": epochs[first], "training loss": epochs[~first]}
     phases = {name: part for name, part in parts.items() if len(part)}
     metrics = _RANKING if any(name in epochs for name in _RANKING) else _MEAN

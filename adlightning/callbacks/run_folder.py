@@ -184,8 +184,8 @@ class RunFolder(pl.Callback):
             "not_tested": untrained(detector) or (None if detector.results else "no test was run"),
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
             "threshold": {
-                "rule": detector.threshold_rule,
-                "value": detector.threshold_value,
+                "rule": type(detector.threshold_rule).__name__,
+                **vars(detector.threshold_rule),
                 "score": threshold,
                 "fitted_on": detector.training_record.get("threshold_from"),
             },

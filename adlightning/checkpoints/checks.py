@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from adlightning.core.contracts import InputSpec
-from adlightning.core.saved_arguments import is_plain, require_types
+from adlightning.core.parts import is_plain
+from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.files.archives import require_stored
 from adlightning.files.unpacking import each_value
 
@@ -121,7 +122,7 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
         ValueError: arguments or weights that do not fit the class.
     """
     saved = checkpoint["adlightning"]
-    require_types(cls, saved["hyperparameters"])
+    rebuilt_arguments(cls, saved["hyperparameters"])
     described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved))
     if described is None:
         return  # it is built and loaded as it is
@@ -161,7 +162,7 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
     """The detector that arguments describe; None for one that cannot be built without memory."""
     try:
         with torch.device("meta"):
-            detector = cls(**saved.values["hyperparameters"])
+            detector = cls(**rebuilt_arguments(cls, saved.values["hyperparameters"]))
             detector.configure_for(InputSpec.from_dict(saved.values["input"]))
             forms = {name: _form(value) for name, value in detector.state_dict().items()}
     except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
@@ -169,7 +170,7 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
     except RuntimeError:
         return None
     weights = frozenset(name for name, _ in detector.named_parameters())
-    return _Description(frozenset(detector.hyperparameters()), forms, weights)
+    return _Description(frozenset(detector.arguments), forms, weights)
 
 
 def _form(value: Tensor) -> str:

@@ -15,6 +15,7 @@ from adlightning.checkpoints.checks import check_container, check_content, check
 from adlightning.core.contracts import saved_part
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.memory import lacks_memory
+from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.core.scoring import without_verdict
 from adlightning.files.disk import user_path
 
@@ -123,7 +124,9 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinish
     if saved["class"] not in known:
         raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
     try:
-        detector: AnomalyDetector = known[saved["class"]](**saved["hyperparameters"])
+        detector: AnomalyDetector = known[saved["class"]](
+            **rebuilt_arguments(known[saved["class"]], saved["hyperparameters"])
+        )
         detector.on_load_checkpoint(checkpoint)
         detector.load_state_dict(checkpoint["state_dict"])
     except ValueError as error:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import yaml
@@ -13,6 +17,8 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from adlightning.cli.explain import explain
 from adlightning.core.messages import for_terminal
+from adlightning.core.parts import described
+from adlightning.core.thresholds import ThresholdRule
 from adlightning.files.written_names import dump_yaml, names_as_written
 
 PARSER_MODE = "omegaconf+"
@@ -24,6 +30,17 @@ class AnomalyParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
+    def add_class_arguments(self, theclass: type[Any], nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Add a class's arguments; defaults that are parts are shown and changed like those that are given."""
+        added = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+        prefix = f"{nested_key}." if nested_key else ""
+        given = kwargs.get("skip") or set()
+        for name, argument in inspect.signature(theclass).parameters.items():
+            for key, default in _part_defaults(prefix + name, argument.default):
+                if name not in given:
+                    self.set_defaults({key: default})
+        return added
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message in a user's words and exit with 2."""
         if not self.exit_on_error:
@@ -32,6 +49,15 @@ class AnomalyParser(LightningArgumentParser):
         options = [name.lstrip("-") for name in parser._option_string_actions if not name.endswith(("+", ".help"))]
         print(f"error: {for_terminal(explain(message, verb, options))}", file=sys.stderr)
         self.exit(2)
+
+
+def _part_defaults(key: str, default: Any) -> Iterator[tuple[str, Any]]:
+    """Defaults that are parts, as class paths and arguments; of a dataclass those of its fields."""
+    if isinstance(default, (partial, ThresholdRule)):
+        yield key, described(default)
+    elif is_dataclass(default) and not isinstance(default, type):
+        for field in fields(default):
+            yield from _part_defaults(f"{key}.{field.name}", getattr(default, field.name))
 
 
 def keep_names_as_written() -> None:

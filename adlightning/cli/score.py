@@ -142,7 +142,7 @@ def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
 
 
 def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.data.raw_input import frame_input
+    from adlightning.core.raw_input import frame_input
     from adlightning.data.sources.columns import names_of
     from adlightning.data.sources.table_file import read_frame
 
@@ -184,7 +184,7 @@ def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSample
     """An array of the detector's kind and shape, images (N, H, W) or (N, H, W, C). Raises ValueError for others."""
     import numpy as np
 
-    from adlightning.data.raw_input import array_input
+    from adlightning.core.raw_input import array_input
 
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")

@@ -34,7 +34,7 @@ def shorten_first_phase(options: Any, arguments: Sequence[str]) -> None:
         return
     given, before = options.model.init_args, options.model.init_args[phase]
     if options.ckpt_path:
-        saved = read_checkpoint(options.ckpt_path)["adlightning"]["hyperparameters"].get(phase)
+        saved = _saved(read_checkpoint(options.ckpt_path)["adlightning"]["hyperparameters"], phase)
         if type(saved) is int and saved < before:
             given[phase] = saved
             _say(f"model.{phase} is {saved}, not {before}, as in the fit that goes on")
@@ -50,14 +50,22 @@ def shorten_first_phase(options: Any, arguments: Sequence[str]) -> None:
 
 def _gives(arguments: Sequence[str], name: str) -> bool:
     """Whether an option of the command line, beside its configs, gives an argument: by name, or within a mapping."""
-    part, _, last = name.partition(".")
+    part, _, inner = name.partition(".")
+    last = inner.rpartition(".")[2]
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key in (f"--{name}", f"--{part}.init_args.{last}"):
+        if key in (f"--{name}", f"--{part}.init_args.{inner}"):
             return True
-        if key in (f"--{part}", f"--{part}.init_args") and last in value:
+        if (name.startswith(f"{key[2:]}.") or key == f"--{part}.init_args") and last in value:
             return True
     return False
+
+
+def _saved(hyperparameters: Any, name: str) -> Any:
+    """An argument that a checkpoint holds, by its name with dots; None where there is none."""
+    outer, _, inner = name.partition(".")
+    found = hyperparameters.get(outer) if isinstance(hyperparameters, Mapping) else None
+    return found if not inner or not isinstance(found, Mapping) else _saved(found.get("init_args"), inner)
 
 
 def _planned_epochs(arguments: Sequence[str]) -> int:

@@ -25,7 +25,6 @@ from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoints.loading import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving
 from adlightning.checkpoints.stored_config import with_stored_config
-from adlightning.checkpoints.training_state.callbacks import callbacks_of
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.endings import what_is_kept, where_it_stood
 from adlightning.cli.explain import explain_interpolation
@@ -41,6 +40,7 @@ from adlightning.core.detector import AnomalyDetector
 from adlightning.core.faults import StopOnSigterm, TrainingFault, explained
 from adlightning.core.phases import untrained
 from adlightning.core.stopping import Stopped
+from adlightning.core.training_state.callbacks import callbacks_of
 from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import sweep, user_path

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,33 +29,31 @@ from adlightning.core.contracts import (
     TrainBatch,
 )
 from adlightning.core.curves import StepCurves
+from adlightning.core.final_fit import ends_here, fit_now
 from adlightning.core.lightning_features import require_supported
 from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.core.parts import PreprocessingFactory, as_part
 from adlightning.core.phases import FirstPhase, epochs_before_objective, require_training
+from adlightning.core.prepared import name_of, prepared_for
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
-from adlightning.core.thresholds import Rule, fit_threshold, validate_rule
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
-from adlightning.preprocessing import PreprocessingName, build_preprocessing
+from adlightning.preprocessing import Preprocessing
 
 
 class AnomalyDetector(ScoredModule):
     """A trainable anomaly score with its preprocessing and threshold; one checkpoint holds all of it.
 
-    Subclasses keep every constructor argument under its own name (`self.eta = eta`), pass the rest on by keyword,
-    and build their networks in :meth:`build`, once the size of the data is known.
+    A method writes `training_step` and `anomaly_score`, and builds its networks in :meth:`build`, once the size of the
+    data is known. `training_step` returns the loss, or a mapping with `loss` and whatever else of the step is worth a
+    curve. A method that overrides one of the hooks here calls its `super()`.
 
     Args:
-        preprocessing: what is done to raw input: `unit` [0, 1], `symmetric` [-1, 1], `standardize_channels`,
-            `standardize_cifar10`, `standardize_mnist` and `standardize_imagenet` (channels, by the known values of all
-            classes), `standardize` (features), `standardize_offset` (their deviations + 1e-4), `standardize_minmax`,
-            `gcn_l1`, `identity`.
-            Fitted on training data without its known anomalies.
-        resize: side to which images are resized before anything else, in pixels; null leaves them.
-        pad: pixels of zeros added around each image, after resizing.
-        threshold_rule: `normal_quantile` (of held-out normal scores; of training scores when nothing is held out),
-            `contamination` (expected share of anomalies among the training samples not known as such), `fixed`.
-        threshold_value: the quantile in (0, 1), the share in (0, 0.5], or the threshold itself.
+        preprocessing: what is done to raw input: a class of `adlightning.preprocessing`, or one's own, made for the
+            shape of a raw sample. None takes [0, 1] for images and standardised features for tables and series. It is
+            fitted on training data without their known anomalies.
+        threshold: what the threshold is fitted by: `NormalQuantile`, `Contamination`, `FixedThreshold`, or one's own.
 
     Raises:
         ValueError: an argument outside its range.
@@ -73,7 +73,10 @@ class AnomalyDetector(ScoredModule):
     """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
 
     first_phase_argument: ClassVar[str | None] = None
-    """Name of the argument for the epochs of a first phase, whose weights are not what is scored; None for none."""
+    """Which argument says the epochs of a first phase, whose weights are not scored (`pretraining.epochs`); or None."""
+
+    fits_at_end: ClassVar[bool] = False
+    """True for a score that needs a fit to the training data after the last step (:meth:`fit_on_training_data`)."""
 
     passes_per_epoch: ClassVar[int] = 1
     """How often an epoch takes each training sample: more than once where a sample has several views."""
@@ -83,24 +86,17 @@ class AnomalyDetector(ScoredModule):
 
     def __init__(
         self,
-        preprocessing: PreprocessingName = "unit",
-        resize: int | None = None,
-        pad: int = 0,
-        threshold_rule: Rule = "normal_quantile",
-        threshold_value: float = 0.95,
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__()
-        validate_rule(threshold_rule, threshold_value)
-        self.preprocessing = preprocessing
-        self.resize = resize
-        self.pad = pad
-        self.threshold_rule = threshold_rule
-        self.threshold_value = threshold_value
+        self.preprocessing = None if preprocessing is None else as_part("preprocessing", preprocessing, Preprocessing)
+        self.threshold_rule = threshold
         self.threshold_samples: ScoredSamples | None = None  # of the training part: what a threshold was fitted to
-        self.training_record = {}
         self._threshold_step = -1
         self._fit_seed = 0
         self.curves = StepCurves()
+        self._step = 0
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
         self.register_buffer("threshold", torch.tensor(math.nan))
@@ -114,11 +110,29 @@ class AnomalyDetector(ScoredModule):
     def first_phase(self) -> FirstPhase | None:
         """The phase before the one whose weights are scored, where there is one."""
         name = self.first_phase_argument
-        return None if name is None else FirstPhase(name, getattr(self, name))
+        return None if name is None else FirstPhase(name, attrgetter(name)(self))
 
     def first_scored(self) -> int:
-        """The first epoch whose scores mean something, which is when validation begins to log."""
-        return epochs_before_objective(self)
+        """The first epoch whose scores mean something, which is when validation begins to log.
+
+        Where a score needs a fit at the end it is the last one, or the first where nobody knows which is the last.
+        """
+        before = epochs_before_objective(self)
+        return max(before, (self.trainer.max_epochs or 0) - 1) if self.fits_at_end else before
+
+    def fit_on_training_data(self) -> None:
+        """With `fits_at_end`: fit to the training samples (:meth:`training_data`), in eval mode, without gradients.
+
+        The fit comes after the last step and before the last validation, threshold and checkpoint, which hold it. Where
+        training ends earlier than was planned, it comes then. Every rank fits alike, on all training samples.
+        """
+
+    def forget_fit(self) -> None:
+        """With `fits_at_end`: forget the fit to earlier weights, since an epoch begins that moves them."""
+
+    def in_last_epoch(self) -> bool:
+        """Whether no epoch follows the current one."""
+        return self.trainer.should_stop or self.current_epoch + 1 == self.trainer.max_epochs
 
     def remarks(self) -> list[str]:
         """What a reader of results has to know of how this detector was trained."""
@@ -141,8 +155,8 @@ class AnomalyDetector(ScoredModule):
                 raise ValueError(refusal)
             return
         self.input_spec = spec
-        self.preprocess = build_preprocessing(self.preprocessing, spec, resize=self.resize, pad=self.pad)
-        self.build(self.preprocess.output_shape(spec.shape))
+        self.preprocess = prepared_for(spec, self.preprocessing)
+        self.build(self.preprocess.output_shape())
 
     def configure_model(self) -> None:
         """Lightning's hook: sizes come from the data."""
@@ -179,12 +193,6 @@ class AnomalyDetector(ScoredModule):
 
     # ---- training -----------------------------------------------------------------------------------------------
 
-    def log_loss(self, loss: Tensor, batch: TrainBatch) -> Tensor:
-        """Count a step's loss into the epoch's mean, without a host synchronisation, and hand it on."""
-        self._loss_sum = self._loss_sum + loss.detach() * len(batch.index)
-        self._loss_count += len(batch.index)
-        return loss
-
     def on_train_start(self) -> None:
         """Let schedules that watch held-out samples wait for scores that mean something."""
         let_plateaus_wait(self)
@@ -192,6 +200,23 @@ class AnomalyDetector(ScoredModule):
     def on_train_epoch_start(self) -> None:
         """Draw anew in each epoch and on each rank: a fit that goes on then draws what an undisturbed one does."""
         self.seed_epoch(self.trainer.global_rank)
+        if self.fits_at_end:
+            self.forget_fit()
+
+    def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> None:
+        """Note the step, to which what it returns belongs."""
+        self._step = self.global_step
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
+        """Count a step's loss into the epoch's mean without a host synchronisation; after the last step, fit."""
+        if outputs:
+            loss = outputs["loss"].detach() * self.trainer.accumulate_grad_batches  # by which Lightning divides it
+            self._loss_sum = self._loss_sum + loss * len(batch.index)
+            self._loss_count += len(batch.index)
+            if len(outputs) > 1:
+                self.curves.add(self._step, **{name: value for name, value in outputs.items() if name != "loss"})
+        if self.fits_at_end and ends_here(self):
+            fit_now(self)
 
     def seed_epoch(self, stream: int) -> None:
         """Set torch's random state by the fit's seed, the epoch and the stream (a rank, or -1 for all ranks alike)."""
@@ -211,8 +236,11 @@ class AnomalyDetector(ScoredModule):
     # ---- fitting --------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Fit the preprocessing on training data, once: a resumed run has it in its checkpoint."""
+        """Pretrained weights and fitted preprocessing, once: a resumed run has them in its checkpoint."""
         self._fit_seed = torch.initial_seed()
+        for module in self.modules():
+            if callable(load := getattr(module, "load_pretrained", None)):
+                load()
         if not self.preprocess.fitted:
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
 
@@ -220,6 +248,11 @@ class AnomalyDetector(ScoredModule):
         """One pass over the whole training set in fixed order, the same on every rank; for fitting, not for steps."""
         for batch in self.data.fitting_batches(self.device):
             yield TrainBatch(*(column.to(self.device) for column in batch))
+
+    def normal_data(self) -> Iterator[Tensor]:
+        """Raw training samples (B, ...) that are no known anomalies, batch by batch; a trial takes one batch."""
+        normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
+        return islice(filter(len, normals), 1 if self.is_trial else None)
 
     def _scores(self, raw: Iterable[Tensor]) -> NDArray[np.float64]:
         """Scores of raw batches in the run's precision."""
@@ -234,10 +267,12 @@ class AnomalyDetector(ScoredModule):
 
         On held-out samples where there are any and the rule asks for them, else on training samples.
         """
+        if self.fits_at_end and not self.ready_to_score():
+            fit_now(self)
         if not self.ready_to_score() or self._threshold_step == self.trainer.global_step:
             return False
         split = self.data.split
-        if self.data.has_validation and self.threshold_rule != "contamination":
+        if self.data.has_validation and self.threshold_rule.uses_held_out:
             scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
             self._fit_threshold(ScoredSamples(scores, split.validation_labels, split.validation), "validation")
         else:
@@ -250,9 +285,9 @@ class AnomalyDetector(ScoredModule):
 
     def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
         self.check_scores(scored.scores)
-        self.threshold.fill_(fit_threshold(scored.scores, scored.labels, self.threshold_rule, self.threshold_value))
+        self.threshold.fill_(fit_threshold(self.threshold_rule, scored.scores, scored.labels))
         self.threshold_samples = scored
-        self.training_record["threshold_from"] = "given" if self.threshold_rule == "fixed" else source
+        self.training_record["threshold_from"] = "given" if self.threshold_rule.is_given else source
 
     def on_train_end(self) -> None:
         """However training ends, the threshold belongs to its last weights."""
@@ -265,13 +300,13 @@ class AnomalyDetector(ScoredModule):
         # a few held-out samples may be alike; the training samples have to be as well
         if is_constant(scores, floor) and is_constant(self._training_scores(), floor):
             raw = lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())  # noqa: E731
-            why = why_constant(raw, self.preprocess, self.preprocessing, self.trains_by_gradient())
+            why = why_constant(raw, self.preprocess, name_of(self.preprocess), self.trains_by_gradient())
             raise constant_scores(scores, epoch, why)
 
     def likely_cause(self) -> str:
         """In words, what makes numbers of this detector not finite."""
         assert self.input_spec is not None
-        unscaled = self.input_spec.kind != "image" and self.preprocessing == "identity"
+        unscaled = self.input_spec.kind != "image" and name_of(self.preprocess) == "Identity"
         return likely_cause(self.trains_by_gradient(), unscaled)
 
     # ---- validation -----------------------------------------------------------------------------------------------
@@ -289,7 +324,7 @@ class AnomalyDetector(ScoredModule):
         if len(scored.scores) == 0:
             return
         self.check_scores(scored.scores)
-        if self.trainer.state.fn == "fit" and self.threshold_rule != "contamination":
+        if self.trainer.state.fn == "fit" and self.threshold_rule.uses_held_out:
             self._fit_threshold(scored, "validation")
             if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step

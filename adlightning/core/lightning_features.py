@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import (
     WeightAveraging,
 )
 
-from adlightning.checkpoints.training_state.callbacks import callbacks_of
+from adlightning.core.training_state.callbacks import callbacks_of
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytorch_lightning.callbacks import GradientAccumulationScheduler, Timer
 
-from adlightning.checkpoints.training_state.callbacks import callbacks_of
 from adlightning.core.scoring import without_verdict
+from adlightning.core.training_state.callbacks import callbacks_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer

@@ -1,48 +1,84 @@
-"""Constructor arguments that a checkpoint gives: of the types that the detector's constructors declare."""
+"""Constructor arguments that a checkpoint gives: of the types that the detector's constructor declares."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import math
 import types
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-if TYPE_CHECKING:
-    from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import from_description, known_class
 
-_LARGEST = 2**63
 _SHOWN = 60
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a value consists of mappings, sequences, text and finite numbers alone, whole ones of 64 bits."""
-    if isinstance(value, dict):
-        return all(is_plain(inner) for pair in value.items() for inner in pair)
-    if isinstance(value, (list, tuple)):
-        return all(is_plain(inner) for inner in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, (str, bool)) or (isinstance(value, int) and abs(value) < _LARGEST)
+def rebuilt_arguments(cls: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for a class from plain values: parts become classes with their arguments again.
 
-
-def require_types(cls: type[AnomalyDetector], given: Mapping[str, Any]) -> None:
-    """Refuse arguments of other types than declared: a constructor checks ranges, and takes types for granted.
+    Args:
+        cls: a detector, or a part that is a dataclass.
+        given: arguments by name, as :func:`adlightning.core.parts.described` gives them.
 
     Raises:
-        ValueError: naming the argument.
+        ValueError: naming an argument of another type than declared; a constructor checks ranges, and takes types for
+            granted.
     """
+    hints = declared(cls)
+    return {name: _rebuilt(cls, name, value, hints.get(name, Any)) for name, value in given.items()}
+
+
+def declared(cls: type[Any]) -> dict[str, Any]:
+    """Types of a constructor's arguments by name, those that it passes on included."""
     hints: dict[str, Any] = {}
     for base in cls.__mro__:
         constructor = vars(base).get("__init__")
         if inspect.isfunction(constructor):
             hints = {**get_type_hints(constructor), **hints}
-    for name, value in given.items():
-        if name in hints and not _fits(value, hints[name]):
-            shown = repr(value)
-            shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-            words = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name])
-            raise ValueError(f"its arguments do not fit a {cls.__name__}: {name} must be {words}, got {shown}")
+            passes_on = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(constructor).parameters.values())
+            if not passes_on:
+                break
+    hints.pop("return", None)
+    return hints
+
+
+def _rebuilt(cls: type[Any], name: str, value: Any, hint: Any) -> Any:
+    if (made_of := part_type(hint)) is not None and isinstance(value, dict):
+        factory = get_origin(_without_none(hint)) is not None
+        if factory:
+            return from_description(name, value, made_of)
+        part = from_description(name, value, made_of)
+        own = known_class(name, value["class_path"], made_of)
+        return own(**rebuilt_arguments(own, part.keywords))
+    if not _fits(value, hint):
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        words = hint.__name__ if isinstance(hint, type) else str(hint)
+        raise ValueError(f"its arguments do not fit a {cls.__name__}: {name} must be {words}, got {shown}")
+    return value
+
+
+def part_type(hint: Any) -> type[Any] | None:
+    """What a part of this type has to be: what a callable returns, or a class of ours; None for plain types."""
+    hint = _without_none(hint)
+    if get_origin(hint) is not None and issubclass_of_callable(get_origin(hint)):
+        returned = get_args(hint)[-1]
+        return returned if inspect.isclass(returned) else None
+    is_part = inspect.isclass(hint) and (dataclasses.is_dataclass(hint) or inspect.isabstract(hint))
+    return hint if is_part else None
+
+
+def issubclass_of_callable(origin: Any) -> bool:
+    """Whether this is the origin of a `Callable[...]`."""
+    return bool(origin is Callable or getattr(origin, "__name__", "") == "Callable")
+
+
+def _without_none(hint: Any) -> Any:
+    """The other one of two types, where one is None."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    others = [part for part in get_args(hint) if part is not type(None)]
+    return others[0] if len(others) == 1 else hint
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -52,6 +88,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(type(value) is type(allowed) and value == allowed for allowed in inner)
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in inner)
+    if part_type(hint) is not None:
+        return False  # a part is a class path and arguments
     if origin is tuple and inner[-1:] != (...,):
         same_length = isinstance(value, (list, tuple)) and len(value) == len(inner)
         return same_length and all(_fits(item, own) for item, own in zip(value, inner, strict=True))

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.core.contracts import EvalBatch
+from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
 from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
-from adlightning.core.saving import SavedModule
-from adlightning.core.scoring import Turn, bounded, guard, score_batches, scoring, without_verdict
-from adlightning.data.raw_input import raw_input
+from adlightning.core.raw_input import raw_input
+from adlightning.core.rules import Rule, checks_arguments
+from adlightning.core.saving import add_description, naming_checkpoint, take_description
+from adlightning.core.scoring import Turn, as_written, bounded, guard, score_batches, scoring, without_verdict
 from adlightning.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from adlightning.data.modules import AnomalyDataModule
 
-class ScoredModule(SavedModule):
-    """A module with an anomaly score and a threshold, which gives both only once it is trained."""
+
+class ScoredModule(pl.LightningModule, ABC):
+    """A module with an anomaly score and a threshold, which gives both only once it is trained.
+
+    Its checkpoint says, beside its weights and buffers, what it is and what it was trained on.
+    """
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {}
+    """What the constructor's arguments must be, by name; a Literal needs no rule."""
+
+    arguments: dict[str, Any]
+    """What the constructor was given, defaults included."""
+
+    input_spec: InputSpec | None = None
+    """The input that it was built for."""
+
+    run_config: str | None = None
+    """The run's configuration, as YAML."""
+
+    training_record: dict[str, Any]
+    """What is known of the training, plain values only."""
 
     preprocess: Preprocessing
     """What is done to raw input."""
@@ -34,19 +57,57 @@ class ScoredModule(SavedModule):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         guard(cls)
+        checks_arguments(cls)
 
     def __init__(self) -> None:
         super().__init__()
+        self.training_record = {}
         self.turn = Turn()
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
         self._part_size = PartSize("data.eval_batch_size")
 
+    @property
+    def built_for(self) -> InputSpec:
+        """The input that it was built for. Raises RuntimeError before :meth:`configure_for`."""
+        if self.input_spec is None:
+            raise RuntimeError(f"{type(self).__name__} was not built for any data yet")
+        return self.input_spec
+
+    @property
+    def data(self) -> AnomalyDataModule:
+        """The datamodule of the running trainer."""
+        datamodule: AnomalyDataModule | None = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise ValueError("an AnomalyDetector is trained and tested with an AnomalyDataModule: pass datamodule=...")
+        return datamodule
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether this is Lightning's `fast_dev_run`, which asks for a batch of everything and no more."""
+        return bool(getattr(self.trainer, "fast_dev_run", False))
+
+    @abstractmethod
+    def configure_for(self, spec: InputSpec) -> None:
+        """Build preprocessing and networks for this input; refuse an input other than the one already built for."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the checkpoint a whole detector."""
+        add_description(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another class; build for the input that it was trained on."""
+        with naming_checkpoint(self):
+            take_description(self, checkpoint)
+
+    # ---- scores ---------------------------------------------------------------------------------------------------
+
     @abstractmethod
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Scores (B,) of raw input (B, ...), higher for more anomalous; the same for a sample in any batch.
 
-        Within a `training_step`: what the method wrote, with gradients and in training mode. Called from anywhere else:
+        Within a trainer's training step: what the method wrote, with gradients and in training mode. Called from
+        anywhere else:
         in eval mode without gradients, of input that is checked as in :meth:`score`, and every mode is as before after
         it. A score that takes gradients itself does so within `torch.enable_grad()`.
         """
@@ -88,7 +149,7 @@ class ScoredModule(SavedModule):
         """Scores (B,) of raw input (B, ...), float32, in smaller parts where memory is too small for all of it."""
         with scoring(self):
             scores = self._part_size.run(
-                lambda n: torch.cat([self.anomaly_score(part) for part in x.split(n)]), max(len(x), 1)
+                lambda n: torch.cat([as_written(self)(part) for part in x.split(n)]), max(len(x), 1)
             )
             return bounded(scores.float(), self.preprocess.is_far(x))
 

@@ -1,7 +1,7 @@
 """How a score comes about, wherever it is asked for: in eval mode, without gradients, and with nothing left changed.
 
-A method writes `training_step` and `anomaly_score`. Within its training step `anomaly_score` is what the method wrote,
-in training mode and with gradients, for a loss. Called from anywhere else it is a score. :func:`guard` sees to both.
+A method writes `training_step` and `anomaly_score`. Within a trainer's training step `anomaly_score` is what the method
+wrote, in training mode and with gradients, for a loss. Called from anywhere else it is a score: :func:`guard` sees to
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adlightning.data.raw_input import raw_input
+from adlightning.core.raw_input import raw_input
 from adlightning.preprocessing.base import Preprocessing
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 SCORE_SEED = 0
 """Of what a score draws at random."""
-
-Doing = Literal["step", "score"]
 
 
 @contextmanager
@@ -70,21 +68,21 @@ def own_draws(device: torch.device) -> Iterator[None]:
 
 
 class Turn:
-    """What a detector is doing: a training step, a score, or neither; threads share its mode, so they take turns."""
+    """Whether a detector is scoring; threads share its mode, so they take turns."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.doing: Doing | None = None
+        self.scores = False
 
     @contextmanager
-    def take(self, doing: Doing) -> Iterator[Doing | None]:
-        """Within it the detector does this; gives what it was doing in this thread before."""
+    def take(self) -> Iterator[bool]:
+        """Within it the detector scores; gives whether it did already, in this thread."""
         with self.lock:
-            before, self.doing = self.doing, doing
+            before, self.scores = self.scores, True
             try:
                 yield before
             finally:
-                self.doing = before
+                self.scores = before
 
     def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
         """A copy of a detector has turns of its own."""
@@ -94,8 +92,8 @@ class Turn:
 @contextmanager
 def scoring(detector: ScoredModule) -> Iterator[None]:
     """Within it the detector is scored, whatever mode it was in and is in after it again."""
-    with detector.turn.take("score") as before:
-        if before == "score":
+    with detector.turn.take() as scores_already:
+        if scores_already:
             yield
         else:
             with evaluating(detector), own_draws(detector.device):
@@ -103,31 +101,30 @@ def scoring(detector: ScoredModule) -> Iterator[None]:
 
 
 def guard(cls: type[ScoredModule]) -> None:
-    """Make a class's `anomaly_score` a score wherever it is called but in its `training_step`."""
-    for name, guarded in (("anomaly_score", _as_score), ("training_step", _as_step)):
-        written = getattr(cls, name)
-        if vars(written).get("guards") is None or written.guards is not written:  # not an ancestor's, seen to already
-            new = guarded(written)
-            vars(new)["guards"] = new
-            setattr(cls, name, new)
+    """Make a class's `anomaly_score` a score wherever it is called but in a trainer's training step."""
+    written = cls.anomaly_score
+    if "anomaly_score" in vars(cls):  # else an ancestor's, seen to already
+        setattr(cls, "anomaly_score", _as_score(written))  # noqa: B010  # mypy lets no method be set
 
 
-def _as_step(training_step: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(training_step)
-    def step(self: ScoredModule, *args: Any, **kwargs: Any) -> Any:
-        with self.turn.take("step"):
-            return training_step(self, *args, **kwargs)
+def as_written(detector: ScoredModule) -> Callable[[Tensor], Tensor]:
+    """The `anomaly_score` that the method wrote, for who has seen to everything else."""
+    guarded = type(detector).anomaly_score
+    return partial(getattr(guarded, "__wrapped__", guarded), detector)
 
-    return step
+
+def in_training_step(detector: ScoredModule) -> bool:
+    """Whether a trainer is running this detector's training step at this moment."""
+    return detector._current_fx_name == "training_step"  # Lightning's own note, by which it knows what may be logged
 
 
 def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
     @wraps(anomaly_score)
     def score(self: ScoredModule, x: Any) -> Tensor:
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or in_training_step(self):
             return anomaly_score(self, x)
         with self.turn.lock:
-            if self.turn.doing is not None:
+            if self.turn.scores:
                 return anomaly_score(self, x)
             if reason := unready(self):
                 raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
@@ -158,8 +155,7 @@ def unready(detector: ScoredModule) -> str | None:
     """Why scores of this detector mean nothing yet; None when they mean something."""
     if detector.input_spec is None:
         return "it was not trained on any data"
-    steps = [part for part in detector.preprocess.modules() if isinstance(part, Preprocessing)]
-    if not all(bool(step.fitted) for step in steps):
+    if not all(bool(part.fitted) for part in detector.preprocess.modules() if isinstance(part, Preprocessing)):
         return "its training has not begun: its preprocessing is not fitted"
     if not detector.ready_to_score():
         return "it is in pre-training, or what is fitted after its last step is missing"

@@ -2,63 +2,133 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.contracts import ANOMALY, NORMAL
+from adlightning.core.rules import Rule, between, check_arguments, finite
 
-Rule = Literal["normal_quantile", "contamination", "fixed"]
 
+class ThresholdRule(ABC):
+    """What a threshold is fitted by: a frozen dataclass of plain values with :meth:`fit`.
 
-def validate_rule(rule: Rule, value: float) -> None:
-    """Refuse a rule that does not exist or a value outside its range, with a ValueError.
+    A rule of one's own:
 
-    The ranges: `normal_quantile` in (0, 1), `contamination` in (0, 0.5], `fixed` any finite number.
+        @dataclass(frozen=True)
+        class Largest(ThresholdRule):
+            def fit(self, scores, labels):
+                return float(scores.max())
     """
-    if rule not in get_args(Rule):
-        raise ValueError(f"threshold_rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
-    if rule == "normal_quantile" and not 0 < value < 1:
-        raise ValueError(f"threshold_value must lie in (0, 1) for threshold_rule=normal_quantile, got {value}")
-    if rule == "contamination" and not 0 < value <= 0.5:
-        raise ValueError(f"threshold_value must lie in (0, 0.5] for threshold_rule=contamination, got {value}")
-    if rule == "fixed" and not math.isfinite(value):
-        raise ValueError(f"threshold_value must be finite for threshold_rule=fixed, got {value}")
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {}
+
+    uses_held_out: ClassVar[bool] = True
+    """Whether held-out samples are taken, where there are any, rather than the training samples."""
+
+    is_given: ClassVar[bool] = False
+    """Whether the threshold does not depend on scores."""
+
+    def __post_init__(self) -> None:
+        """Check the values by `argument_rules`."""
+        check_arguments(self.argument_rules, {}, vars(self))
+
+    @abstractmethod
+    def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
+        """The threshold on finite scores (N,) with labels (N,) in {0, 1, -1 not labelled}, None for none labelled.
+
+        Raises:
+            ValueError: no score is left to take it from.
+        """
+
+
+@dataclass(frozen=True)
+class NormalQuantile(ThresholdRule):
+    """A quantile of the scores of samples labelled normal or, where none is, of those not labelled anomalies.
+
+    0.95 gives alarm on about 5 % of normal samples. Of held-out samples; of training samples when nothing is held out.
+
+    Args:
+        quantile: in (0, 1); quantiles interpolate linearly.
+    """
+
+    quantile: float = 0.95
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"quantile": between(0, 1)}
+
+    def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
+        """The quantile. Raises ValueError where every sample is labelled an anomaly."""
+        if labels is not None:
+            scores = scores[labels == NORMAL] if (labels == NORMAL).any() else scores[labels != ANOMALY]
+        return _quantile(self, scores, self.quantile, "samples not labelled anomalies")
+
+
+@dataclass(frozen=True)
+class Contamination(ThresholdRule):
+    """The threshold above which an expected share of the training samples lies that are not known anomalies.
+
+    Args:
+        share: in (0, 0.5].
+    """
+
+    share: float = 0.1
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"share": between(0, 0.5, "right")}
+    uses_held_out: ClassVar[bool] = False
+
+    def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
+        """The quantile of all scores that leaves this share above it. Raises ValueError where there is no score."""
+        return _quantile(self, scores, 1 - self.share, "samples")
+
+
+@dataclass(frozen=True)
+class FixedThreshold(ThresholdRule):
+    """A threshold that is given, whatever the scores.
+
+    Args:
+        value: finite.
+    """
+
+    value: float = 0.0
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"value": finite}
+    is_given: ClassVar[bool] = True
+
+    def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
+        """The value."""
+        return float(self.value)
 
 
 def fit_threshold(
-    scores: NDArray[Any] | Tensor,
-    labels: NDArray[Any] | Tensor | None = None,
-    rule: Rule = "normal_quantile",
-    value: float = 0.95,
+    rule: ThresholdRule, scores: NDArray[Any] | Tensor, labels: NDArray[Any] | Tensor | None = None
 ) -> float:
-    """The threshold that a rule gives on held-out scores.
+    """The threshold that a rule gives on scores.
 
-    - `normal_quantile`: the `value` quantile of the scores of samples labelled normal or, where none is, of those not
-      labelled anomalies; 0.95 gives alarm on about 5 % of normal samples.
-    - `contamination`: the `1 - value` quantile of all scores; about the share `value` of them is above it.
-    - `fixed`: `value` itself, whatever the scores.
+    Args:
+        rule: what it is fitted by.
+        scores: (N,), on the CPU.
+        labels: (N,), 0 normal, 1 anomaly, -1 not labelled; None for none labelled.
 
-    `scores` (N,) must be finite, `labels` (N,) are 0, 1 or -1 (not labelled), None for none labelled; both on the CPU.
-    Quantiles interpolate linearly. Raises ValueError for bad arguments and when no score is left to take a quantile of.
+    Raises:
+        ValueError: scores that are not finite, labels of another shape, or no score left to take it from.
     """
-    validate_rule(rule, value)
-    if rule == "fixed":
-        return float(value)
     s = scores.detach().double().numpy() if isinstance(scores, Tensor) else np.asarray(scores, dtype=np.float64)
     if s.ndim != 1:
         raise ValueError(f"scores must have shape (N,), got {s.shape}")
-    if n_wrong := int(np.sum(~np.isfinite(s))):
+    y = None if labels is None else np.asarray(labels)
+    if y is not None and y.shape != s.shape:
+        raise ValueError(f"labels must have the shape of scores, {s.shape}, got {y.shape}")
+    if n_wrong := int(np.sum(~np.isfinite(s))) if not rule.is_given else 0:
         raise ValueError(f"scores must be finite, {n_wrong} of {len(s)} are not")
-    if rule == "normal_quantile" and labels is not None:
-        y = np.asarray(labels)
-        if y.shape != s.shape:
-            raise ValueError(f"labels must have the shape of scores, {s.shape}, got {y.shape}")
-        s = s[y == NORMAL] if (y == NORMAL).any() else s[y != ANOMALY]
-    if not len(s):
-        which = "samples not labelled anomalies" if rule == "normal_quantile" else "samples"
-        raise ValueError(f"threshold_rule={rule} needs scores of {which}, there are none")
-    return float(np.quantile(s, value if rule == "normal_quantile" else 1 - value))
+    return rule.fit(s, y)
+
+
+def _quantile(rule: ThresholdRule, scores: NDArray[np.float64], share: float, which: str) -> float:
+    if not len(scores):
+        raise ValueError(f"threshold={type(rule).__name__} needs scores of {which}, there are none")
+    return float(np.quantile(scores, share))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from adlightning.data.sources.base import LazyImages, Samples
-from adlightning.preprocessing.images import Resize
+from adlightning.preprocessing.images import resized
 
 _CHUNK = 1000  # images resized at a time: as floats they take four times the memory
 
@@ -66,14 +66,14 @@ class _Matching:
     """Images uint8 (N, C, H, W) to the channels and the size of `shape`."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape, self.resize = shape, Resize(shape[1], shape[2])
+        self.shape = shape
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[1] == 3 and self.shape[0] == 1:
             x = rgb_to_grayscale(x)
         if x.shape[1] == 1 and self.shape[0] == 3:
             x = x.expand(-1, 3, -1, -1)
-        return self.resize(x) if tuple(x.shape[2:]) != self.shape[1:] else x.contiguous()
+        return resized(x, (self.shape[1], self.shape[2])) if tuple(x.shape[2:]) != self.shape[1:] else x.contiguous()
 
 
 class _Matched:

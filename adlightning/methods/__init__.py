@@ -1,47 +1,12 @@
 """The methods of the papers, a file each: the loss as pure functions on top, the LightningModule below."""
 
-from adlightning.methods.adgan import ADGAN
-from adlightning.methods.alad import ALAD
-from adlightning.methods.ama import AMA, SemiSupervisedAMA
-from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
-from adlightning.methods.binary_classifier import BinaryClassifier
-from adlightning.methods.dcae import DCAE
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
-from adlightning.methods.density_ratio import DensityRatio
-from adlightning.methods.drocc import DROCC, DROCCOE
-from adlightning.methods.drocc_lf import DROCCLF
-from adlightning.methods.fence_gan import FenceGAN
-from adlightning.methods.geometric import GeometricTransforms
-from adlightning.methods.goad import GOAD
-from adlightning.methods.parts.shell import DROCCRand
-from adlightning.methods.skip_ganomaly import SkipGANomaly
-from adlightning.methods.ss_dgm import SSDGM, StackedSSDGM
-from adlightning.methods.vae import VAE
 
 __all__ = [
-    "ADGAN",
-    "ALAD",
-    "AMA",
-    "DCAE",
-    "DROCC",
-    "DROCCLF",
-    "DROCCOE",
-    "GOAD",
-    "SSDGM",
-    "VAE",
-    "AnoGAN",
     "Autoencoder",
-    "BinaryClassifier",
-    "DROCCRand",
     "DeepSAD",
     "DeepSVDD",
-    "DensityRatio",
-    "FenceGAN",
-    "GeometricTransforms",
-    "SemiSupervisedAMA",
-    "SkipGANomaly",
     "SoftBoundaryDeepSVDD",
-    "StackedSSDGM",
 ]

@@ -1,17 +1,29 @@
-"""The (convolutional) autoencoder: reconstruction error as score, and the first phase of Deep SVDD and Deep SAD.
-
-Deep SAD, Appendices C to E.
-"""
+"""The (convolutional) autoencoder: the reconstruction error is loss and score (Deep SAD, Appendices C to E)."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
-from adlightning.methods.parts.encoder import EncoderDetector
-from adlightning.networks.encoders import build_decoder
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import (
+    DecoderFactory,
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    decoder_part,
+    encoder_part,
+)
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.parts.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder
+from adlightning.networks.initialisation import start_weights_
 
 
 def reconstruction_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -19,55 +31,64 @@ def reconstruction_error(x: Tensor, reconstruction: Tensor) -> Tensor:
     return (reconstruction.float() - x.float()).square().flatten(1).mean(dim=1)
 
 
-class ReconstructingDetector(EncoderDetector):
-    """An encoder with its mirrored decoder: the autoencoder, and the first phase of the hypersphere methods.
-
-    Args:
-        common: networks, optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
-    """
-
-    decoder: nn.Module
-
-    def __init__(self, **common: Any) -> None:
-        super().__init__(**common)
-
-    def build_head(self, shape: tuple[int, ...]) -> None:
-        """The decoder; its range is that of the preprocessed input."""
-        self.decoder = build_decoder(
-            self.network,
-            shape,
-            self.conv_channels,
-            self.dense,
-            self.rep_dim,
-            self.leakiness,
-            output=self.preprocess.output,
-        )
-
-    def reconstruction_errors(self, x: Tensor) -> Tensor:
-        """Mean squared reconstruction error (B,) of raw input."""
-        x = self.preprocess(x)
-        return reconstruction_error(x, self.decoder(self.encoder(x)))
-
-
-class Autoencoder(ReconstructingDetector):
+class Autoencoder(AnomalyDetector):
     """The (C)AE baseline, unsupervised: trained on the mean squared reconstruction error, which is also its score.
 
     Args:
-        common: networks, optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
+        encoder: a class made for the shape of a preprocessed sample that gives (B, d). None takes LeNet for images, an
+            MLP for tables, an LSTM for series.
+        decoder: a class made for (d, shape, output); None takes the encoder's mirror image.
+        weight_init: of our own networks, `glorot` (uniform, the paper) or `framework` (the released code).
+        optimizer: of encoder and decoder.
+        lr_scheduler: its schedule; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
+
+    Raises:
+        ValueError: an argument outside its range, or networks that do not fit the data.
     """
 
     uses_known_anomalies = False
 
-    def __init__(self, **common: Any) -> None:
-        super().__init__(**common)
+    def __init__(
+        self,
+        encoder: EncoderFactory | None = None,
+        decoder: DecoderFactory | None = None,
+        weight_init: WeightInit = "glorot",
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
+    ) -> None:
+        super().__init__(preprocessing, threshold)
+        self.make_encoder = encoder_part("encoder", encoder)
+        self.make_decoder = decoder_part("decoder", decoder)
+        self.weight_init = weight_init
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Encoder and decoder; the decoder's range is that of the preprocessed input."""
+        self.encoder = build_encoder(self.make_encoder, shape)
+        self.decoder = build_decoder(self.make_decoder, self.encoder, shape, self.preprocess.output)
+        start_weights_(self, self.weight_init)
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Mean squared error of the batch."""
-        return self.log_loss(self.reconstruction_errors(batch.x).mean(), batch)
+        x = self.preprocess(batch.x)
+        return reconstruction_error(x, self.decoder(self.encoder(x))).mean()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction error (B,)."""
-        return self.reconstruction_errors(x)
+        x = self.preprocess(x)
+        return reconstruction_error(x, self.decoder(self.encoder(x)))
 
     def reconstructions(self, x: Tensor) -> Tensor:
         """Reconstructions (B, ...) of raw samples, in the preprocessed range."""

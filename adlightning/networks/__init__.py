@@ -1,7 +1,7 @@
 """Plain networks: no Lightning, no knowledge of methods."""
 
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
-from adlightning.networks.encoders import EncoderName, build_decoder, build_encoder
+from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
 from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
@@ -14,7 +14,6 @@ from adlightning.networks.wide_resnet import WideResNet10x4
 __all__ = [
     "VAE",
     "VGG11",
-    "EncoderName",
     "LSTMDecoder",
     "LSTMEncoder",
     "LeNetDecoder",

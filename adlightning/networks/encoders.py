@@ -1,99 +1,93 @@
-"""The encoders and their mirrored decoders by name, sized by the data."""
+"""Encoders by the kind of data, and what is asked of any encoder: samples (B, ...) to representations (B, d)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Literal, Protocol, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
-from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
-from adlightning.networks.mlp import MLPDecoder, MLPEncoder
-from adlightning.networks.mobilenet import N_FEATURES, MobileNetV2Encoder
+from adlightning.networks.lenet import LeNetEncoder
+from adlightning.networks.lstm import LSTMEncoder
+from adlightning.networks.mlp import MLPEncoder, Output
 
-EncoderName = Literal["lenet", "mlp", "lstm", "mobilenet_v2"]
-Output = Literal["sigmoid", "tanh", "linear"]
+Shape = tuple[int, ...]
+WeightInit = Literal["glorot", "framework"]
 
-SAMPLES: dict[EncoderName, tuple[int, str]] = {
-    "lenet": (3, "images (C, H, W)"),
-    "mlp": (1, "tables (D,)"),
-    "lstm": (2, "series (T, D)"),
-    "mobilenet_v2": (3, "images (3, H, W)"),
-}
-"""How many dimensions a sample of each network has, and its kind in words."""
+SUITED: dict[int, Callable[[Shape], nn.Module]] = {3: LeNetEncoder, 1: MLPEncoder, 2: LSTMEncoder}
+"""Encoders by the number of dimensions of a sample: images, tables, series."""
 
 
-def build_encoder(
-    network: EncoderName,
-    shape: tuple[int, ...],
-    conv_channels: Sequence[int],
-    dense: Sequence[int],
-    rep_dim: int,
-    leakiness: float,
-    bias: bool = False,
-) -> nn.Module:
-    """The encoder for samples of this shape, to codes (B, rep_dim).
+@runtime_checkable
+class Mirrored(Protocol):
+    """An encoder that knows a decoder of its own sizes."""
+
+    def mirrored(self, output: Output) -> nn.Module:
+        """A decoder from representations (B, d) to samples (B, ...) in the range that `output` says."""
+        ...
+
+
+def build_encoder(factory: Callable[[Shape], nn.Module] | None, shape: Shape) -> nn.Module:
+    """An encoder for samples of this shape.
 
     Args:
-        network: `lenet` or `mobilenet_v2` for images, `mlp` for tables, `lstm` for series.
+        factory: makes it; None takes LeNet for images, an MLP for tables, an LSTM for series.
         shape: of a preprocessed sample.
-        conv_channels: filters of each convolutional module of a LeNet; other networks do not look at it.
-        dense: units of a LeNet's or an MLP's hidden dense layers; must be empty for the others.
-        rep_dim: size of the code; an LSTM's hidden state; 1280 for MobileNetV2.
-        leakiness: slope of a LeNet's or an MLP's leaky ReLU below zero; the others have none.
-        bias: linear layers, convolutions (but MobileNetV2's, which never do) and LSTMs have biases, and BatchNorms are
-            affine. Without it the encoder suits Deep SVDD and Deep SAD.
 
     Raises:
-        ValueError: the network does not take that kind of sample, or an argument does not fit it.
+        ValueError: it cannot be made for these samples.
     """
-    _check(network, shape, dense, rep_dim)
-    if network == "lenet":
-        return LeNetEncoder((shape[0], shape[1], shape[2]), conv_channels, dense, rep_dim, leakiness, bias)
-    if network == "mlp":
-        return MLPEncoder(shape[0], dense, rep_dim, leakiness, bias)
-    if network == "lstm":
-        return LSTMEncoder(shape[1], rep_dim, bias)
-    return MobileNetV2Encoder((shape[0], shape[1], shape[2]), affine=bias)
+    factory = factory or SUITED[len(shape)]
+    try:
+        return factory(shape)
+    except TypeError as error:
+        raise ValueError(f"encoder cannot be made for samples of shape {shape}: {error}") from error
+
+
+@torch.no_grad()
+def representation_size(encoder: nn.Module, shape: Shape) -> int:
+    """d of an encoder's representations (B, d), by a dry run on two samples of zeros in eval mode.
+
+    Raises:
+        ValueError: it does not take such samples, or gives something else than (B, d).
+    """
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    name = type(encoder).__name__
+    try:
+        codes = encoder(torch.zeros(2, *shape))
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        raise ValueError(f"encoder: {name} does not take samples (B, {_text(shape)}): {error}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if not isinstance(codes, Tensor) or codes.dim() != 2 or len(codes) != 2:
+        given = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes).__name__
+        raise ValueError(f"encoder must give representations (B, d), {name} gives {given} for B = 2")
+    return codes.shape[1]
 
 
 def build_decoder(
-    network: EncoderName,
-    shape: tuple[int, ...],
-    conv_channels: Sequence[int],
-    dense: Sequence[int],
-    rep_dim: int,
-    leakiness: float,
+    factory: Callable[[int, Shape, Output], nn.Module] | None,
+    encoder: nn.Module,
+    shape: Shape,
     output: Output,
 ) -> nn.Module:
-    """The encoder's mirror image, from codes (B, rep_dim) to samples of this shape.
-
-    Args:
-        network, shape, conv_channels, dense, rep_dim, leakiness: those of the encoder, as in :func:`build_encoder`;
-            no decoder has biases.
-        output: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `linear` for unbounded ones.
+    """A decoder from an encoder's representations to samples of this shape: the one given, or the encoder's mirror.
 
     Raises:
-        ValueError: the network has no decoder, does not take that kind of sample, or an argument does not fit it.
+        ValueError: none is given, and the encoder knows none.
     """
-    _check(network, shape, dense, rep_dim)
-    if network == "lenet":
-        return LeNetDecoder((shape[0], shape[1], shape[2]), conv_channels, dense, rep_dim, leakiness, output)
-    if network == "mlp":
-        return MLPDecoder(shape[0], dense, rep_dim, leakiness, output)
-    if network == "lstm":
-        return LSTMDecoder((shape[0], shape[1]), rep_dim, output)
-    raise ValueError("network: mobilenet_v2 has no decoder: set pretrain_epochs to 0, or take another network")
+    if factory is not None:
+        return factory(representation_size(encoder, shape), shape, output)
+    if not isinstance(encoder, Mirrored):
+        raise ValueError(
+            f"decoder must be given for {type(encoder).__name__}, which has no mirror image: a class (rep_dim, shape, "
+            "output) -> module; or leave out what needs one, with pretraining.epochs=0"
+        )
+    return encoder.mirrored(output)
 
 
-def _check(network: EncoderName, shape: tuple[int, ...], dense: Sequence[int], rep_dim: int) -> None:
-    if network not in SAMPLES:
-        raise ValueError(f"network must be one of {', '.join(get_args(EncoderName))}, got {network!r}")
-    dimensions, kind = SAMPLES[network]
-    if len(shape) != dimensions:
-        raise ValueError(f"network: {network} takes {kind}, the data have samples of shape {shape}")
-    if network in ("lstm", "mobilenet_v2") and len(dense):
-        raise ValueError(f"dense must be empty for network: {network}, got {tuple(dense)}")
-    if network == "mobilenet_v2" and rep_dim != N_FEATURES:
-        raise ValueError(f"rep_dim must be {N_FEATURES} for network: mobilenet_v2, got {rep_dim}")
+def _text(shape: Shape) -> str:
+    return ", ".join(map(str, shape))

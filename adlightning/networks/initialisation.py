@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -25,6 +26,20 @@ def glorot_uniform_(module: nn.Module) -> None:
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def start_weights_(module: nn.Module, weight_init: Literal["glorot", "framework"]) -> None:
+    """The weights that a detector's networks start from: of ours, and of layers on their own; others are as they came.
+
+    Args:
+        module: the detector, or a part of it.
+        weight_init: `glorot` as in :func:`glorot_uniform_`, or `framework`, which leaves everything.
+    """
+    if weight_init == "framework":
+        return
+    for child in module.children():
+        if type(child).__module__.partition(".")[0] in ("adlightning", "torch"):
+            glorot_uniform_(child)
 
 
 def reset_parameters_(module: nn.Module) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from adlightning.networks.mlp import (
     check_positive,
     dense_layers,
     output_activation,
+    require_samples_of,
 )
 
 GRID = 4  # the decoder's code is laid out on a grid of at most 4 x 4 cells, as in the released code
@@ -35,7 +37,7 @@ class LeNetEncoder(nn.Module):
 
     Args:
         shape: (C, H, W) of an image.
-        conv_channels: output channels of each conv module, at least one.
+        conv_channels: filters of each conv module, at least one.
         dense: units of each dense layer before the code; may be empty.
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
@@ -47,14 +49,15 @@ class LeNetEncoder(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
-        conv_channels: Sequence[int],
-        dense: Sequence[int],
-        rep_dim: int,
+        shape: tuple[int, ...],
+        conv_channels: Sequence[int] = (8, 4),
+        dense: Sequence[int] = (),
+        rep_dim: int = 32,
         leakiness: float = 0.1,
         bias: bool = False,
     ) -> None:
         super().__init__()
+        self._mirrored = partial(LeNetDecoder, shape, conv_channels, dense, rep_dim, leakiness)
         height, width = _map_sizes(shape, conv_channels, dense, rep_dim, leakiness)[-1]
         conv: list[nn.Module] = []
         for n_in, n_out in pairwise((shape[0], *conv_channels)):
@@ -72,6 +75,10 @@ class LeNetEncoder(nn.Module):
         """Codes (B, rep_dim) of images (B, C, H, W)."""
         codes: Tensor = self.dense(self.conv(x).flatten(1))
         return codes
+
+    def mirrored(self, output: Output) -> LeNetDecoder:
+        """A decoder (B, rep_dim) to (B, C, H, W) of the same sizes, without biases."""
+        return self._mirrored(output)
 
 
 class LeNetDecoder(nn.Module):
@@ -96,7 +103,7 @@ class LeNetDecoder(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         conv_channels: Sequence[int],
         dense: Sequence[int],
         rep_dim: int,
@@ -140,9 +147,10 @@ class LeNetDecoder(nn.Module):
 
 
 def _map_sizes(
-    shape: tuple[int, int, int], conv_channels: Sequence[int], dense: Sequence[int], rep_dim: int, leakiness: float
+    shape: tuple[int, ...], conv_channels: Sequence[int], dense: Sequence[int], rep_dim: int, leakiness: float
 ) -> list[tuple[int, int]]:
     """Height and width of an image and of the maps after each conv module. Raises ValueError for bad arguments."""
+    require_samples_of(3, "images (C, H, W)", shape, "LeNetEncoder")
     if not conv_channels:
         raise ValueError("conv_channels must name at least one conv module, got none")
     check_positive("shape", shape)

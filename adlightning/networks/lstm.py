@@ -12,19 +12,20 @@ Proposition 3 warns of; the DROCC paper runs both methods on one all the same.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from adlightning.networks.mlp import Output, check_positive, output_activation
+from adlightning.networks.mlp import Output, check_positive, output_activation, require_samples_of
 
 
 class LSTMEncoder(nn.Module):
-    """Series (B, T, n_features) of any length T >= 1 to codes (B, rep_dim): the last hidden state, within (-1, 1).
+    """Series (B, T, D) of any length T >= 1 to codes (B, rep_dim): the last hidden state, within (-1, 1).
 
     Args:
-        n_features: features of a time step, D.
+        shape: (T, D) of a series.
         rep_dim: size of the hidden state.
         bias: the LSTM has biases.
 
@@ -32,16 +33,22 @@ class LSTMEncoder(nn.Module):
         ValueError: a size below 1.
     """
 
-    def __init__(self, n_features: int, rep_dim: int, bias: bool = False) -> None:
+    def __init__(self, shape: tuple[int, ...], rep_dim: int = 32, bias: bool = False) -> None:
         super().__init__()
-        check_positive("n_features", (n_features,))
+        require_samples_of(2, "series (T, D)", shape, "LSTMEncoder")
+        check_positive("shape", shape)
         check_positive("rep_dim", (rep_dim,))
-        self.lstm = nn.LSTM(n_features, rep_dim, bias=bias, batch_first=True)
+        self._mirrored = partial(LSTMDecoder, (shape[0], shape[1]), rep_dim)
+        self.lstm = nn.LSTM(shape[1], rep_dim, bias=bias, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes (B, rep_dim) of series (B, T, n_features)."""
+        """Codes (B, rep_dim) of series (B, T, D)."""
         hidden: Tensor = self.lstm(x)[0]
         return hidden[:, -1]
+
+    def mirrored(self, output: Output) -> LSTMDecoder:
+        """A decoder (B, rep_dim) to (B, T, D) of the same sizes, without biases."""
+        return self._mirrored(output)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of this module, but not of the LSTM.

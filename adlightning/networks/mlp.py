@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -14,15 +15,15 @@ BATCH_NORM_EPS = 1e-4  # of the released Deep SAD and DROCC code, in every netwo
 
 
 class MLPEncoder(nn.Module):
-    """Features (B, n_features) to codes (B, rep_dim), unbounded.
+    """Features (B, D) to codes (B, rep_dim), unbounded.
 
     Layers of Linear, BatchNorm, leaky ReLU, then a bare Linear. Without `bias` there is no bias and no affine BatchNorm
     anywhere, so that the encoder can serve Deep SVDD and Deep SAD. Deep SAD, Appendix D: arrhythmia is
-    `hidden=(128, 64)`, `rep_dim=32`. DROCC, Appendix E.1: one layer, `hidden=()`, `rep_dim=128`, with biases.
+    `dense=(128, 64)`, `rep_dim=32`. DROCC, Appendix E.1: one layer, `dense=()`, `rep_dim=128`, with biases.
 
     Args:
-        n_features: features of a sample.
-        hidden: units of each layer before the code; may be empty.
+        shape: (D,) of a sample.
+        dense: units of each layer before the code; may be empty.
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
         bias: linear layers have biases and BatchNorms are affine.
@@ -32,19 +33,30 @@ class MLPEncoder(nn.Module):
     """
 
     def __init__(
-        self, n_features: int, hidden: Sequence[int], rep_dim: int, leakiness: float = 0.1, bias: bool = False
+        self,
+        shape: tuple[int, ...],
+        dense: Sequence[int] = (),
+        rep_dim: int = 32,
+        leakiness: float = 0.1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
-        _check(n_features, hidden, rep_dim, leakiness)
+        require_samples_of(1, "tables (D,)", shape, "MLPEncoder")
+        _check(shape[0], dense, rep_dim, leakiness)
+        self._mirrored = partial(MLPDecoder, shape[0], dense, rep_dim, leakiness)
         self.net = nn.Sequential(
-            *dense_layers((n_features, *hidden), leakiness, bias),
-            nn.Linear((n_features, *hidden)[-1], rep_dim, bias=bias),
+            *dense_layers((shape[0], *dense), leakiness, bias),
+            nn.Linear((shape[0], *dense)[-1], rep_dim, bias=bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes (B, rep_dim) of samples (B, n_features)."""
+        """Codes (B, rep_dim) of samples (B, D)."""
         codes: Tensor = self.net(x)
         return codes
+
+    def mirrored(self, output: Output) -> MLPDecoder:
+        """A decoder (B, rep_dim) to (B, D) of the same sizes, without biases."""
+        return self._mirrored(output)
 
 
 class MLPDecoder(nn.Module):
@@ -133,6 +145,12 @@ def output_activation(output: Output) -> nn.Module:
     if output not in activations:
         raise ValueError(f"output must be one of {', '.join(activations)}, got {output!r}")
     return activations[output]()
+
+
+def require_samples_of(dimensions: int, kind: str, shape: Sequence[int], network: str) -> None:
+    """Raise ValueError unless samples have as many dimensions as a network takes."""
+    if len(shape) != dimensions:
+        raise ValueError(f"{network} takes {kind}, the data have samples of shape {tuple(shape)}")
 
 
 def check_positive(name: str, values: Sequence[int]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from adlightning.networks.mlp import check_positive
+from adlightning.networks.mlp import check_positive, require_samples_of
 from adlightning.networks.pretrained import load_pretrained
 
 N_FEATURES = 1280
@@ -22,16 +23,26 @@ class MobileNetV2Encoder(nn.Module):
     Args:
         shape: (C, H, W) of an image, with C = 3.
         affine: True for the network as published, False for Deep SVDD and Deep SAD.
+        weights: pretrained weights of an `affine` network, taken over when a fit begins: a file of torchvision's, or
+            their name (`IMAGENET1K_V1`); null starts from random ones.
 
     Raises:
-        ValueError: images without 3 channels, or a size below 1.
+        ValueError: images without 3 channels, a size below 1, or weights for a network that is not affine.
     """
 
-    def __init__(self, shape: tuple[int, int, int], affine: bool) -> None:
+    has_weights: Tensor
+
+    def __init__(self, shape: tuple[int, ...], affine: bool = False, weights: str | None = None) -> None:
         super().__init__()
+        require_samples_of(3, "images (3, H, W)", shape, "MobileNetV2Encoder")
         check_positive("shape", shape)
+        if weights is not None and not affine:
+            raise ValueError(f"weights are of affine BatchNorms, give affine: true with them, got {weights}")
+        self.weights = weights
+        if weights is not None:
+            self.register_buffer("has_weights", torch.tensor(False))
         if shape[0] != 3:
-            raise ValueError(f"shape: mobilenet_v2 takes images of 3 channels, the data have samples of shape {shape}")
+            raise ValueError(f"MobileNetV2Encoder takes images of 3 channels, the data have samples of shape {shape}")
         self.features: nn.Module = models.mobilenet_v2(weights=None).features
         if not affine:
             _make_collapse_free(self.features)
@@ -39,6 +50,12 @@ class MobileNetV2Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 1280) of images (B, 3, H, W)."""
         return F.adaptive_avg_pool2d(self.features(x), 1).flatten(1)
+
+    def load_pretrained(self) -> None:
+        """Take over the weights asked for, once: a checkpoint has them, wherever they came from."""
+        if self.weights is not None and not self.has_weights:
+            self.load_weights(self.weights)
+            self.has_weights.fill_(True)
 
     def load_weights(self, weights: str) -> None:
         """Take over weights of torchvision's mobilenet_v2, in place; those of its classifier are not looked at.
@@ -53,7 +70,7 @@ class MobileNetV2Encoder(nn.Module):
         """
         if not any(layer.affine for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)):
             raise ValueError(f"weights: they are of affine BatchNorms, which this network has not, got {weights}")
-        load_pretrained(self, "mobilenet_v2", weights, but="classifier.")
+        load_pretrained(self, "mobilenet_v2", weights, but=("classifier.", "has_weights"))
 
 
 def _make_collapse_free(module: nn.Module) -> None:

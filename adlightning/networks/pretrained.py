@@ -48,7 +48,7 @@ def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
     return state
 
 
-def load_pretrained(module: nn.Module, network: str, weights: str, but: str) -> None:
+def load_pretrained(module: nn.Module, network: str, weights: str, but: tuple[str, ...]) -> None:
     """Take over weights of one of torchvision's networks, in place; nothing is taken over unless all of it fits.
 
     Args:

@@ -101,7 +101,7 @@ class VGG11(nn.Module):
                 f"weights are of a vgg11 with head: torchvision, batch_norm: false and 3 input channels, "
                 f"this network has {self.head}, {str(self.batch_norm).lower()} and {channels}, got {weights}"
             )
-        load_pretrained(self, "vgg11", weights, but=LAST_LAYER)
+        load_pretrained(self, "vgg11", weights, but=(LAST_LAYER,))
 
 
 def _features(in_channels: int, dropout: float, placement: DropoutPlacement, batch_norm: bool) -> nn.Sequential:

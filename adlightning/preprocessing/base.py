@@ -1,11 +1,11 @@
-"""What every preprocessing is: a fitted module, and steps one after the other."""
+"""What every preprocessing is: a module made for samples of one shape, fitted on training data."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,19 @@ Batches = Callable[[], Iterable[Tensor]]
 class Preprocessing(nn.Module, ABC):
     """Raw samples (B, ...) to float32 (B, ...); what becomes of a sample does not depend on its batch.
 
-    A subclass writes `_transform`, and `_fit` with `needs_fitting=True` where it takes statistics of training data.
+    A subclass writes `forward`, and `_fit` with `needs_fitting=True` where it takes statistics of training data. Its
+    `forward` calls `self.refuse()` while `self.ready` is False.
+
+    Args:
+        shape: of a raw sample.
+        needs_fitting: whether there is something to fit.
     """
 
     output: Output
     """Activation of a decoder that reproduces the result: sigmoid for [0, 1], tanh for [-1, 1], linear for the rest."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("image", "table", "series")
+    """The kinds of input that it takes."""
 
     finds_far: ClassVar[bool] = False
     """Whether :meth:`is_far` finds any."""
@@ -29,10 +37,20 @@ class Preprocessing(nn.Module, ABC):
     fitted: Tensor
     """Whether there is nothing left to fit: a bool buffer."""
 
-    def __init__(self, needs_fitting: bool = False) -> None:
+    def __init__(self, shape: tuple[int, ...], needs_fitting: bool = False) -> None:
         super().__init__()
+        self.shape = tuple(shape)
         self.register_buffer("fitted", torch.tensor(not needs_fitting))
-        self._ready = not needs_fitting  # the same on the host: reading the buffer would wait for the device
+        self.ready = not needs_fitting  # the same on the host: reading the buffer would wait for the device
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Preprocessed samples, in float32 also under autocast.
+
+        Raises:
+            RuntimeError: called before `fit`.
+            ValueError: samples of another kind or shape than it was made for.
+        """
 
     @torch.no_grad()
     def fit(self, batches: Batches) -> None:
@@ -46,23 +64,15 @@ class Preprocessing(nn.Module, ABC):
         """
         self._fit(batches)
         self.fitted.fill_(True)
-        self._ready = True
+        self.ready = True
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Preprocessed samples, in float32 also under autocast.
+    def refuse(self) -> None:
+        """Raise RuntimeError: it is not fitted."""
+        raise RuntimeError(f"{type(self).__name__} is not fitted: call fit, or load a checkpoint, before using it")
 
-        Raises:
-            RuntimeError: called before `fit`.
-            ValueError: images that are not uint8 (B, C, H, W), or samples of another shape than those fitted on.
-        """
-        if not self._ready:
-            raise RuntimeError(f"{type(self).__name__} is not fitted: call fit, or load a checkpoint, before using it")
-        with torch.autocast(x.device.type, enabled=False):
-            return self._transform(x)
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of a preprocessed sample, from that of a raw one, both without the batch dimension."""
-        return shape
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of a preprocessed sample, without the batch dimension."""
+        return self.shape
 
     def is_far(self, x: Tensor) -> Tensor:
         """Which raw samples (B, ...) hold a value too far out to be scored, (B,) bool; by default none."""
@@ -71,66 +81,56 @@ class Preprocessing(nn.Module, ABC):
     def _fit(self, batches: Batches) -> None:
         """Fill the buffers; by default there are none."""
 
-    @abstractmethod
-    def _transform(self, x: Tensor) -> Tensor:
-        """The arithmetic, once everything is fitted."""
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         if prefix + "fitted" in state_dict:
-            self._ready = bool(state_dict[prefix + "fitted"])
+            self.ready = bool(state_dict[prefix + "fitted"])
 
 
-class Compose(Preprocessing):
-    """Steps one after the other; each is fitted on what the steps before it make of the data."""
+class After(Preprocessing):
+    """A preprocessing after a step that needs no fit; it is fitted on what the step makes of the data.
 
-    def __init__(self, steps: Sequence[Preprocessing]) -> None:
-        if not steps:
-            raise ValueError("steps must hold at least one step, got none")
-        super().__init__(needs_fitting=not all(step._ready for step in steps))
-        self.steps = nn.ModuleList(steps)
-        self.output = steps[-1].output
+    Args:
+        first: the step.
+        then: the preprocessing.
+    """
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of a sample after the last step."""
-        for step in self._chain():
-            shape = step.output_shape(shape)
-        return shape
+    def __init__(self, first: Preprocessing, then: Preprocessing) -> None:
+        super().__init__(first.shape, needs_fitting=not then.ready)
+        self.first, self.then = first, then
+        self.output = then.output
+
+    def output_shape(self) -> tuple[int, ...]:
+        """That of the preprocessing."""
+        return self.then.output_shape()
 
     def is_far(self, x: Tensor) -> Tensor:
-        """As the last step finds, of what those before it make of the samples."""
-        *before, last = self._chain()
-        if not last.finds_far:
-            return super().is_far(x)
-        for step in before:
-            x = step(x)
-        return last.is_far(x)
+        """As the preprocessing finds, of what the step makes of the samples."""
+        return self.then.is_far(self.first(x)) if self.then.finds_far else super().is_far(x)
 
-    def _chain(self) -> list[Preprocessing]:
-        return cast("list[Preprocessing]", list(self.steps))
+    def forward(self, x: Tensor) -> Tensor:
+        """One after the other."""
+        prepared: Tensor = self.then(self.first(x))
+        return prepared
 
     def _fit(self, batches: Batches) -> None:
-        for n, step in enumerate(self._chain()):
-            step.fit(partial(self._after, n, batches))
+        self.then.fit(partial(self._firsts, batches))
 
-    def _after(self, n_steps: int, batches: Batches) -> Iterator[Tensor]:
-        for x in batches():
-            for step in self._chain()[:n_steps]:
-                x = step(x)
-            yield x
-
-    def _transform(self, x: Tensor) -> Tensor:
-        for step in self._chain():
-            x = step(x)
-        return x
+    def _firsts(self, batches: Batches) -> Iterator[Tensor]:
+        return (self.first(x) for x in batches())
 
 
 class Identity(Preprocessing):
-    """Raw samples of any kind as float32, unchanged."""
+    """Raw samples of any kind as float32, unchanged.
+
+    Args:
+        shape: of a raw sample.
+    """
 
     output = "linear"
 
-    def _transform(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """The same values."""
         return x.float()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -19,15 +19,15 @@ class Centre(Preprocessing):
     """Samples in float64 minus given values, in float64, then float32: what float32 would round away is kept.
 
     Args:
-        offsets: one a value of a sample, flat.
         shape: of a sample.
+        offsets: one a value of a sample, flat.
     """
 
     output = "linear"
     offsets: Tensor
 
-    def __init__(self, offsets: Sequence[float], shape: Sequence[int]) -> None:
-        super().__init__()
+    def __init__(self, shape: tuple[int, ...], offsets: Sequence[float]) -> None:
+        super().__init__(shape)
         # not in a state_dict: the input that a checkpoint describes has them, in full
         values = torch.tensor(offsets, dtype=torch.float64).view(*shape)
         self.register_buffer("offsets", values, persistent=False)
@@ -43,7 +43,8 @@ class Centre(Preprocessing):
             ) from error
         return moved
 
-    def _transform(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """What is left, in float32."""
         return (x.double() - self.offsets).float()
 
 
@@ -53,12 +54,13 @@ class _FeatureScaling(Preprocessing):
     The result lies within :data:`FARTHEST`, so that one absurd value overflows nothing that follows.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("table", "series")
     finds_far = True
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__(needs_fitting=True)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, needs_fitting=True)
         self.register_buffer("shift", torch.zeros(*shape))
         self.register_buffer("scale", torch.ones(*shape))
 
@@ -76,7 +78,10 @@ class _FeatureScaling(Preprocessing):
         self.shift.copy_(torch.as_tensor(shift).view_as(self.shift))
         self.scale.copy_(or_one(torch.as_tensor(scale).view_as(self.scale).float()))
 
-    def _transform(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled samples."""
+        if not self.ready:
+            self.refuse()
         self._require_shape(x)
         return ((x.float() - self.shift) / self.scale).clamp(-FARTHEST, FARTHEST)
 
@@ -101,7 +106,7 @@ class StandardizeFeatures(_FeatureScaling):
 
     output = "linear"
 
-    def __init__(self, shape: Sequence[int], offset: float = 0.0) -> None:
+    def __init__(self, shape: tuple[int, ...], offset: float = 0.0) -> None:
         super().__init__(shape)
         self.offset = offset
 
@@ -116,6 +121,9 @@ class StandardizeMinMax(_FeatureScaling):
 
     Deep SAD's released code on tables (docs/methods.md, S3). The second step undoes the first: together they are
     (x - min) / (max - min), and computed so. A constant feature is 0.
+
+    Args:
+        shape: of a sample.
     """
 
     output = "sigmoid"

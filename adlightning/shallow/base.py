@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
-from adlightning.methods.parts.fitted import FittedDetector
-from adlightning.methods.parts.optimization import step_decay
-from adlightning.networks.encoders import EncoderName
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import (
+    DecoderFactory,
+    EncoderFactory,
+    OptimizerFactory,
+    SchedulerFactory,
+    decoder_part,
+    encoder_part,
+)
+from adlightning.core.saving import naming_checkpoint
+from adlightning.methods.parts.optimization import one_optimizer, optimizer_part, scheduler_part
+from adlightning.networks.encoders import WeightInit
 from adlightning.shallow.features import (
     AutoencoderFeatures,
     BackboneFeatures,
@@ -30,7 +40,7 @@ from adlightning.shallow.persistence import from_bytes, to_bytes
 FeatureName = Literal["raw", "pca", "autoencoder", "torchvision"]
 
 
-class ShallowDetector(FittedDetector):
+class ShallowDetector(AnomalyDetector):
     """An estimator fitted once, at the end of training, on features of all training samples.
 
     Only an autoencoder's features are trained by gradient, for `trainer.max_epochs`; a fit with others ends after its
@@ -46,14 +56,10 @@ class ShallowDetector(FittedDetector):
             (`features.10` AlexNet's without them), a ResNet has `layer4`.
         backbone_weights: name of torchvision weights, downloaded where they are not yet (`DEFAULT` for the best), a
             file with a state_dict, or null for random weights.
-        network: the autoencoder's `lenet` for images, `mlp` for tables.
-        conv_channels: filters of each convolutional module of a LeNet.
-        dense: units of the autoencoder's hidden dense layers.
-        rep_dim: dimension of the codes.
-        leakiness: slope of the leaky ReLU below zero.
-        lr: Adam's learning rate for the autoencoder.
-        lr_milestones: epochs at which it drops to a tenth.
-        weight_decay: Adam's coupled weight decay.
+        encoder: the autoencoder's; None takes LeNet for images, an MLP for tables, an LSTM for series.
+        decoder: the autoencoder's; None takes the encoder's mirror image.
+        optimizer: the autoencoder's.
+        lr_scheduler: its schedule; null for a constant learning rate.
         weight_init: `glorot` (uniform) or `framework`.
         selection: `none`, or `oracle`: hyper-parameters are chosen on the TEST set, as the papers did, and results say
             so.
@@ -64,6 +70,7 @@ class ShallowDetector(FittedDetector):
     """
 
     uses_known_anomalies = False
+    fits_at_end = True
     score_needs: str | None = "an estimator that runs on the host"
 
     estimator_type: ClassVar[type]
@@ -79,23 +86,15 @@ class ShallowDetector(FittedDetector):
         backbone: str = "alexnet",
         backbone_layer: str = "features",
         backbone_weights: str | None = "DEFAULT",
-        network: EncoderName = "lenet",
-        conv_channels: Sequence[int] = (8, 4),
-        dense: Sequence[int] = (),
-        rep_dim: int = 32,
-        leakiness: float = 0.1,
-        lr: float = 1e-4,
-        lr_milestones: Sequence[int] = (50,),
-        weight_decay: float = 1e-6,
-        weight_init: Literal["glorot", "framework"] = "glorot",
+        encoder: EncoderFactory | None = None,
+        decoder: DecoderFactory | None = None,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        weight_init: WeightInit = "glorot",
         selection: Literal["none", "oracle"] = "none",
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        require("lr", lr > 0, "be positive", lr)
-        require("lr_milestones", all(m >= 0 for m in lr_milestones), "not be negative", list(lr_milestones))
-        require("weight_decay", weight_decay >= 0, "not be negative", weight_decay)
-        require("rep_dim", rep_dim > 0, "be positive", rep_dim)
         dimensions = _dimensions(pca_components)
         given, several = pca_components is not None, isinstance(pca_components, (list, tuple))
         require("pca_components", not given or min(dimensions, default=0) > 0, "be positive", pca_components)
@@ -103,21 +102,15 @@ class ShallowDetector(FittedDetector):
         takes, single = features in ("pca", "torchvision"), not several or selection == "oracle"
         require("pca_components", takes or not given, f"not be given with features: {features}", pca_components)
         require("pca_components", single, "be one number unless selection is oracle", pca_components)
-        if features == "torchvision":
-            require("preprocessing", self.preprocessing == "unit", "be unit with torchvision", self.preprocessing)
         self.features = features
         self.pca_components = dimensions if several else pca_components
         self.backbone = backbone
         self.backbone_layer = backbone_layer
         self.backbone_weights = backbone_weights
-        self.network = network
-        self.conv_channels = list(conv_channels)
-        self.dense = list(dense)
-        self.rep_dim = rep_dim
-        self.leakiness = leakiness
-        self.lr = lr
-        self.lr_milestones = list(lr_milestones)
-        self.weight_decay = weight_decay
+        self.make_encoder = encoder_part("encoder", encoder)
+        self.make_decoder = decoder_part("decoder", decoder)
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
         self.weight_init = weight_init
         self.selection = selection
         self.estimator: Any = None
@@ -153,8 +146,8 @@ class ShallowDetector(FittedDetector):
 
     def _feature_map(self, shape: tuple[int, ...]) -> FeatureMap:
         if self.features == "autoencoder":
-            sizes = (self.network, shape, self.conv_channels, self.dense, self.rep_dim, self.leakiness)
-            return AutoencoderFeatures(*sizes, output=self.preprocess.output, weight_init=self.weight_init)
+            networks = (self.make_encoder, self.make_decoder)
+            return AutoencoderFeatures(shape, self.preprocess.output, *networks, self.weight_init)
         if self.features == "torchvision":
             return BackboneFeatures(shape, self.backbone, self.backbone_layer, self.backbone_weights)
         return RawFeatures(shape)
@@ -183,9 +176,7 @@ class ShallowDetector(FittedDetector):
         """Adam for an autoencoder; for other features steps that move nothing, which Lightning counts."""
         if not self.feature_map.trained:
             return SGD([self.feature_map.idle], lr=0.0)
-        optimizer = Adam(self.feature_map.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        factor: Callable[[int], float] = lambda epoch: step_decay(1.0, self.lr_milestones, epoch)  # noqa: E731
-        return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, factor)}
+        return one_optimizer(self.feature_map.parameters(), self.make_optimizer, self.make_scheduler)
 
     def trains_by_gradient(self) -> bool:
         """Whether an autoencoder's features are trained."""
@@ -198,7 +189,7 @@ class ShallowDetector(FittedDetector):
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """The loss of the features."""
         loss = self.feature_map.loss(self.preprocess(batch.x))
-        return self.log_loss(loss, batch) if self.feature_map.trained else loss
+        return loss
 
     def first_scored(self) -> int:
         """With features that nothing trains, the first epoch is the last."""
@@ -270,7 +261,7 @@ class ShallowDetector(FittedDetector):
         """Read the estimator; types that do not belong in it are refused with a ValueError."""
         super().on_load_checkpoint(checkpoint)
         data = checkpoint["adlightning"].get("estimator")
-        with self.naming_checkpoint():
+        with naming_checkpoint(self):
             if data is not None:
                 self.estimator = from_bytes(data, self.estimator_type, self._n_features(checkpoint))
             else:

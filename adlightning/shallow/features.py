@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from adlightning.core.parts import DecoderFactory, EncoderFactory
 from adlightning.methods.autoencoder import reconstruction_error
-from adlightning.networks.encoders import EncoderName, Output, build_decoder, build_encoder
-from adlightning.networks.initialisation import glorot_uniform_
+from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
+from adlightning.networks.initialisation import start_weights_
 from adlightning.networks.pretrained import read_weights
+from adlightning.preprocessing import Output
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -74,8 +76,10 @@ class AutoencoderFeatures(FeatureMap):
     """Codes of an autoencoder trained on the mean squared reconstruction error (Deep SAD, Appendix E: "hybrid").
 
     Args:
-        network, shape, conv_channels, dense, rep_dim, leakiness: as in :func:`build_encoder`.
+        shape: of a preprocessed sample.
         output: range of the preprocessed samples.
+        encoder: makes the encoder; None takes what suits the samples.
+        decoder: makes the decoder; None takes the encoder's mirror image.
         weight_init: `glorot` or `framework`.
     """
 
@@ -83,22 +87,18 @@ class AutoencoderFeatures(FeatureMap):
 
     def __init__(
         self,
-        network: EncoderName,
         shape: tuple[int, ...],
-        conv_channels: Sequence[int],
-        dense: Sequence[int],
-        rep_dim: int,
-        leakiness: float,
         output: Output,
-        weight_init: Literal["glorot", "framework"],
+        encoder: EncoderFactory | None,
+        decoder: DecoderFactory | None,
+        weight_init: WeightInit,
     ) -> None:
-        super().__init__(rep_dim)
+        made = build_encoder(encoder, shape)
+        super().__init__(representation_size(made, shape))
         del self.idle
-        sizes = (network, shape, conv_channels, dense, rep_dim, leakiness)
-        self.encoder = build_encoder(*sizes)
-        self.decoder = build_decoder(*sizes, output=output)
-        if weight_init == "glorot":
-            glorot_uniform_(self)
+        self.encoder = made
+        self.decoder = build_decoder(decoder, self.encoder, shape, output)
+        start_weights_(self, weight_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, rep_dim)."""

@@ -1,21 +1,31 @@
-"""What Deep SVDD and Deep SAD share: autoencoder pre-training as the first phase of the fit, the centre, the distance.
+"""What Deep SVDD and Deep SAD have: an encoder, a fixed centre, and autoencoder pre-training before it is set.
 
 Deep SAD, Section 3.1 and Appendix C; docs/methods.md, S1.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import KNOWN_ANOMALY
+from adlightning.core.parts import DecoderFactory, EncoderFactory, OptimizerFactory, SchedulerFactory, Shape
+from adlightning.core.rules import check_arguments, not_negative
 from adlightning.core.scoring import evaluating
-from adlightning.methods.autoencoder import ReconstructingDetector
-from adlightning.methods.parts.optimization import TwoPhaseDetector
-from adlightning.networks.initialisation import require_collapse_free, reset_parameters_
+from adlightning.methods.autoencoder import reconstruction_error
+from adlightning.methods.parts.optimization import one_optimizer, optimizer_part, scheduler_part
+from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
+from adlightning.networks.initialisation import require_collapse_free, reset_parameters_, start_weights_
+from adlightning.preprocessing import Output
+
+if TYPE_CHECKING:
+    from adlightning.core.detector import AnomalyDetector
 
 
 def squared_distance(z: Tensor, center: Tensor) -> Tensor:
@@ -31,23 +41,53 @@ def snap_center(mean: Tensor, minimum: float = 0.1) -> Tensor:
     return torch.where(mean.abs() < minimum, mean.sign() * minimum, mean)
 
 
-class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
-    """An encoder phi that maps normal samples near a fixed centre c; the score grows with the distance from it.
-
-    A fit has two phases. Epochs 0 to `pretrain_epochs` - 1 train an autoencoder on all training samples; then the
-    encoder goes on as phi (its weights and BatchNorm statistics are the very same; docs/methods.md, S1), the centre is
-    set, and the objective is trained until `trainer.max_epochs`, which counts both phases.
+@dataclass(frozen=True)
+class AutoencoderPretraining:
+    """The first phase of a fit: epochs 0 to `epochs` - 1 train an autoencoder on all training samples.
 
     Args:
-        pretrain_transfer: False starts phi anew after the first phase, with the framework's own initialisation, as the
-            released code does without meaning to.
-        center_include_labelled: count known anomalies in the mean that sets the centre: no in the paper, yes in the
-            released code.
-        common: phases, as in :class:`TwoPhaseDetector`; networks, optimisation, preprocessing and threshold, as in
-            :class:`EncoderDetector`.
+        epochs: of the first phase; 0 leaves it out. `trainer.max_epochs` counts both phases.
+        optimizer: of the first phase. Its weight decay is not stated in the paper, 0.5e-3 in the code's README.
+        lr_scheduler: of the first phase; null for a constant learning rate.
+        transfer: False starts the encoder anew after it, with the framework's own initialisation, as the released code
+            does without meaning to.
+    """
+
+    epochs: int = 150
+    optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6)
+    lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50])
+    transfer: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_arguments({"pretraining.epochs": not_negative}, {}, {"pretraining.epochs": self.epochs})
+        object.__setattr__(self, "optimizer", optimizer_part("pretraining.optimizer", self.optimizer))
+        object.__setattr__(self, "lr_scheduler", scheduler_part("pretraining.lr_scheduler", self.lr_scheduler))
+
+    def configured(self, parameters: Any) -> dict[str, Any]:
+        """What `configure_optimizers` returns in the first phase."""
+        return one_optimizer(
+            parameters,
+            optimizer_part("pretraining.optimizer", self.optimizer),
+            scheduler_part("pretraining.lr_scheduler", self.lr_scheduler),
+        )
+
+
+class Hypersphere(nn.Module):
+    """An encoder phi of samples, a fixed centre c, and a decoder to pre-train phi with.
+
+    The encoder goes on as phi after pre-training: its weights and BatchNorm statistics are the very same (S1).
+
+    Args:
+        shape: of a preprocessed sample.
+        output: the range of preprocessed samples.
+        encoder: makes phi; one that could map everything to a point (biases, affine BatchNorm) is refused.
+        decoder: makes the decoder; None takes the encoder's mirror image.
+        pretraining: the first phase; without epochs there is no decoder.
+        weight_init: `glorot` or `framework`.
 
     Raises:
-        ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the first phase.
+        ValueError: an encoder or decoder that does not fit.
     """
 
     center: Tensor
@@ -55,87 +95,66 @@ class HypersphereDetector(TwoPhaseDetector, ReconstructingDetector):
 
     def __init__(
         self,
-        pretrain_transfer: bool = True,
-        center_include_labelled: bool = False,
-        **common: Any,
+        shape: Shape,
+        output: Output,
+        encoder: EncoderFactory | None,
+        decoder: DecoderFactory | None,
+        pretraining: AutoencoderPretraining,
+        weight_init: WeightInit,
     ) -> None:
-        super().__init__(**common)
-        self.pretrain_transfer = pretrain_transfer
-        self.center_include_labelled = center_include_labelled
-
-    def build(self, shape: tuple[int, ...]) -> None:
-        """Encoder, decoder and centre; an encoder that could collapse (biases, affine BatchNorm) is refused."""
-        super().build(shape)
+        super().__init__()
+        self.pretraining = pretraining
+        self.encoder = build_encoder(encoder, shape)
+        self.decoder = build_decoder(decoder, self.encoder, shape, output) if pretraining.epochs else None
+        start_weights_(self, weight_init)
         require_collapse_free(self.encoder)
-        self.register_buffer("center", torch.zeros(self.rep_dim))
+        self.register_buffer("center", torch.zeros(representation_size(self.encoder, shape)))
         self.register_buffer("center_is_set", torch.tensor(False))
 
-    def build_head(self, shape: tuple[int, ...]) -> None:
-        """The decoder, where there is a first phase to train it."""
-        if self.pretrain_epochs:
-            super().build_head(shape)
+    def squared_distances(self, x: Tensor) -> Tensor:
+        """Squared distances (B,) of preprocessed samples from the centre."""
+        return squared_distance(self.encoder(x), self.center)
 
-    # ---- the two phases -------------------------------------------------------------------------------------------
+    def reconstruction_errors(self, x: Tensor) -> Tensor:
+        """Mean squared reconstruction errors (B,) of preprocessed samples."""
+        assert self.decoder is not None, "there is no first phase"
+        return reconstruction_error(x, self.decoder(self.encoder(x)))
 
-    def on_train_epoch_start(self) -> None:
-        """Set the phase's weight decay; at the start of the second phase begin the objective."""
-        super().on_train_epoch_start()
-        optimizer = self.trainer.optimizers[0]
-        for group in optimizer.param_groups:
-            group["weight_decay"] = self.pretrain_weight_decay if self.pretraining else self.weight_decay
-        if not self.pretraining and not self.center_is_set:
-            self.begin_objective()
+    def idle_weights(self) -> Tensor:
+        """0, from the weights that only pre-training moves: DistributedDataParallel wants every one in every graph."""
+        weights = [] if self.decoder is None else list(self.decoder.parameters())
+        return torch.stack([0 * weight.sum() for weight in weights]).sum() if weights else self.center.new_zeros(())
 
-    def begin_objective(self) -> None:
-        """Set the centre on the pre-trained encoder and start the optimiser anew."""
-        if not self.pretrain_transfer:
-            self.seed_epoch(-1)  # the same weights on every rank
+    def pretrains(self, epoch: int) -> bool:
+        """Whether an epoch belongs to the first phase."""
+        return epoch < self.pretraining.epochs
+
+    def is_to_be_set(self, epoch: int) -> bool:
+        """Whether the objective begins with this epoch."""
+        return not self.pretrains(epoch) and not self.center_is_set
+
+    def begin(self, detector: AnomalyDetector, include_labelled: bool) -> None:
+        """Set the centre on the pre-trained encoder and start the objective with an optimiser of its own.
+
+        Args:
+            detector: what this is a part of, in a fit.
+            include_labelled: whether known anomalies count in the mean that sets the centre.
+        """
+        if not self.pretraining.transfer:
+            detector.seed_epoch(-1)  # the same weights on every rank
             reset_parameters_(self.encoder)
-            self.seed_epoch(self.trainer.global_rank)
-        self.trainer.optimizers[0].state.clear()  # a new optimiser: moments of the first phase are forgotten
-        self.center.copy_(snap_center(self.mean_representation()))
+            detector.seed_epoch(detector.trainer.global_rank)
+        self.center.copy_(snap_center(self._mean_representation(detector, include_labelled)))
         self.center_is_set.fill_(True)
+        detector.trainer.strategy.setup_optimizers(detector.trainer)  # moments of the first phase are forgotten
 
-    def mean_representation(self) -> Tensor:
-        """Mean of phi (d,) over the training data, in eval mode, without known anomalies unless asked for."""
-        total = torch.zeros(self.rep_dim, dtype=torch.float64)  # on the host: not every device has float64
+    def _mean_representation(self, detector: AnomalyDetector, include_labelled: bool) -> Tensor:
+        """Mean of phi (d,) over the training data, in eval mode."""
+        total = torch.zeros(len(self.center), dtype=torch.float64)  # on the host: not every device has float64
         n = 0
-        with evaluating(self), self.trainer.precision_plugin.forward_context():
-            for batch in self.training_data():
-                x = batch.x if self.center_include_labelled else batch.x[batch.known != KNOWN_ANOMALY]
-                total += self.encoder(self.preprocess(x)).float().cpu().double().sum(dim=0)
+        with evaluating(detector), detector.trainer.precision_plugin.forward_context():
+            for batch in detector.training_data():
+                x = batch.x if include_labelled else batch.x[batch.known != KNOWN_ANOMALY]
+                total += self.encoder(detector.preprocess(x)).float().cpu().double().sum(dim=0)
                 n += len(x)
         return (total / n).float()
-
-    # ---- loss and score -------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def objective(self, squared_distances: Tensor, known: Tensor) -> Tensor:
-        """The method's loss from squared distances (B,) and what is known of the samples (B,)."""
-
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """Reconstruction error in the first phase, the method's objective in the second."""
-        if self.pretraining:
-            return self.log_loss(self.reconstruction_errors(batch.x).mean(), batch)
-        loss = self.log_loss(self.objective(self.squared_distances(batch.x), batch.known), batch)
-        if (
-            self.trainer.world_size > 1 and self.pretrain_epochs
-        ):  # DistributedDataParallel wants every parameter in every graph
-            loss = loss + 0 * sum(weight.sum() for weight in self.decoder.parameters())
-        return loss
-
-    def squared_distances(self, x: Tensor) -> Tensor:
-        """Squared distances (B,) of raw input from the centre."""
-        return squared_distance(self.encoder(self.preprocess(x)), self.center)
-
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """Squared distance (B,) from the centre; the same ranking as the paper's distance (equation 4)."""
-        return self.squared_distances(x)
-
-    def ready_to_score(self) -> bool:
-        """Only once the centre is set."""
-        return bool(self.center_is_set)
-
-    def collapse_floor(self) -> float:
-        """Distances that differ by less than float32 resolves at the centre's size are all the same."""
-        return 1e-9 * float(self.center.square().sum())

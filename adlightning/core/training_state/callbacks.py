@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
-from adlightning.checkpoints.training_state.schema import alike, count, mapping, number, require, scalar, text
+from adlightning.core.training_state.schema import alike, count, mapping, number, require, scalar, text
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from adlightning.checkpoints.training_state.callbacks import checked_callbacks
-from adlightning.checkpoints.training_state.loops import checked_loops
-from adlightning.checkpoints.training_state.optimizers import checked_optimizers
-from adlightning.checkpoints.training_state.schema import alike, require
+from adlightning.core.training_state.callbacks import checked_callbacks
+from adlightning.core.training_state.loops import checked_loops
+from adlightning.core.training_state.optimizers import checked_optimizers
+from adlightning.core.training_state.schema import alike, require
 
 OF_SCORING = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "adlightning")
 """What any checkpoint has: all that scoring takes."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from adlightning.checkpoints.training_state.schema import alike, count, mapping, number, require, tensor
+from adlightning.core.training_state.schema import alike, count, mapping, number, require, tensor
 
 _CYCLED = ("momentum", "betas")  # what some schedulers move beside the learning rate
 _SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum")

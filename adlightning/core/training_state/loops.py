@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from adlightning.checkpoints.training_state.schema import count, mapping, require
+from adlightning.core.training_state.schema import count, mapping, require
 
 _ORDER = ("ready", "started", "processed", "completed")
 """In which Lightning counts a thing on; what is not completed is one at most."""

@@ -1,0 +1,157 @@
+"""Parts that a detector is given: encoders, optimisers, preprocessing and the like, each a class with its arguments.
+
+In Python a part is a class, or `functools.partial` of one: `partial(LeNet, rep_dim=32)`. In YAML and on the command
+line it is `class_path` and `init_args`. What only the data can tell, the size of a sample for instance, is given to it
+when the detector is built. In a checkpoint a part is its class path and plain arguments; nothing is imported because a
+checkpoint says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from adlightning.preprocessing import Output, Preprocessing
+
+Shape = tuple[int, ...]
+EncoderFactory = Callable[[Shape], nn.Module]
+"""From the shape of a preprocessed sample to a module from samples (B, ...) to representations (B, d)."""
+
+DecoderFactory = Callable[[int, Shape, Output], nn.Module]
+"""From the size of a representation, the shape of a sample and its range to a module from one to the other."""
+
+PreprocessingFactory = Callable[[Shape], Preprocessing]
+"""From the shape of a raw sample to what prepares it."""
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+OWN = ("adlightning", "torch.optim")
+"""Packages whose classes a checkpoint may name without their being imported already."""
+
+_NEVER = ("torch", "torchvision", "pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "timm")
+"""Packages of which a checkpoint names no class, but for those in `OWN`: some of them open connections or files."""
+
+_LARGEST = 2**63
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value consists of mappings, sequences, text and finite numbers alone, whole ones of 64 bits."""
+    if isinstance(value, dict):
+        return all(is_plain(inner) for pair in value.items() for inner in pair)
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(inner) for inner in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, bool)) or (isinstance(value, int) and abs(value) < _LARGEST)
+
+
+def as_part(argument: str, value: Any, of: type[Any]) -> partial[Any]:
+    """A part as `functools.partial` of its class, however it was given.
+
+    Args:
+        argument: its name, for messages.
+        value: a class, a partial of one, or what the command line makes of a class path.
+        of: what the class has to be.
+
+    Raises:
+        ValueError: it is something else, or holds what no checkpoint can hold.
+    """
+    cls, arguments = value, dict[str, Any]()
+    while isinstance(cls, partial):
+        arguments = {**cls.keywords, **arguments}
+        inner = [part for part in (cls.func, *cls.args) if inspect.isclass(part) or isinstance(part, partial)]
+        if not inner or (inspect.isclass(cls.func) and cls.args):
+            break
+        cls = inner[0]
+    if not (inspect.isclass(cls) and issubclass(cls, of)):
+        raise ValueError(
+            f"{argument} must be a subclass of {of.__name__}, or functools.partial of one with named arguments, got "
+            f"{value!r}: a checkpoint keeps its name and arguments"
+        )
+    for name, given in arguments.items():
+        if not is_plain(described(given)):
+            raise ValueError(f"{argument} must have plain arguments (numbers, text, lists), got {name}={given!r}")
+    return partial(cls, **arguments)
+
+
+def encoder_part(argument: str, encoder: EncoderFactory | None) -> partial[nn.Module] | None:
+    """An encoder as a part, or None for what suits the data. Raises ValueError for anything else."""
+    return None if encoder is None else as_part(argument, encoder, nn.Module)
+
+
+def decoder_part(argument: str, decoder: DecoderFactory | None) -> partial[nn.Module] | None:
+    """A decoder as a part, or None for what suits the encoder. Raises ValueError for anything else."""
+    return None if decoder is None else as_part(argument, decoder, nn.Module)
+
+
+def described(value: Any) -> Any:
+    """An argument of a detector in plain values: parts as class path and arguments, tuples as lists."""
+    if isinstance(value, partial):
+        return {"class_path": class_path(value.func), "init_args": described(dict(value.keywords))}
+    if inspect.isclass(value):
+        return {"class_path": class_path(value), "init_args": {}}
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: described(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"class_path": class_path(type(value)), "init_args": fields}
+    if isinstance(value, (list, tuple)):
+        return [described(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: described(item) for key, item in value.items()}
+    return value
+
+
+def class_path(cls: Any) -> str:
+    """The path by which a class is imported."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def from_description(argument: str, description: Any, of: type[Any]) -> partial[Any]:
+    """The part that a checkpoint describes; its class is imported already, or one of ours.
+
+    Raises:
+        ValueError: no description, a class that is not there, or one of another kind.
+    """
+    if not isinstance(description, dict) or description.keys() != {"class_path", "init_args"}:
+        raise ValueError(f"{argument} must be a class path and its arguments, got {description!r}")
+    path, arguments = description["class_path"], description["init_args"]
+    if not isinstance(path, str) or not isinstance(arguments, dict) or not is_plain(arguments):
+        raise ValueError(f"{argument} must be a class path and plain arguments, got {description!r}")
+    return partial(known_class(argument, path, of), **arguments)
+
+
+def known_class(argument: str, path: str, of: type[Any]) -> type[Any]:
+    """The class of this path, without importing anything but our own modules.
+
+    Raises:
+        ValueError: it is not there, or is no subclass of `of`.
+    """
+    module, _, name = path.rpartition(".")
+    package = module.partition(".")[0]
+    ours = any(module == own or module.startswith(f"{own}.") for own in OWN)
+    if not ours and package in _NEVER:
+        raise ValueError(f"{argument}: {path} is refused: a checkpoint names no class of {package}")
+    if ours and module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"{argument}: there is no {path}") from error
+    found = getattr(sys.modules.get(module), name, None)
+    if not inspect.isclass(found):
+        raise ValueError(
+            f"{argument}: {path} is not imported, and nothing is imported because a checkpoint names it: import it "
+            f"first, or give --import {package} on the command line, if you trust it"
+        )
+    if not issubclass(found, of):
+        raise ValueError(f"{argument}: {path} is no {of.__name__}")
+    return found
