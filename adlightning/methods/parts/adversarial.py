@@ -2,71 +2,41 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from adlightning.core.detector import AnomalyDetector
-from adlightning.methods.parts.optimization import step_decay
+if TYPE_CHECKING:
+    from adlightning.core.detector import AnomalyDetector
 
 
-class AdversarialDetector(AnomalyDetector):
-    """A detector whose networks are players: each has an optimiser of its own and is moved by its own loss.
+class Players:
+    """The networks of a detector that have an optimiser each: who moves, and how.
 
-    A subclass names its players, gives each an optimiser, and calls :meth:`minimise` in its training step. Lightning's
-    `trainer.gradient_clip_val` and `accumulate_grad_batches` do not work with several optimisers: there is
-    `max_gradient_norm`.
+    A detector makes them in `build`, gives each an optimiser in `configure_optimizers` (:func:`one_optimizer_each`),
+    calls :meth:`minimise` in its training step and :meth:`end_epoch` at the end of an epoch. It sets
+    `automatic_optimization = False`. Lightning's `trainer.gradient_clip_val` and `accumulate_grad_batches` do not work
+    with several optimisers: there is `max_gradient_norm`.
 
     Args:
-        lr_milestones: epochs at which all learning rates drop to a tenth.
-        max_gradient_norm: bound on the norm of a player's gradient; null for none.
-        common: preprocessing and threshold, as in :class:`AnomalyDetector`.
-
-    Raises:
-        ValueError: an argument outside its range.
+        detector: whose networks these are.
+        networks: by name; always in the same order, which is that of their optimisers.
+        max_gradient_norm: bound on the norm of a player's gradient; None for none.
     """
 
     def __init__(
-        self, lr_milestones: Sequence[int] = (), max_gradient_norm: float | None = None, **common: Any
+        self, detector: AnomalyDetector, networks: Mapping[str, nn.Module], max_gradient_norm: float | None
     ) -> None:
-        super().__init__(**common)
-        if any(milestone < 0 for milestone in lr_milestones):
-            raise ValueError(f"lr_milestones must not be negative, got {list(lr_milestones)}")
-        if max_gradient_norm is not None and max_gradient_norm <= 0:
-            raise ValueError(f"max_gradient_norm must be positive, or null for no bound, got {max_gradient_norm}")
-        self.automatic_optimization = False
-        self.lr_milestones = list(lr_milestones)
+        self.detector = detector
+        self.networks = dict(networks)
         self.max_gradient_norm = max_gradient_norm
-        self._first_rates: dict[str, float] = {}
-
-    @abstractmethod
-    def players(self) -> dict[str, nn.Module]:
-        """The networks that have an optimiser, by name; always in the same order."""
-
-    @abstractmethod
-    def new_optimizer(self, player: str, parameters: Iterator[nn.Parameter]) -> Optimizer:
-        """The optimiser of a player."""
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        """One for each player."""
-        optimizers = [self.new_optimizer(name, network.parameters()) for name, network in self.players().items()]
-        self._first_rates = {
-            name: optimizer.param_groups[0]["lr"] for name, optimizer in zip(self.players(), optimizers, strict=True)
-        }
-        return optimizers
-
-    def on_train_epoch_start(self) -> None:
-        """Each epoch has its learning rate."""
-        super().on_train_epoch_start()
-        for rate, optimizer in zip(self._first_rates.values(), self.trainer.optimizers, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = step_decay(rate, self.lr_milestones, self.current_epoch)
 
     @contextmanager
     def only(self, *moving: str) -> Iterator[None]:
@@ -74,8 +44,8 @@ class AdversarialDetector(AnomalyDetector):
 
         Where several ranks train, for all of them: DistributedDataParallel wants every weight in every graph.
         """
-        still = [network for name, network in self.players().items() if name not in moving]
-        if self.trainer.world_size > 1:
+        still = [network for name, network in self.networks.items() if name not in moving]
+        if self.detector.trainer.world_size > 1:
             still = []
         for network in still:
             network.requires_grad_(False)
@@ -87,23 +57,47 @@ class AdversarialDetector(AnomalyDetector):
 
     def minimise(self, loss: Tensor, *moving: str) -> None:
         """One step of these players' optimisers down the loss; the other players' weights stay."""
-        names, optimizers = list(self.players()), self.optimizers()
+        names, optimizers, trainer = list(self.networks), self.detector.optimizers(), self.detector.trainer
         assert isinstance(optimizers, list), "a detector has two players or more"
         stepped = [optimizers[names.index(name)] for name in moving]
         for optimizer in optimizers:
             optimizer.zero_grad()
-        if self.trainer.world_size > 1:
-            loss = loss + 0 * sum(
-                weight.sum() for network in self.players().values() for weight in network.parameters()
-            )
-        self.manual_backward(loss)
+        if trainer.world_size > 1:
+            loss = loss + 0 * sum(weight.sum() for network in self.networks.values() for weight in network.parameters())
+        self.detector.manual_backward(loss)
         for name, optimizer in zip(moving, stepped, strict=True):
             if self.max_gradient_norm is not None:
-                scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+                scaler = getattr(trainer.precision_plugin, "scaler", None)
                 scale = 1.0 if scaler is None else scaler.get_scale()  # float16's gradients are still scaled up here
-                nn.utils.clip_grad_norm_(self.players()[name].parameters(), self.max_gradient_norm * scale)
+                nn.utils.clip_grad_norm_(self.networks[name].parameters(), self.max_gradient_norm * scale)
             optimizer.step()
         torch.clear_autocast_cache()  # of the weights before this step
+
+    def end_epoch(self) -> None:
+        """Let the schedules go on by an epoch: what is stepped by hand is scheduled by hand."""
+        schedules = self.detector.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            schedule.step()
+
+    def __reduce__(self) -> tuple[type[Players], tuple[AnomalyDetector, dict[str, nn.Module], float | None]]:
+        """A copy of a detector has players of its own."""
+        return Players, (self.detector, self.networks, self.max_gradient_norm)
+
+
+def one_optimizer_each(
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, partial[Optimizer]],
+    scheduler: partial[LRScheduler] | None,
+) -> tuple[list[Optimizer], list[LRScheduler]]:
+    """What `configure_optimizers` returns for players: an optimiser each, and the same schedule for each of them.
+
+    Args:
+        networks: the players, by name.
+        optimizers: made with a player's weights, by the player's name.
+        scheduler: made with an optimiser; None for constant learning rates.
+    """
+    made = [optimizers[name](network.parameters()) for name, network in networks.items()]
+    return made, [] if scheduler is None else [scheduler(optimizer) for optimizer in made]
 
 
 def real_loss(logits: Tensor) -> Tensor:
