@@ -181,7 +181,7 @@ class RunFolder(pl.Callback):
             "protocol": data.protocol,
             "notes": [*self.notes, *detector.remarks()],
             "selection": "oracle" if detector.selection == "oracle" else self.selection,
-            "not_tested": untrained(detector) or (None if detector.results else "no test was run"),
+            "not_tested": untrained(detector) or _not_tested(detector),
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
             "threshold": {
                 "rule": detector.threshold_rule,
@@ -249,6 +249,13 @@ def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.
         return images
 
     return read
+
+
+def _not_tested(detector: AnomalyDetector) -> str | None:
+    """Why a trained detector has no test results; None when it has."""
+    if detector.results:
+        return None
+    return "no test was run" if detector.data.test_names else "the data have no test samples"
 
 
 def _finite(value: float) -> float | None:
