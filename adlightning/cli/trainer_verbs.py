@@ -64,7 +64,7 @@ class AnomalyCLI(LightningCLI):
                 super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
         except Stopped as stopped:
             place = where_it_stood(verb, getattr(self, "trainer", None))
-            stopped.note = f" {place}: {self._kept()}" if getattr(rank_zero_only, "rank", 0) == 0 else None
+            stopped.note = f" {place}. {self._kept()}" if getattr(rank_zero_only, "rank", 0) == 0 else None
             raise
 
     def _kept(self) -> str:
