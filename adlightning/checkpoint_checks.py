@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
 
 from adlightning.archives import require_stored
 from adlightning.contracts import InputSpec
+from adlightning.pickled import require_plain_pickle
 from adlightning.saved_arguments import is_plain, require_types
 from adlightning.unpacking import each_value
 
@@ -45,16 +47,24 @@ _OF_TRAINING: dict[str, type] = {
     "lr_schedulers": list,
 }
 _LONGEST_NAME = 200
+_PICKLE = "data.pkl"
 _RECORDED = ("seed", "split")
 _FITTED, _VARIANCE = "preprocess.", "running_var"
 _VERSION = re.compile(r"(\d{1,3})(?:\.\d{1,5}){1,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,8})?")
 
 
 def check_container(file: BinaryIO) -> None:
-    """Refuse a file that is not the uncompressed zip that `torch.save` writes. Raises ValueError."""
-    names = [member.name.lower() for member in require_stored(file)]
-    if len(set(names)) < len(names):  # torch looks for names in either case
+    """Refuse a file that is not the uncompressed zip that `torch.save` writes, of plain values. Raises ValueError."""
+    names = [member.name for member in require_stored(file)]
+    if len({name.lower() for name in names}) < len(names):  # torch looks for names in either case
         raise ValueError("two of its members have one name")
+    try:
+        with ZipFile(file) as archive:
+            pickles = [archive.read(name) for name in names if name.lower().endswith(_PICKLE)]
+    except BadZipFile as error:
+        raise ValueError(f"it is damaged: {error}") from None
+    for pickle in pickles:
+        require_plain_pickle(pickle)
 
 
 def check_content(checkpoint: Mapping[str, Any], size: int) -> None:
