@@ -6,8 +6,10 @@ more values than they have, or of arguments for which a network would fill the m
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,6 +18,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from adlightning.archives import require_stored
 from adlightning.contracts import InputSpec
@@ -48,6 +51,7 @@ _OF_TRAINING: dict[str, type] = {
 }
 _LONGEST_NAME = 200
 _PICKLE = "data.pkl"
+_MORE_WEIGHTS, _TIMES_WEIGHTS = 1000, 10  # some are made only to be put in the place of others
 _RECORDED = ("seed", "split")
 _FITTED, _VARIANCE = "preprocess.", "running_var"
 _VERSION = re.compile(r"(\d{1,3})(?:\.\d{1,5}){1,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,8})?")
@@ -132,7 +136,8 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
     """
     saved = checkpoint["adlightning"]
     require_types(cls, saved["hyperparameters"])
-    described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved))
+    most = _MORE_WEIGHTS + _TIMES_WEIGHTS * len(checkpoint["state_dict"])
+    described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved, most))
     if described is None:
         return  # it is built and loaded as it is
     if missing := described.arguments - saved["hyperparameters"].keys():
@@ -157,6 +162,7 @@ class _Saved:
 
     text: str
     values: Mapping[str, Any] = field(compare=False)
+    most_weights: int = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ class _Description:
 def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None:
     """The detector that arguments describe; None for one that cannot be built without memory."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _at_most(saved.most_weights):
             detector = cls(**saved.values["hyperparameters"])
             detector.configure_for(InputSpec.from_dict(saved.values["input"]))
             forms = {name: _form(value) for name, value in detector.state_dict().items()}
@@ -180,6 +186,22 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
         return None
     weights = frozenset(name for name, _ in detector.named_parameters())
     return _Description(frozenset(detector.hyperparameters()), forms, weights)
+
+
+@contextmanager
+def _at_most(weights: int) -> Iterator[None]:
+    """Refuse to make more weights than this: even those without memory take some, and time, each."""
+    made = itertools.count(1)
+
+    def count(*_: object) -> None:
+        if next(made) > weights:
+            raise ValueError("its arguments describe more weights than it holds")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _form(value: Tensor) -> str:

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 from hostile_cases import as_zip
+from test_hostile_checkpoints import as_file, content_of
 
+from adlightning.checkpoint import read_checkpoint
 from adlightning.data.sources import SourceError, Table
 from adlightning.data.sources.mat_file import read_matrices
 from adlightning.data.sources.table_file import LONGEST_LINE, MOST_COLUMNS
+from adlightning.objectives.goad import GOAD
 from adlightning.plain_yaml import MAX_BYTES, MAX_VALUES, read_yaml
 from adlightning.shallow.kde import GaussianKDE
 from adlightning.shallow.persistence import from_bytes, to_bytes
@@ -94,3 +97,11 @@ def test_an_array_that_is_named_many_times_is_read_once() -> None:
         tracemalloc.stop()
     np.testing.assert_array_equal(found.samples, kde.samples)
     assert peak < 10 * data.numel()
+
+
+def test_arguments_for_which_a_network_has_no_end(tmp_path: Path) -> None:
+    content = content_of(GOAD(preprocessing="standardize"))
+    content["adlightning"]["hyperparameters"]["n_layers"] = 2**40
+    (tmp_path / "a.ckpt").write_bytes(as_file(content))
+    with pytest.raises(ValueError, match="describe more weights than it holds"):
+        read_checkpoint(tmp_path / "a.ckpt")
