@@ -187,6 +187,8 @@ def _require_short_lines(path: Path) -> None:
 
 
 def _require_header(path: Path, separator: str, header: Sequence[str]) -> None:
+    if not header:
+        raise SourceError(f"{path} is empty: a first row with the names of the columns and rows of numbers are needed")
     if len(header) == 1 and (others := {s: header[0].count(s) for s in _SEPARATOR_NAMES if s in header[0]}):
         found = max(others, key=lambda s: others[s])
         suffix = ".tsv (tabs)" if separator == "," else ".csv (commas)"
@@ -196,7 +198,7 @@ def _require_header(path: Path, separator: str, header: Sequence[str]) -> None:
             f"it with {_SEPARATOR_NAMES[separator]} between values and a point in numbers{rename}"
         )
     counted = [str(i) for i in range(len(header))]  # the names of columns that pandas numbered
-    if header and all(NUMBER.fullmatch(name) for name in header) and list(header) != counted:
+    if all(NUMBER.fullmatch(name) for name in header) and list(header) != counted:
         raise SourceError(
             f"{path} has no header: its first row holds numbers only ({quoted(header)}); a first row with the names of "
             f"the columns is needed"
