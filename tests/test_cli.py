@@ -260,6 +260,17 @@ def test_slurm_does_not_requeue_with_a_checkpoint_of_its_own(tmp_path: Path, mon
     assert not environment.auto_requeue
 
 
+def test_a_slurm_job_that_does_not_fit_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # without --ntasks-per-node, which Lightning counts by
+    monkeypatch.setenv("SLURM_JOB_NAME", "fit")
+    assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path / 'run'}", *QUIET]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be used here" in error
+    assert "ntasks-per-node" in error
+
+
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")

@@ -257,7 +257,7 @@ def test_normal_only_data_have_no_ranking_and_say_so(tmp_path: Path, capsys: Cap
         image(tmp_path / f"images/train/normal/{i}.png")
     fit = ["fit", "--config", FOLDER, f"--data.root={tmp_path / 'images'}", "--model.conv_channels=[8,4]", *SHORT]
     assert main([*fit, f"--run_dir={tmp_path / 'a'}"]) == 0
-    assert "nothing was tested" in capsys.readouterr().out
+    assert "nothing was tested: the data have no test samples" in capsys.readouterr().out
     report = json.loads((tmp_path / "a/metrics.json").read_text())
     assert report["test_sets"] == {}
     assert report["threshold"]["score"] > 0

@@ -188,7 +188,7 @@ def anomaly_options(sources: dict[str, Any], own: Path) -> list[str]:
 
 def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] | None:
     """Where a source's data are, with `flag` for the source; of stand-ins, smaller samples too."""
-    if isinstance(source, str) or source["class_path"] in ("Sine", "NoisySine", "Sphere"):  # Digits, UniformNoise
+    if isinstance(source, str) or source["class_path"] in ("Digits", "UniformNoise", "Sine", "NoisySine", "Sphere"):
         return []
     name, arguments, flag = source["class_path"], source["init_args"], f"{flag}.init_args"
     if name == "ImageFolder":

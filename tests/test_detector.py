@@ -41,6 +41,7 @@ from adlightning.methods import (
     StackedSSDGM,
 )
 from adlightning.methods.parts.backbone import BackboneDetector
+from adlightning.methods.parts.encoder import EncoderDetector
 
 SPHERE = {"pretrain_epochs": 4, "pretrain_lr": 1e-3, "lr": 1e-3}
 DGM = {"hidden": (32, 16), "latent_dim": 8}
@@ -69,7 +70,6 @@ KINDS: dict[str, dict[str, Any]] = {
 # The paper's network for tables has no BatchNorm, which would see normal samples and negatives in batches of their own.
 SHELL_ON_TABLE = {"dense": (), "rep_dim": 32, "leakiness": 0, "encoder_bias": True, "head_activation": "leaky_relu"}
 ONLY = {"goad": "table", "geometric_transforms": "image"}
-ENCODER = ("network", "conv_channels", "dense", "rep_dim")
 LIKELIHOOD = {"image": "bernoulli", "table": "gaussian"}
 SCORING = {
     **{name: ["encoder", "head"] for name in METHODS if name == "binary_classifier" or name.startswith("drocc")},
@@ -96,17 +96,17 @@ def make_data(kind: str, method: str = "", **options: Any) -> AnomalyDataModule:
 
 def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
     cls, arguments = METHODS[method]
+    preprocessing = KINDS[kind].get("preprocessing", "unit")
+    networks = {}  # of those that take them; the others have networks of their own
     if issubclass(cls, BackboneDetector):
-        arguments = {**KINDS[kind], **arguments, "preprocessing": KINDS[kind].get("preprocessing", "unit")}
-        arguments = {name: value for name, value in arguments.items() if name not in ("conv_channels", "rep_dim")}
-    else:
-        arguments = {**arguments, **KINDS[kind]}
+        networks = {name: value for name, value in KINDS[kind].items() if name in ("network", "dense")}
+    elif issubclass(cls, EncoderDetector):
+        networks = KINDS[kind]
+    arguments = {**networks, **arguments, "preprocessing": preprocessing}
     if "drocc" in method and kind == "table":
         arguments |= {**SHELL_ON_TABLE, "radius": 3.0}
     if "ss_dgm" in method:
         arguments["likelihood"] = LIKELIHOOD[kind]
-    if method in ("stacked_ss_dgm", "goad"):  # networks of their own
-        arguments = {name: value for name, value in arguments.items() if name not in ENCODER}
     torch.manual_seed(0)
     return cls(**{**arguments, **options})
 

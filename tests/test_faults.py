@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_the_epoch_before(tmp_path: Path, whole: Path) -> Non
 def test_ctrl_c_ends_with_its_own_code_and_says_how_the_fit_goes_on(tmp_path: Path, whole: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=7, then=interrupt) == 130, log.read_text()
-    assert "stopped by Ctrl-C in epoch 2: What the run folder holds is whole" in log.read_text()
+    assert "stopped by Ctrl-C in epoch 2. What the run folder holds is whole" in log.read_text()
     assert f"--run_dir {run} --ckpt_path last" in log.read_text()
     assert "Traceback" not in log.read_text()
     goes_on_to_the_same_end(run, whole, log)
@@ -86,7 +86,7 @@ def test_a_stop_before_the_first_epoch_is_over_leaves_nothing_to_go_on_from(
     run, log = tmp_path / "a" / "run", tmp_path / "log"
     code = run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=1, then=stop)
     assert code == (130 if stop is interrupt else 143), log.read_text()
-    assert "in epoch 0: There is no whole epoch yet" in log.read_text()
+    assert "in epoch 0. There is no whole epoch yet" in log.read_text()
 
 
 def test_a_stop_while_data_are_loaded_leaves_no_folder(tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_ctrl_c_in_the_test_says_that_the_detector_is_trained(tmp_path: Path, wh
     run, log = tmp_path / "run", tmp_path / "log"
     fit = [*DIGITS, f"--run_dir={run}"]
     assert run_in_child(fit, log, first=partial(stopped_at_test, interrupt)) == 130, log.read_text()
-    assert f"while scoring: The detector is trained and kept: adlightning test --ckpt_path {run}" in log.read_text()
+    assert f"while scoring. The detector is trained and kept: adlightning test --ckpt_path {run}" in log.read_text()
     test = ["test", f"--ckpt_path={whole}", f"--run_dir={tmp_path / 'test'}", *SHORT[:3]]
     assert run_in_child(test, log, first=partial(stopped_at_test, interrupt)) == 130, log.read_text()
-    assert "stopped by Ctrl-C while scoring: What" in log.read_text()
+    assert "stopped by Ctrl-C while scoring. What" in log.read_text()
     assert "holds is whole. The checkpoint is as it was" in log.read_text()
 
 

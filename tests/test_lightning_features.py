@@ -112,6 +112,16 @@ def test_what_needs_one_optimiser_is_refused_with_several(
     assert not (tmp_path / "r").exists()
 
 
+def test_a_row_says_what_was_left_out_of_the_test(tmp_path: Path, capsys: Capture) -> None:
+    limits = ["--data.eval_batch_size=100", "--trainer.limit_test_batches=1"]
+    assert main(["fit", *BY_ITSELF, *limits, f"--run_dir={tmp_path / 'r'}"]) == 0
+    assert main(["test", f"--ckpt_path={tmp_path / 'r'}", *QUIET, "--plots=false", f"--run_dir={tmp_path / 't'}"]) == 0
+    fit, test = (json.loads((tmp_path / run / "metrics.json").read_text())["notes"] for run in ("r", "t"))
+    assert "tested on 1 of 6 batches (trainer.limit_test_batches=1)" in fit
+    assert "tested on 1 of 6 batches" in capsys.readouterr().out
+    assert not [note for note in test if "batches" in note]
+
+
 def test_barebones_is_refused(tmp_path: Path, capsys: Capture) -> None:
     arguments = ["fit", *BY_ITSELF, "--trainer.barebones=true", f"--run_dir={tmp_path / 'r'}"]
     refused(capsys, arguments, "trainer.barebones must be false")

@@ -167,3 +167,28 @@ def test_a_folder_that_was_made_anew_is_another_folder(tmp_path: Path, monkeypat
     monkeypatch.setattr(fcntl, "flock", locked)
     folder.mkdir()
     unlock(lock_folder(folder))
+
+
+@pytest.mark.parametrize("name", ["plots", "logs", "checkpoints", "plots/loss.png", "logs/version_1"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_does_not_go_on_through_a_link_to_elsewhere(name: str, there: bool, tmp_path: Path) -> None:
+    run_dir, victim = tmp_path / "run", tmp_path / "victim"
+    (run_dir / name).parent.mkdir(parents=True)
+    if there:
+        victim.mkdir()
+    (run_dir / name).symlink_to(victim)
+    with (
+        RunDirClaim() as claim,
+        pytest.raises(ValueError, match=rf"{name} is a link that leads out of it, to .*victim"),
+    ):
+        claim.take(run_dir, goes_on=True)
+
+
+def test_a_run_goes_on_with_links_inside_it(tmp_path: Path) -> None:
+    run_dir, other = tmp_path / "run", tmp_path / "other.csv"
+    (run_dir / "logs" / "run-1").mkdir(parents=True)
+    (run_dir / "logs" / "latest").symlink_to("run-1")
+    other.write_text("")
+    (run_dir / "notes.csv").symlink_to(other)  # a file of the top is replaced, never written through
+    with RunDirClaim() as claim:
+        claim.take(run_dir, goes_on=True)

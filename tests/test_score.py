@@ -101,6 +101,12 @@ def test_a_table_is_matched_by_column_names(table_run: Path, tmp_path: Path) -> 
     assert len(a) == 10
 
 
+def test_a_key_is_for_an_npz(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    with pytest.raises(ValueError, match=r"key names an array of an \.npz, and data is .*t\.csv"):
+        read_samples(tmp_path / "t.csv", InputSpec("table", (1,), "t", features=("a",)), "a")
+
+
 def test_what_exists_is_not_overwritten(digits_run: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("mine")
     assert score(digits_run, images, tmp_path / "s.csv") == 2

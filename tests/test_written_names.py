@@ -94,6 +94,18 @@ def test_the_command_line_keeps_a_name_as_it_is_written(
     assert (from_file["normal_class"], from_file["labelled_classes"]) == ([8, name], [name])
 
 
+def test_columns_have_no_index_so_that_plain_numbers_name_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = ["fit", "--config", "configs/lof/table.yaml", "--data.path=t.csv"]
+    options = options_of(capsys, *table, "--data.drop_columns=[2, -1, '3']", "--data.label_column=7")
+    assert (options["drop_columns"], options["label_column"]) == (["2", "-1", "3"], "7")
+    file = tmp_path / "own.yaml"
+    file.write_text("data: {init_args: {name_column: 1, label_column: 0, drop_columns: [2]}}")
+    options = options_of(capsys, *table[:3], "--config", str(file), table[3])
+    assert [options[name] for name in ("name_column", "label_column", "drop_columns")] == ["1", "0", ["2"]]
+
+
 def test_names_of_test_sets_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--data.anomaly_sources={001: UniformNoise, yes: GaussianNoise}", "--data.validation_source=001"]
     options = options_of(capsys, "fit", "--config", "configs/lof/cifar10.yaml", "--data=OutOfDistribution", *given)

@@ -103,7 +103,7 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     `variant=` are the cells without one.
 
     Raises:
-        ValueError: a label that there is not, or a value that no cell has.
+        ValueError: a label that there is not, a value that no cell has, or conditions that no cell fits together.
     """
     chosen = list(cells)
     for condition in only:
@@ -116,6 +116,8 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
                 there = sorted({str(cell.labels[label]) for cell in cells})
                 raise ValueError(f"only: no cell has {label}={value}; there are {', '.join(there)}")
         chosen = [cell for cell in chosen if any(_fits(cell, label, value) for value in values)]
+    if only and not chosen:
+        raise ValueError(f"only: no cell fits {' and '.join(only)}; several values of a label are LABEL=VALUE,VALUE")
     return chosen
 
 

@@ -152,7 +152,9 @@ def boundary_plot(path: Path, plane: Plane, points: Points, threshold: float | N
         bar.ax.minorticks_off()
         handles = _region_handles(scores, threshold)
         if threshold is not None and scores.min() < threshold < scores.max():
-            axes.contour(plane.x, plane.y, scores, levels=[threshold], colors="black", linewidths=1.6)
+            # solid: a negative level would be dashed
+            line: dict[str, Any] = {"colors": "black", "linewidths": 1.6, "linestyles": "solid"}
+            axes.contour(plane.x, plane.y, scores, levels=[threshold], **line)
             bar.ax.axhline(threshold, color="black", linewidth=1.6)
         handles += _draw_points(axes, points)
         axes.set(xlim=extent[:2], ylim=extent[2:])

@@ -37,8 +37,7 @@ class CurvesFile(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
         if trainer.global_step and self.file.exists():
-            earlier = pd.read_csv(self.file)
-            self._earlier = earlier[earlier["step"] < trainer.global_step]
+            self._earlier = earlier_rows(self.file, "step", trainer.global_step)
 
     @rank_zero_only
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -67,6 +66,20 @@ class CurvesFile(pl.Callback):
             frame = pd.concat([self._earlier, pd.DataFrame(detector.curves.rows)])
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.file, frame.to_csv(index=False, float_format="%.6g"))
+
+
+def earlier_rows(file: Path, counter: str, before: int) -> pd.DataFrame:
+    """Rows of a table of numbers that an earlier fit wrote, those whose counter comes before this.
+
+    Raises:
+        ValueError: the file is damaged; a run folder may come from anyone.
+    """
+    try:
+        frame = pd.read_csv(file).astype(np.float64)
+        return frame[frame[counter] < before].astype({counter: np.int64})
+    except (ValueError, KeyError, pd.errors.ParserError) as error:
+        reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error).strip()
+        raise ValueError(f"{file} is damaged, move it away to go on without its rows: {reason}") from error
 
 
 def curves_plot(path: Path, frame: pd.DataFrame, title: str) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from adlightning.callbacks.curves import COLOURS, LOG_RANGE
+from adlightning.callbacks.curves import COLOURS, LOG_RANGE, earlier_rows
 from adlightning.callbacks.plots import titled_figure
 from adlightning.core.detector import AnomalyDetector
 from adlightning.files.disk import write_atomically
@@ -43,8 +43,7 @@ class EpochsFile(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
         if trainer.current_epoch and self.file.exists():
-            earlier = pd.read_csv(self.file)
-            earlier = earlier[earlier["epoch"] < trainer.current_epoch]
+            earlier = earlier_rows(self.file, "epoch", trainer.current_epoch)
             self.rows = [{str(k): float(v) for k, v in row.dropna().items()} for _, row in earlier.iterrows()]
 
     @rank_zero_only

@@ -179,9 +179,9 @@ class RunFolder(pl.Callback):
             "data": data.input_spec.description,
             "input": str(data.input_spec),
             "protocol": data.protocol,
-            "notes": [*self.notes, *detector.remarks()],
+            "notes": [*self.notes, *_left_out(trainer, detector), *detector.remarks()],
             "selection": "oracle" if detector.selection == "oracle" else self.selection,
-            "not_tested": untrained(detector) or (None if detector.results else "no test was run"),
+            "not_tested": untrained(detector) or _not_tested(detector),
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
             "threshold": {
                 "rule": type(detector.threshold_rule).__name__,
@@ -204,6 +204,19 @@ class RunFolder(pl.Callback):
                 "python": platform.python_version(),
             },
         }
+
+
+def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:
+    """That a limit of the Trainer kept samples from the test."""
+    if not detector.results:
+        return []
+    loaders = trainer.test_dataloaders
+    there = sum(len(loader) for loader in loaders) if isinstance(loaders, list) else len(loaders or ())
+    taken = sum(trainer.num_test_batches)
+    if taken >= there:
+        return []
+    limit = f"trainer.limit_test_batches={trainer.limit_test_batches}"
+    return [f"tested on {taken:g} of {there} batches ({limit})"]
 
 
 def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str, Any]:
@@ -249,6 +262,13 @@ def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.
         return images
 
     return read
+
+
+def _not_tested(detector: AnomalyDetector) -> str | None:
+    """Why a trained detector has no test results; None when it has."""
+    if detector.results:
+        return None
+    return "no test was run" if detector.data.test_names else "the data have no test samples"
 
 
 def _finite(value: float) -> float | None:

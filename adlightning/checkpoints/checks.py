@@ -6,20 +6,25 @@ more values than they have, or of arguments for which a network would fill the m
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from adlightning.core.contracts import InputSpec
 from adlightning.core.parts import is_plain
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.files.archives import require_stored
+from adlightning.files.pickled import require_plain_pickle
 from adlightning.files.unpacking import each_value
 
 if TYPE_CHECKING:
@@ -46,16 +51,25 @@ _OF_TRAINING: dict[str, type] = {
     "lr_schedulers": list,
 }
 _LONGEST_NAME = 200
+_PICKLE = "data.pkl"
+_MORE_WEIGHTS, _TIMES_WEIGHTS = 1000, 10  # some are made only to be put in the place of others
 _RECORDED = ("seed", "split")
 _FITTED, _VARIANCE = "preprocess.", "running_var"
 _VERSION = re.compile(r"(\d{1,3})(?:\.\d{1,5}){1,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,8})?")
 
 
 def check_container(file: BinaryIO) -> None:
-    """Refuse a file that is not the uncompressed zip that `torch.save` writes. Raises ValueError."""
-    names = [member.name.lower() for member in require_stored(file)]
-    if len(set(names)) < len(names):  # torch looks for names in either case
+    """Refuse a file that is not the uncompressed zip that `torch.save` writes, of plain values. Raises ValueError."""
+    names = [member.name for member in require_stored(file)]
+    if len({name.lower() for name in names}) < len(names):  # torch looks for names in either case
         raise ValueError("two of its members have one name")
+    try:
+        with ZipFile(file) as archive:
+            pickles = [archive.read(name) for name in names if name.lower().endswith(_PICKLE)]
+    except BadZipFile as error:
+        raise ValueError(f"it is damaged: {error}") from None
+    for pickle in pickles:
+        require_plain_pickle(pickle)
 
 
 def check_content(checkpoint: Mapping[str, Any], size: int) -> None:
@@ -123,7 +137,8 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
     """
     saved = checkpoint["adlightning"]
     rebuilt_arguments(cls, saved["hyperparameters"])
-    described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved))
+    most = _MORE_WEIGHTS + _TIMES_WEIGHTS * len(checkpoint["state_dict"])
+    described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved, most))
     if described is None:
         return  # it is built and loaded as it is
     if missing := described.arguments - saved["hyperparameters"].keys():
@@ -148,6 +163,7 @@ class _Saved:
 
     text: str
     values: Mapping[str, Any] = field(compare=False)
+    most_weights: int = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -161,7 +177,7 @@ class _Description:
 def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None:
     """The detector that arguments describe; None for one that cannot be built without memory."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _at_most(saved.most_weights):
             detector = cls(**rebuilt_arguments(cls, saved.values["hyperparameters"]))
             detector.configure_for(InputSpec.from_dict(saved.values["input"]))
             forms = {name: _form(value) for name, value in detector.state_dict().items()}
@@ -171,6 +187,22 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
         return None
     weights = frozenset(name for name, _ in detector.named_parameters())
     return _Description(frozenset(detector.arguments), forms, weights)
+
+
+@contextmanager
+def _at_most(weights: int) -> Iterator[None]:
+    """Refuse to make more weights than this: even those without memory take some, and time, each."""
+    made = itertools.count(1)
+
+    def count(*_: object) -> None:
+        if next(made) > weights:
+            raise ValueError("its arguments describe more weights than it holds")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _form(value: Tensor) -> str:

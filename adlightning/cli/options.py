@@ -21,6 +21,14 @@ MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name 
 PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 _NEVER_NULL = {"run_dir": "a folder", "test_after_fit": "true or false", "plots": "true or false"}
 _SEEDS = 2**32
+_NOT_NEGATIVE = (
+    "gradient_clip_val",
+    "log_every_n_steps",
+    "reload_dataloaders_every_n_epochs",
+    "min_epochs",
+    "min_steps",
+)
+_POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "val_check_interval")
 _HARDWARE = (
     "accelerator",
     "devices",
@@ -53,14 +61,15 @@ def check_options(options: Any, fits: bool) -> None:
             "trainer.barebones must be false, since it refuses what a run is made of: logger, enable_checkpointing, "
             "enable_progress_bar and enable_model_summary switch it off one by one"
         )
-    if (options.trainer.gradient_clip_val or 0) < 0:
-        raise ValueError(f"trainer.gradient_clip_val must not be negative, got {options.trainer.gradient_clip_val}")
+    _check_trainer_numbers(options.trainer)
     if options.trainer.precision not in PRECISIONS:
         raise ValueError(f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}")
     if options.monitor not in (None, *MONITORS):
         near = nearest(options.monitor, MONITORS)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}{hint}")
+    if options.ckpt_path == "":
+        raise ValueError("ckpt_path must be a checkpoint or a run folder, got nothing")
     if fits and options.monitor and options.trainer.enable_checkpointing is False:
         raise ValueError("monitor selects a checkpoint: trainer.enable_checkpointing must not be false")
     for name in ("model", "data"):
@@ -68,6 +77,17 @@ def check_options(options: Any, fits: bool) -> None:
         if part is None or not part.get("class_path"):
             raise ValueError(f"{name} must name a class: --{name}=CLASS or a --config that does")
         check_values(name, class_at(part.class_path), part.get("init_args") or {})
+
+
+def _check_trainer_numbers(trainer: Any) -> None:
+    """Refuse what Lightning would divide by, or count down from."""
+    for name in (*_NOT_NEGATIVE, *_POSITIVE):
+        value = trainer.get(name)
+        if not isinstance(value, (int, float)):  # null, and the times that val_check_interval may be
+            continue
+        if value < 0 or (value == 0 and name in _POSITIVE):
+            rule = "be positive" if name in _POSITIVE else "not be negative"
+            raise ValueError(f"trainer.{name} must {rule}, got {value}")
 
 
 @contextlib.contextmanager

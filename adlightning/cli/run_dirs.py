@@ -30,7 +30,8 @@ class RunDirClaim:
         Of several processes that ask for a folder, one gets it. Where a fit goes on, the folder must be there.
 
         Raises:
-            ValueError: it cannot be made or written, another run has it, or it is not empty.
+            ValueError: it cannot be made or written, another run has it, or it is not empty; where a fit goes on, a
+                link in it leads to a folder elsewhere, into which the run would write.
         """
         run_dir = run_dir.absolute()
         if goes_on:
@@ -38,6 +39,7 @@ class RunDirClaim:
                 FileNotFoundError, NotADirectoryError
             ):  # that there is no checkpoint is said later
                 self._hold(run_dir)
+                _refuse_ways_out(run_dir)
             return
         _check_parent(run_dir)
         while True:
@@ -103,6 +105,14 @@ def _make(run_dir: Path) -> list[Path]:
         raise ValueError(f"run_dir: {run_dir} cannot be made, {error.filename} is no folder") from None
     except OSError as error:
         raise ValueError(f"run_dir: {run_dir} cannot be made: {error.strerror}") from error
+
+
+def _refuse_ways_out(run_dir: Path) -> None:
+    """A run folder may come from anyone, with `plots` a link to the pictures of another folder."""
+    below = (path for name in ("plots", "logs") for path in (run_dir / name).rglob("*"))
+    for path in (*(path for path in run_dir.iterdir() if path.is_dir() or not path.exists()), *below):
+        if path.is_symlink() and not path.resolve().is_relative_to(run_dir.resolve()):
+            raise ValueError(f"run_dir: {path} is a link that leads out of it, to {path.resolve()}: remove it first")
 
 
 def _remove_empty_in(folder: Path) -> None:

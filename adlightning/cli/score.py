@@ -93,6 +93,8 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
 
     if not path.exists():
         raise ValueError(f"data: there is no file or folder {path}")
+    if key is not None and path.suffix.lower() != ".npz":
+        raise ValueError(f"key names an array of an .npz, and data is {path}: leave out key={key}")
     if path.is_dir():
         _require_kind("image", path, "a folder of images", spec)
         return _read_images(path, spec)

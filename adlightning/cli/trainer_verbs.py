@@ -64,7 +64,7 @@ class AnomalyCLI(LightningCLI):
                 super().__init__(AnomalyDetector, AnomalyDataModule, **kwargs)
         except Stopped as stopped:
             place = where_it_stood(verb, getattr(self, "trainer", None))
-            stopped.note = f" {place}: {self._kept()}" if getattr(rank_zero_only, "rank", 0) == 0 else None
+            stopped.note = f" {place}. {self._kept()}" if getattr(rank_zero_only, "rank", 0) == 0 else None
             raise
 
     def _kept(self) -> str:
@@ -198,8 +198,9 @@ class AnomalyCLI(LightningCLI):
             callbacks += [LastCheckpoint(self.run_dir / "checkpoints"), *filter(None, [self.best])]
         self._extra_callbacks = callbacks
         if not options.trainer.plugins and SLURMEnvironment.detect():
-            # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
-            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
+            with trainer_explained(options.trainer):  # of a job whose variables do not fit
+                # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
+                kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         trainer = super().instantiate_trainer(logger=loggers, **kwargs)
         place_checkpoints(callbacks_of(trainer), self.run_dir)
         if type(trainer.strategy.checkpoint_io) is not TorchCheckpointIO:

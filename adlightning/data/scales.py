@@ -20,6 +20,9 @@ FAR_FROM_ZERO = 2.0**10
 WHOLE = 2.0**24
 """Whole numbers up to here are float32 numbers."""
 
+SMALLEST = float(torch.finfo(torch.float32).tiny)
+"""Differences below are rounded to few digits, or to none."""
+
 _COLUMNS = 64  # at a time, in float64
 _ROWS = 1024
 
@@ -49,9 +52,10 @@ def _offsets(x: Tensor) -> Tensor:
 
 
 def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: InputSpec) -> None:
-    """Refuse values beside which all others of their feature would become one number.
+    """Refuse values beside which all others of their feature would become one number, and features of such values.
 
-    Those are a value of :data:`FARTHEST` or more that lies as many times further from the median than most values do.
+    Those are a value of :data:`FARTHEST` or more that lies as many times further from the median than most values do,
+    and features whose values differ by less than :data:`SMALLEST`.
 
     Args:
         samples: the training part.
@@ -60,10 +64,11 @@ def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: Inp
         spec: for the names of features.
 
     Raises:
-        ValueError: there is such a value; the message names row and column.
+        ValueError: there is such a value; the message names row and column, or the column.
     """
     x = samples.x
     assert isinstance(x, Tensor)
+    _require_no_vanishing(x, reference, spec)
     low, high = (float(value) for value in x.aminmax())
     if max(-low, high) < FARTHEST:  # nearly always
         return
@@ -84,6 +89,21 @@ def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: Inp
                 f"{where}{row_name(samples, row)}, more than {FARTHEST:g} times as far out as most training values: "
                 f"beside it float32 cannot tell the others apart. Mend or leave out that row (a mark for a missing "
                 f"value?), or give the column in logarithms"
+            )
+
+
+def _require_no_vanishing(x: Tensor, rows: Rows, spec: InputSpec) -> None:
+    flat = x.flatten(1)
+    for start in range(0, flat.shape[1], _COLUMNS):
+        part = flat[:, start : start + _COLUMNS][rows]
+        low, high = part.aminmax(dim=0)
+        vanishing = (high > low) & (high - low < SMALLEST)
+        if bool(vanishing.any()):
+            column = int(vanishing.nonzero()[0])
+            raise ValueError(
+                f"{spec.description}: column {feature_name(spec, start + column)} lies between {low[column]:.9g} and "
+                f"{high[column]:.9g}: float32 has no such small differences. Multiply it by a constant, or give it in "
+                f"logarithms"
             )
 
 

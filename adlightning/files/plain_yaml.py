@@ -16,6 +16,8 @@ MAX_BYTES = 2**24
 MAX_VALUES, MAX_DEPTH = 100_000, 50
 """Of a document, where an alias counts for all that it stands for; the largest config of ours has some hundred."""
 
+_LONGEST_NUMBER = 1000
+
 
 def read_yaml(text: str, what: str, key: str = "") -> Any:
     """The plain values of a document; names of classes and columns are text, as they are written.
@@ -68,15 +70,30 @@ class _OnceLoader(yaml.SafeLoader):
         return node
 
 
+def _whole_number(loader: _OnceLoader, node: yaml.ScalarNode) -> int:
+    """A whole number; of `1:1:1...`, which is one of base 60, each further part takes longer than all before."""
+    if len(node.value) > _LONGEST_NUMBER:
+        raise yaml.MarkedYAMLError(
+            problem=f"a number must have at most {_LONGEST_NUMBER} characters", problem_mark=node.start_mark
+        )
+    return int(loader.construct_yaml_int(node))
+
+
+_OnceLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
 class OversizedYaml(ValueError):
     """A document of more values or levels than any use has."""
 
 
 def _require_shallow(text: str, what: str) -> None:
-    depth = 0
+    if len(text) > MAX_BYTES:
+        raise OversizedYaml(_oversized(what))
+    depth = values = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        values += isinstance(event, yaml.NodeEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH or values > MAX_VALUES:
             raise OversizedYaml(_oversized(what))
 
 

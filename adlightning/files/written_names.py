@@ -19,6 +19,9 @@ NAMES = frozenset(
 )
 """Keys whose values are names, or lists of names, of classes, test sets and columns."""
 
+COLUMNS = frozenset({"label_column", "name_column", "drop_columns"})
+"""Those that name columns, which have no index: a plain number is a name too."""
+
 NAMED = frozenset({"anomaly_sources", "per_normal"})
 """Keys of mappings whose own keys are such names."""
 
@@ -31,8 +34,8 @@ _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 def names_as_written(document: str) -> str:
     """A YAML document in which each name that YAML would take for something else is quoted.
 
-    Plain numbers such as 3 stay: they may be indices, and are written in one way only. The null of `normal_class: null`
-    stays too, that of a list is a name.
+    Plain numbers such as 3 stay, but for columns: they may be indices, and are written in one way only. The null of
+    `normal_class: null` stays too, that of a list is a name.
 
     Raises:
         yaml.YAMLError: no YAML.
@@ -109,28 +112,29 @@ def _last(key: str) -> str:
 
 def _names_below(root: yaml.Node, key: str = "") -> Iterator[yaml.ScalarNode]:
     """Unquoted scalars that are names and that YAML takes for something else, below the value of a key."""
-    seen: set[tuple[int, bool]] = set()
+    seen: set[tuple[int, str]] = set()
     pending = _of_value(key, root)
     while pending:
-        node, is_name = pending.pop()
-        if (id(node), is_name) in seen:  # an alias
+        node, names = pending.pop()
+        if (id(node), names) in seen:  # an alias
             continue
-        seen.add((id(node), is_name))
+        seen.add((id(node), names))
         if isinstance(node, yaml.ScalarNode):
-            if is_name and node.style is None and node.tag != _TEXT and not _INDEX.fullmatch(node.value):
+            is_index = names not in COLUMNS and _INDEX.fullmatch(node.value)
+            if names and node.style is None and node.tag != _TEXT and not is_index:
                 yield node
         elif isinstance(node, yaml.SequenceNode):
-            pending += [(item, is_name) for item in node.value]
+            pending += [(item, names) for item in node.value]
         else:
             for own, value in node.value:
                 pending += _of_value(own.value if isinstance(own, yaml.ScalarNode) else "", value)
 
 
-def _of_value(key: str, value: yaml.Node) -> list[tuple[yaml.Node, bool]]:
-    """What to look at for the value of a key, and whether it is a name."""
+def _of_value(key: str, value: yaml.Node) -> list[tuple[yaml.Node, str]]:
+    """What to look at for the value of a key, and the key where it holds names, else nothing."""
     name = _last(key)
     keys = value.value if name in NAMED and isinstance(value, yaml.MappingNode) else []
-    return [(own, True) for own, _ in keys] + [(value, name in NAMES and not _is_null(value))]
+    return [(own, name) for own, _ in keys] + [(value, name if name in NAMES and not _is_null(value) else "")]
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from typing import Any, Literal, get_args
 
 import torch
@@ -190,7 +190,7 @@ class GOAD(OptimizedDetector):
         self.register_buffer("map_centers", torch.zeros(self.n_maps, self.rep_dim))
         self.register_buffer("has_centers", torch.tensor(False))
         layers: list[nn.Module] = []
-        for n_in, n_out in pairwise((self.map_dim, *[self.rep_dim] * self.n_layers)):
+        for n_in, n_out in pairwise(chain([self.map_dim], repeat(self.rep_dim, self.n_layers))):
             layers += [nn.LeakyReLU(LEAKINESS), nn.Linear(n_in, n_out, bias=False)]
         self.encoder = nn.Sequential(*layers[1:])
         self.head = nn.Sequential(nn.LeakyReLU(LEAKINESS), nn.Linear(self.rep_dim, self.n_maps))

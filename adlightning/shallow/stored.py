@@ -79,6 +79,8 @@ class _Reader:
 
     def __init__(self, archive: ZipFile, members: dict[str, Member]) -> None:
         self.archive, self.members = archive, members
+        self.arrays: dict[str, Any] = {}
+        """By the names of their files: named a thousand times, a file must not take a thousand times its memory."""
 
     def value(self, node: dict[str, Any], depth: int) -> Any:
         """What a node says, with everything below it."""
@@ -109,8 +111,10 @@ class _Reader:
         if node["type"] != "numpy" or name not in ("numpy.ndarray", *_SCALARS):
             raise ValueError(f"it holds an array of objects, or a {name}")
         member = self.members[node["file"]]
-        with self.archive.open(member.name) as file:
-            array = read_array(file, member.size, records=NODE_DTYPE)
+        if member.name not in self.arrays:
+            with self.archive.open(member.name) as file:
+                self.arrays[member.name] = read_array(file, member.size, records=NODE_DTYPE)
+        array = self.arrays[member.name]
         if name == "numpy.ndarray":
             return array
         if array.ndim or array.dtype.kind not in "?if":

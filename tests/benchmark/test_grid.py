@@ -178,6 +178,11 @@ def test_only_refuses_what_no_cell_has(grid_file: Path, only: str, message: str)
         choose(read_grid(grid_file).cells, [only])
 
 
+def test_only_refuses_conditions_that_no_cell_fits_together(grid_file: Path) -> None:
+    with pytest.raises(ValueError, match="no cell fits method=deep_sad and method=deep_svdd; several values"):
+        choose(read_grid(grid_file).cells, ["method=deep_sad", "method=deep_svdd"])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -203,6 +203,15 @@ def test_normal_is_blue_anomalous_is_red_and_training_samples_are_yellow(tmp_pat
     assert min(count(bare, BLUE), count(bare, RED)) > 300
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_the_threshold_is_an_unbroken_line_whatever_its_sign(tmp_path: Path, shift: float) -> None:
+    scores = plane().scores + shift
+    path = boundary_plot(tmp_path / "b.png", plane(scores), Points(NONE, NONE, NONE), 0.5 + shift, "a title")
+    with Image.open(path) as image:
+        inner = np.asarray(image.convert("L"))[150:600, 300:600]  # within the plane, without its frame
+    assert (inner.min(axis=1) < 60).all()
+
+
 @pytest.mark.parametrize(("threshold", "missing", "there"), [(2.0, RED, BLUE), (-1.0, BLUE, RED), (1.0, RED, BLUE)])
 def test_a_plane_on_one_side_of_the_threshold_has_one_colour(
     tmp_path: Path, threshold: float, missing: tuple[int, int, int], there: tuple[int, int, int]

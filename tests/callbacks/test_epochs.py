@@ -82,3 +82,19 @@ def test_without_a_loss_or_without_drawing_there_is_no_picture(make_trainer: Mak
 def test_any_losses_can_be_drawn(tmp_path: Path, losses: list[float], pretrain_epochs: int) -> None:
     epochs = pd.DataFrame({"epoch": range(len(losses)), "train/loss": losses, "val/score_mean": losses})
     assert loss_plot(tmp_path / "loss.png", epochs, pretrain_epochs, "a [title] of $1").stat().st_size > 0
+
+
+@pytest.mark.parametrize("content", [b"x,y\n1,2\n", b"epoch,train/loss\n0,a\n", b"\xff\n", b"", b"epoch,a\n,1\n"])
+def test_rows_of_an_earlier_fit_that_are_none(make_trainer: MakeTrainer, tmp_path: Path, content: bytes) -> None:
+    make_trainer(max_epochs=3, callbacks=[]).fit(net := detector(), datamodule=data())
+    assert net.trainer is not None
+    net.trainer.save_checkpoint(tmp_path / "three.ckpt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "epochs.csv").write_bytes(content)
+    again = make_trainer(max_epochs=4, callbacks=[EpochsFile(tmp_path / "run")])
+    if content.startswith(b"epoch,a"):  # a row without its epoch is left out
+        again.fit(detector(), datamodule=data(), ckpt_path=tmp_path / "three.ckpt", weights_only=True)
+        assert pd.read_csv(tmp_path / "run" / "epochs.csv")["epoch"].tolist() == [3]
+        return
+    with pytest.raises(ValueError, match=r"epochs\.csv is damaged, move it away"):
+        again.fit(detector(), datamodule=data(), ckpt_path=tmp_path / "three.ckpt", weights_only=True)

@@ -311,3 +311,20 @@ def test_features_that_vary_in_no_training_row_are_named(make_trainer: MakeTrain
 
 def test_far_is_far_in_deviations_of_training() -> None:
     assert FARTHEST**4 < MOST
+
+
+# ---- values too small for float32 -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-45])
+def test_a_feature_too_small_for_float32_is_refused_before_training(tmp_path: Path, scale: float) -> None:
+    path = table(tmp_path / "t.csv", values() * np.array([1, scale, 1]))
+    with pytest.raises(ValueError, match=r"t\.csv: column 'b' lies between .* float32 has no such small differences"):
+        table_data(path).setup("fit")
+
+
+def test_small_features_score_as_others(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    scales = np.array([2.0**-100, 1, 1])
+    plain, small = (table(tmp_path / f"{i}.csv", values() * by) for i, by in enumerate((np.ones(3), scales)))
+    expected, scores = (scores_of(make_trainer, network(), table_data(path)) for path in (plain, small))
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from adlightning.data.sources.base import SourceError
 
 MOST = 2**26
-"""Bytes to which a file may unpack; the largest of the sets that come as .mat has 4 MiB."""
+"""Bytes that a file may have, and to which it may unpack; the largest of the sets that come as .mat has 4 MiB."""
 
 _HEADER = 128
 _MATRIX, _COMPRESSED, _INT8, _INT32, _UINT32 = 14, 15, 1, 5, 6
@@ -34,9 +34,11 @@ def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Those of the named variables that a file holds, (N, D).
 
     Raises:
-        SourceError: no such file of MATLAB 5 to 7, a damaged one, one that unpacks to more than
+        SourceError: no such file of MATLAB 5 to 7, a damaged one, one that has or unpacks to more than
             :data:`MOST`, or a named variable that is no matrix of real numbers.
     """
+    if (size := path.stat().st_size) > MOST:
+        raise SourceError(f"{path} has {size >> 20} MiB, a .mat file must have at most {MOST >> 20}: refused")
     data = path.read_bytes()
     orders: dict[bytes, Order] = {b"IM": "<", b"MI": ">"}
     order = orders.get(data[126:_HEADER])

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from adlightning.core.contracts import NO_LABEL, InputSpec
+from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
 from adlightning.core.messages import quoted
 from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
 from adlightning.data.sources.columns import features_of, labels_of, names_of
@@ -22,6 +23,8 @@ ConstantFeatures = Literal["error", "drop", "keep"]
 
 _LABEL = ("label", "labels")
 _LIKE_LABELS = ("anomaly", "is_anomaly", "outlier", "is_outlier", "attack", "class", "target", "ground_truth")
+
+_ROWS = 10  # fewer may look like row numbers, or like labels, by chance
 
 
 class Table(AnomalySource):
@@ -135,6 +138,7 @@ class Table(AnomalySource):
                 )
             features = [column for column in features if column not in constant]
             ignored += constant
+        self._say_what_tells(features)
         if not features:
             raise SourceError(f"{self.path} has no feature columns; it has {quoted(list(frame.columns))}")
         return tuple(features), tuple(dict.fromkeys(ignored))
@@ -162,10 +166,44 @@ class Table(AnomalySource):
                 stacklevel=2,
             )
 
+    def _say_what_tells(self, features: list[str]) -> None:
+        """Name features that number the rows or that tell the label: copies of it, whatever they are called."""
+        frame, path = self._frames["train"]
+        x = features_of(frame, features, path).numpy()
+        if numbered := [name for name, values in zip(features, x.T, strict=True) if _counts_rows(values)]:
+            warnings.warn(
+                f"{path}: {quoted(numbered)} taken as a feature: it numbers the rows; if it is an index, name it as "
+                f"name_column or in drop_columns",
+                stacklevel=2,
+            )
+        if self.label_column not in frame.columns:
+            return
+        y = labels_of(frame[self.label_column], path)
+        if told := [name for name, values in zip(features, x.T, strict=True) if _tells_label(values, y)]:
+            warnings.warn(
+                f"{path}: {quoted(told)} taken as a feature: it has one value for normal rows and another for "
+                f"anomalies; if it is a label, put it in drop_columns",
+                stacklevel=2,
+            )
+
     def _constant(self, features: list[str]) -> list[str]:
         x = features_of(self._frames["train"][0], features, self.path)
         varies = (x != x[:1]).any(dim=0).tolist()
         return [column for column, does in zip(features, varies, strict=True) if not does]
+
+
+def _counts_rows(values: NDArray[np.float64]) -> bool:
+    """Whether values (N,) are whole numbers one after the other, in any order."""
+    sorted_values = np.sort(values)
+    return len(values) >= _ROWS and float(sorted_values[0]).is_integer() and bool((np.diff(sorted_values) == 1).all())
+
+
+def _tells_label(values: NDArray[np.float64], y: NDArray[np.int64]) -> bool:
+    """Whether values (N,) are one number where labels are normal and another where they are anomalies."""
+    if len(values) < _ROWS:
+        return False
+    normal, anomalous = np.unique(values[y == NORMAL]), np.unique(values[y == ANOMALY])
+    return len(normal) == 1 and len(anomalous) == 1 and bool(normal[0] != anomalous[0])
 
 
 def _check_same_columns(frame: pd.DataFrame, path: Path, features: Sequence[str], ignored: Sequence[str]) -> None:

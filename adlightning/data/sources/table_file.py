@@ -24,6 +24,9 @@ SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 MISSING = ("", "NaN", "nan", "-nan", "NA", "N/A", "n/a", "<NA>", "#N/A", "None", "NULL", "null")
 """Cells of a column of numbers that hold no number; elsewhere they are text."""
 
+MOST_COLUMNS, LONGEST_LINE = 2**18, 2**24
+"""Of a file of text: each column takes some hundred bytes of memory, whatever is in it."""
+
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|infinity|nan)\s*", re.IGNORECASE)
 
 _SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -40,6 +43,7 @@ _NO_TEXT = {
     b"SQLite format 3": "an SQLite database",
     b"%PDF-": "a PDF",
 }
+_CHUNK = 2**20
 _START = 4096  # bytes of a file that are looked at to say what it is
 _INDEX = "__index_level_"  # what pandas calls a Parquet file's column that was an index without a name
 
@@ -121,7 +125,10 @@ def _refuse_named_range(path: Path, said: bytes) -> None:
 
 def _read_text(path: Path, separator: str, text: Collection[str | None]) -> pd.DataFrame:
     _require_text(path)
+    _require_short_lines(path)
     header = next(_rows(path, separator), [])
+    if len(header) > MOST_COLUMNS:
+        raise SourceError(f"{path} has {len(header)} columns, a table may have {MOST_COLUMNS}")
     _require_header(path, separator, header)
     # as pandas calls columns without a name
     names = [name or f"Unnamed: {i}" for i, name in enumerate(header)]
@@ -167,7 +174,21 @@ def _require_text(path: Path) -> None:
         raise SourceError(f"{path} is no table but a page of HTML or XML, perhaps a download that failed")
 
 
+def _require_short_lines(path: Path) -> None:
+    """Refuse a line beyond any use: a kilobyte of .gz may be a line of a million empty fields."""
+    length = 0
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            first = min((i for i in map(chunk.find, (b"\n", b"\r")) if i >= 0), default=len(chunk))
+            if length + first > LONGEST_LINE:
+                raise SourceError(f"{path} has a line of more than {LONGEST_LINE >> 20} MiB: refused")
+            last = max(map(chunk.rfind, (b"\n", b"\r")))
+            length = length + len(chunk) if last < 0 else len(chunk) - 1 - last
+
+
 def _require_header(path: Path, separator: str, header: Sequence[str]) -> None:
+    if not header:
+        raise SourceError(f"{path} is empty: a first row with the names of the columns and rows of numbers are needed")
     if len(header) == 1 and (others := {s: header[0].count(s) for s in _SEPARATOR_NAMES if s in header[0]}):
         found = max(others, key=lambda s: others[s])
         suffix = ".tsv (tabs)" if separator == "," else ".csv (commas)"
@@ -177,7 +198,7 @@ def _require_header(path: Path, separator: str, header: Sequence[str]) -> None:
             f"it with {_SEPARATOR_NAMES[separator]} between values and a point in numbers{rename}"
         )
     counted = [str(i) for i in range(len(header))]  # the names of columns that pandas numbered
-    if header and all(NUMBER.fullmatch(name) for name in header) and list(header) != counted:
+    if all(NUMBER.fullmatch(name) for name in header) and list(header) != counted:
         raise SourceError(
             f"{path} has no header: its first row holds numbers only ({quoted(header)}); a first row with the names of "
             f"the columns is needed"

@@ -169,7 +169,7 @@ def test_row_numbers_without_a_name_are_never_taken_for_a_feature(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be read as a table"),
+        ("", "is empty"),
         ("a,b\n", "has no rows"),
         ("a,b\n1,2\n3,4,5\n", "row 1 has 3 fields, the header has 2"),
         ("a,b\n1,2,9\n3,4,5\n", "row 0 has 3 fields, the header has 2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import warnings
 import zipfile
 from datetime import date
 from decimal import Decimal
@@ -138,6 +139,25 @@ def test_a_column_that_may_be_the_label_is_named(tmp_path: Path) -> None:
     path = text(tmp_path / "t.csv", "a,is_anomaly\n1,0\n2,1\n")
     with pytest.warns(UserWarning, match="'is_anomaly' taken as a feature"):
         load(path)
+
+
+def test_a_feature_that_numbers_the_rows_or_tells_the_label_is_named(tmp_path: Path) -> None:
+    y = np.repeat([0, 1], 10)
+    frame = pd.DataFrame({"no": np.arange(20)[::-1] + 5, "a": np.arange(20) * 0.5, "label.1": 8 - y, "label": y})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.warns(UserWarning, match="taken as a feature") as said:
+        load(tmp_path / "t.csv", label_column="label")
+    numbered, told = (str(warning.message) for warning in said)
+    assert "'no' taken as a feature: it numbers the rows" in numbered
+    assert "'label.1' taken as a feature: it has one value for normal rows" in told
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "t.csv", label_column="label", drop_columns=["no", "label.1"])
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"t\.csv is empty: a first row with the names"):
+        load(text(tmp_path / "t.csv", ""))
 
 
 @pytest.mark.parametrize("header", [",a", " ,a", "Unnamed: 0,a", "a,"])

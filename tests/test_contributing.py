@@ -1,0 +1,53 @@
+"""The example objective of CONTRIBUTING.md is whole: it passes the linter, trains, and is a detector once loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import torch
+from conftest import MakeTrainer, Stripes
+
+from adlightning.checkpoints.loading import load_detector
+from adlightning.data.one_vs_all import OneVsAll
+
+ROOT = Path(__file__).parents[1]
+
+
+def example() -> str:
+    """The indented block that begins with the docstring of the example's module."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    start = text.rindex("\n", 0, text.index('"""My method (Author')) + 1
+    block = text[start : text.index("\n2. ", start)]
+    return textwrap.dedent(block).rstrip() + "\n"
+
+
+def test_the_example_passes_the_linter() -> None:
+    ruff = [sys.executable, "-m", "ruff"]
+    name = ["--stdin-filename", str(ROOT / "adlightning/objectives/mymethod.py"), "-"]
+    for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        ran = subprocess.run([*ruff, *command, *name], input=example(), text=True, capture_output=True, cwd=ROOT)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_example_is_a_detector(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    path = tmp_path / "mymethod.py"
+    path.write_text(example())
+    spec = spec_from_file_location("mymethod", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.my_loss(torch.tensor([0.5, 2.0]), 1.0).item() == 0.5
+    torch.manual_seed(0)
+    detector, data = module.MyMethod(margin=0.1), OneVsAll(Stripes(), "left", batch_size=16, seed=0)
+    trainer = make_trainer(max_epochs=3)
+    trainer.fit(detector, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "my.ckpt")
+    loaded = load_detector(tmp_path / "my.ckpt")
+    images = data.test_samples.x
+    assert isinstance(images, torch.Tensor)
+    assert (loaded.score(images) == detector.score(images)).all()
