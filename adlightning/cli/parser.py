@@ -17,8 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from adlightning.cli.explain import explain
 from adlightning.core.messages import for_terminal
-from adlightning.core.parts import described
-from adlightning.core.thresholds import ThresholdRule
+from adlightning.core.parts import Part, described
 from adlightning.files.written_names import dump_yaml, names_as_written
 
 PARSER_MODE = "omegaconf+"
@@ -53,7 +52,7 @@ class AnomalyParser(LightningArgumentParser):
 
 def _part_defaults(key: str, default: Any) -> Iterator[tuple[str, Any]]:
     """Defaults that are parts, as class paths and arguments; of a dataclass those of its fields."""
-    if isinstance(default, (partial, ThresholdRule)):
+    if isinstance(default, (partial, Part)):
         yield key, described(default)
     elif is_dataclass(default) and not isinstance(default, type):
         for field in fields(default):

@@ -13,14 +13,16 @@ import importlib
 import inspect
 import math
 import sys
+from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, get_type_hints
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from adlightning.core.rules import Rule, check_arguments
 from adlightning.preprocessing import Output, Preprocessing
 
 Shape = tuple[int, ...]
@@ -43,6 +45,20 @@ _NEVER = ("torch", "torchvision", "pytorch_lightning", "lightning", "lightning_f
 """Packages of which a checkpoint names no class, but for those in `OWN`: some of them open connections or files."""
 
 _LARGEST = 2**63
+
+
+class Part(ABC):
+    """A part that is a frozen dataclass of several kinds: its class and its fields, plain or parts, are all of it.
+
+    An argument of the common type takes any of them: by `class_path` and `init_args` in YAML, as an object in Python.
+    """
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {}
+    """What its fields must be, by name."""
+
+    def __post_init__(self) -> None:
+        """Check the fields by `argument_rules` and their types."""
+        check_arguments(self.argument_rules, get_type_hints(type(self).__init__), vars(self))
 
 
 def is_plain(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.contracts import ANOMALY, NORMAL
-from adlightning.core.rules import Rule, between, check_arguments, finite
+from adlightning.core.parts import Part
+from adlightning.core.rules import Rule, between, finite
 
 
-class ThresholdRule(ABC):
+class ThresholdRule(Part):
     """What a threshold is fitted by: a frozen dataclass of plain values with :meth:`fit`.
 
     A rule of one's own:
@@ -26,17 +27,11 @@ class ThresholdRule(ABC):
                 return float(scores.max())
     """
 
-    argument_rules: ClassVar[Mapping[str, Rule]] = {}
-
     uses_held_out: ClassVar[bool] = True
     """Whether held-out samples are taken, where there are any, rather than the training samples."""
 
     is_given: ClassVar[bool] = False
     """Whether the threshold does not depend on scores."""
-
-    def __post_init__(self) -> None:
-        """Check the values by `argument_rules`."""
-        check_arguments(self.argument_rules, {}, vars(self))
 
     @abstractmethod
     def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:

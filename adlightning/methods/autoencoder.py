@@ -21,7 +21,7 @@ from adlightning.core.parts import (
     encoder_part,
 )
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.parts.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder
 from adlightning.networks.initialisation import start_weights_
 

@@ -24,7 +24,7 @@ from adlightning.core.parts import (
 from adlightning.core.rules import positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining, Hypersphere
-from adlightning.methods.parts.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.networks.encoders import WeightInit
 
 
