@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,46 +12,11 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from adlightning.core.contracts import KNOWN_ANOMALY, UNLABELLED, TrainBatch
-from adlightning.core.detector import AnomalyDetector
 from adlightning.methods.parts.encoder import EncoderDetector
+from adlightning.methods.parts.likelihoods import LOG_LIKELIHOODS, Likelihood, kl_from_standard, require_likelihood
 from adlightning.methods.parts.optimization import OptimizedDetector, TwoPhaseDetector
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.initialisation import glorot_uniform_
-
-Likelihood = Literal["bernoulli", "gaussian"]
-
-
-def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
-    """log p(x) (B,) of samples (B, D), summed over D, in float32; x outside [0, 1] counts as the nearer bound.
-
-    Standardised-and-rescaled features leave [0, 1] outside the training range; taken as they are, their likelihood
-    would have no upper bound.
-    """
-    target = x.float().clamp(0, 1)
-    return -F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").sum(dim=1)
-
-
-def gaussian_log_likelihood(x: Tensor, mean: Tensor) -> Tensor:
-    """log p(x) (B,) of samples (B, D) under N(mean, I), in float32."""
-    return -0.5 * ((x.float() - mean.float()).square() + math.log(2 * math.pi)).sum(dim=1)
-
-
-LOG_LIKELIHOODS = {"bernoulli": bernoulli_log_likelihood, "gaussian": gaussian_log_likelihood}
-
-
-def require_likelihood(detector: AnomalyDetector, likelihood: Likelihood) -> None:
-    """Raise ValueError for the Bernoulli likelihood of preprocessed input outside [0, 1]; for `build`."""
-    if likelihood == "bernoulli" and detector.preprocess.output != "sigmoid":
-        raise ValueError(
-            "likelihood bernoulli needs preprocessing to [0, 1] (unit, standardize_minmax), got preprocessing "
-            f"{detector.preprocessing!r}: take such a one, or likelihood gaussian"
-        )
-
-
-def kl_from_standard(mean: Tensor, scale: Tensor) -> Tensor:
-    """KL divergence (B,) of N(mean, diag(scale^2)), both (B, d), from N(0, I): in closed form, in float32."""
-    mean, scale = mean.float(), scale.float()
-    return (0.5 * (scale.square() + mean.square() - 1) - scale.log()).sum(dim=1)
 
 
 def m1_loss(log_likelihood: Tensor, kl: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from adlightning.core.contracts import TrainBatch
 from adlightning.methods.dcae import DCGANAutoencoder
 from adlightning.methods.parts.inversion import starting_latents
-from adlightning.methods.ss_dgm import LOG_LIKELIHOODS, Likelihood, kl_from_standard, require_likelihood
+from adlightning.methods.parts.likelihoods import LOG_LIKELIHOODS, Likelihood, kl_from_standard, require_likelihood
 from adlightning.networks.dgm import MIN_SCALE, sample_gaussian
 from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from adlightning.networks.mlp import Output
+from adlightning.networks.mlp import Output, check_positive
 
 ACTIVATIONS: dict[Output, type[nn.Module]] = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "linear": nn.Identity}
 SMALLEST, LARGEST = 4, 7  # side of the generator's first feature map
@@ -124,15 +126,20 @@ class DCGANEncoder(nn.Module):
         leakiness: slope of the leaky ReLU below zero; 0 is the ReLU.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take, or a kernel size it does not have.
+        ValueError: images that are not square or of a side it does not take, a kernel size it does not have, or a size
+            below 1.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], code_dim: int, width: int = 64, kernel_size: int = 4, leakiness: float = 0.0
+        self, shape: tuple[int, ...], code_dim: int = 256, width: int = 64, kernel_size: int = 4, leakiness: float = 0.0
     ) -> None:
         super().__init__()
         first, doublings = stages(square_side(shape))
         _check_kernel(kernel_size)
+        check_positive("code_dim", (code_dim,))
+        check_positive("width", (width,))
+        self._generator = partial(DCGANGenerator, shape, width=width, kernel_size=kernel_size)
+        self.code_dim = code_dim
         layers: list[nn.Module] = []
         channels = shape[0]
         for i in range(doublings):
@@ -147,6 +154,10 @@ class DCGANEncoder(nn.Module):
         """Codes (B, code_dim), unbounded."""
         codes: Tensor = self.last(self.features(x))
         return codes.flatten(1)
+
+    def mirrored(self, output: Output, latent_dim: int | None = None) -> DCGANGenerator:
+        """A generator (B, latent_dim) to (B, C, S, S) of the same sizes; its latents are the codes, unless told."""
+        return self._generator(self.code_dim if latent_dim is None else latent_dim, output=output)
 
 
 def _doubling(n_in: int, n_out: int, kernel_size: int) -> nn.Module:
