@@ -47,7 +47,7 @@ _NEVER = ("torch", "torchvision", "pytorch_lightning", "lightning", "lightning_f
 _LARGEST = 2**63
 
 
-class Part(ABC):
+class Part(ABC):  # noqa: B024  # what is abstract comes with the kinds
     """A part that is a frozen dataclass of several kinds: its class and its fields, plain or parts, are all of it.
 
     An argument of the common type takes any of them: by `class_path` and `init_args` in YAML, as an object in Python.

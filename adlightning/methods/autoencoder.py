@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     DecoderFactory,
     EncoderFactory,
@@ -21,7 +22,6 @@ from adlightning.core.parts import (
     encoder_part,
 )
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder
 from adlightning.networks.initialisation import start_weights_
 

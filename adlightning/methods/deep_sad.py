@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     DecoderFactory,
     EncoderFactory,
@@ -24,7 +25,6 @@ from adlightning.core.parts import (
 from adlightning.core.rules import positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining, Hypersphere
-from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.networks.encoders import WeightInit
 
 
