@@ -32,6 +32,12 @@ EncoderFactory = Callable[[Shape], nn.Module]
 DecoderFactory = Callable[[int, Shape, Output], nn.Module]
 """From the size of a representation, the shape of a sample and its range to a module from one to the other."""
 
+GeneratorFactory = Callable[[int, Shape, Output], nn.Module]
+"""From the dimension of latents, the shape of a sample and its range to a module from latents (B, d) to samples."""
+
+CriticFactory = Callable[[Shape, bool], nn.Module]
+"""From the shape of a sample, and whether it may have BatchNorm, to a module that gives one number a sample, (B,)."""
+
 PreprocessingFactory = Callable[[Shape], Preprocessing]
 """From the shape of a raw sample to what prepares it."""
 

@@ -2,6 +2,7 @@
 
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
+from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
 from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
@@ -14,6 +15,9 @@ from adlightning.networks.wide_resnet import WideResNet10x4
 __all__ = [
     "VAE",
     "VGG11",
+    "DCGANCritic",
+    "DCGANEncoder",
+    "DCGANGenerator",
     "LSTMDecoder",
     "LSTMEncoder",
     "LeNetDecoder",

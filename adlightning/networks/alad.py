@@ -43,7 +43,7 @@ class JointDiscriminator(nn.Module):
         super().__init__()
         first, doublings = stages(square_side(shape))
         n_image = width * 2 ** (doublings - 1) * first**2
-        self.image = nn.Sequential(DCGANCritic(shape, width).features, nn.Flatten())
+        self.image = nn.Sequential(DCGANCritic(shape, width=width).features, nn.Flatten())
         self.latent = nn.Sequential(*_dense(latent_dim, latent_units), *_dense(latent_units, latent_units))
         self.joint = nn.Sequential(*_dense(n_image + latent_units, joint_units))
         self.last = nn.Linear(joint_units, 1)

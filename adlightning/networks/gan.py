@@ -40,27 +40,27 @@ class DCGANGenerator(nn.Module):
     For S = 32: latent_dim -> 256 @ 4x4 -> 128 -> 64 -> C, with twice as many channels in front for each doubling more.
 
     Args:
-        shape: (C, S, S) of the images.
         latent_dim: dimension of the latents.
-        width: channels of the last feature map.
-        kernel_size: 4, or 3.
+        shape: (C, S, S) of the images.
         output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
+        width: channels of the last feature map.
+        kernel_size: of the strided convolutions: 4, or 3.
 
     Raises:
-        ValueError: images that are not square or of a side it cannot make, or a kernel size it does not have.
+        ValueError: images that are not square or of a side it cannot make, or sizes that it cannot have.
     """
 
     def __init__(
         self,
-        shape: tuple[int, ...],
         latent_dim: int,
+        shape: tuple[int, ...],
+        output: Output = "tanh",
         width: int = 64,
         kernel_size: int = 4,
-        output: Output = "tanh",
     ) -> None:
         super().__init__()
         first, doublings = stages(square_side(shape))
-        _check_kernel(kernel_size)
+        _check_sizes(width, kernel_size)
         channels = width * 2 ** (doublings - 1)
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels, first, bias=False)]
         for _ in range(doublings - 1):
@@ -86,18 +86,18 @@ class DCGANCritic(nn.Module):
 
     Args:
         shape: (C, S, S) of the images.
-        width: channels of the first feature map.
-        kernel_size: 4, or 3.
         batch_norm: BatchNorm on all hidden layers but the first; not with a penalty on each sample's gradient.
+        width: channels of the first feature map.
+        kernel_size: of the strided convolutions: 4, or 3.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take, or a kernel size it does not have.
+        ValueError: images that are not square or of a side it does not take, or sizes that it cannot have.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int = 64, kernel_size: int = 4, batch_norm: bool = True) -> None:
+    def __init__(self, shape: tuple[int, ...], batch_norm: bool = True, width: int = 64, kernel_size: int = 4) -> None:
         super().__init__()
         first, doublings = stages(square_side(shape))
-        _check_kernel(kernel_size)
+        _check_sizes(width, kernel_size)
         channels = width
         layers: list[nn.Module] = [_halving(shape[0], channels, kernel_size), nn.LeakyReLU(0.2)]
         for _ in range(doublings - 1):
@@ -122,12 +122,11 @@ class DCGANEncoder(nn.Module):
         shape: (C, S, S) of the images.
         code_dim: dimension of the codes.
         width: channels of the first feature map.
-        kernel_size: 4, or 3.
+        kernel_size: of the strided convolutions: 4, or 3.
         leakiness: slope of the leaky ReLU below zero; 0 is the ReLU.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take, a kernel size it does not have, or a size
-            below 1.
+        ValueError: images that are not square or of a side it does not take, or sizes that it cannot have.
     """
 
     def __init__(
@@ -135,10 +134,9 @@ class DCGANEncoder(nn.Module):
     ) -> None:
         super().__init__()
         first, doublings = stages(square_side(shape))
-        _check_kernel(kernel_size)
         check_positive("code_dim", (code_dim,))
-        check_positive("width", (width,))
-        self._generator = partial(DCGANGenerator, shape, width=width, kernel_size=kernel_size)
+        _check_sizes(width, kernel_size)
+        self._generator = partial(DCGANGenerator, shape=shape, width=width, kernel_size=kernel_size)
         self.code_dim = code_dim
         layers: list[nn.Module] = []
         channels = shape[0]
@@ -168,7 +166,8 @@ def _halving(n_in: int, n_out: int, kernel_size: int) -> nn.Module:
     return nn.Conv2d(n_in, n_out, kernel_size, 2, 1, bias=False)
 
 
-def _check_kernel(kernel_size: int) -> None:
+def _check_sizes(width: int, kernel_size: int) -> None:
+    check_positive("width", (width,))
     if kernel_size not in (3, 4):
         raise ValueError(f"kernel_size must be 3 or 4, got {kernel_size}")
 

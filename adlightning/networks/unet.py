@@ -81,7 +81,7 @@ class FeatureDiscriminator(nn.Module):
     def __init__(self, shape: tuple[int, ...], n_features: int = 100, width: int = 64) -> None:
         super().__init__()
         first, doublings = stages(square_side(shape))
-        self.convolutions = DCGANCritic(shape, width).features
+        self.convolutions = DCGANCritic(shape, width=width).features
         self.features = nn.Conv2d(width * 2 ** (doublings - 1), n_features, first, bias=False)
         self.last = nn.Linear(n_features, 1, bias=False)
         dcgan_init_(self)
