@@ -59,9 +59,11 @@ def let_plateaus_wait(detector: AnomalyDetector) -> None:
         ValueError: naming a metric that will not be logged.
     """
     for config in detector.trainer.lr_scheduler_configs:
-        if config.reduce_on_plateau and config.monitor and config.monitor.startswith("val/"):
-            if not detector.is_trial and (reason := why_never(config.monitor, detector)):
-                raise ValueError(f"configure_optimizers: monitor={config.monitor} {reason}")
+        by_hand = getattr(config.scheduler, "monitor", None)  # of players' schedules Lightning knows no metric
+        monitor = config.monitor if config.reduce_on_plateau else by_hand
+        if monitor and monitor.startswith("val/"):
+            if not detector.is_trial and (reason := why_never(monitor, detector)):
+                raise ValueError(f"configure_optimizers: monitor={monitor} {reason}")
             config.strict = False
 
 

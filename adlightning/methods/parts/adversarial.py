@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from adlightning.core.optimization import MONITOR, Interval
+from adlightning.core.rules import check_arguments, not_negative
+
+GradientNorm = Literal["per_sample", "per_pixel"]
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector
@@ -29,14 +35,20 @@ class Players:
         detector: whose networks these are.
         networks: by name; always in the same order, which is that of their optimisers.
         max_gradient_norm: bound on the norm of a player's gradient; None for none.
+        interval: whether a player's schedule goes on after each epoch, or after each of its own steps.
     """
 
     def __init__(
-        self, detector: AnomalyDetector, networks: Mapping[str, nn.Module], max_gradient_norm: float | None
+        self,
+        detector: AnomalyDetector,
+        networks: Mapping[str, nn.Module],
+        max_gradient_norm: float | None,
+        interval: Interval = "epoch",
     ) -> None:
         self.detector = detector
         self.networks = dict(networks)
         self.max_gradient_norm = max_gradient_norm
+        self.interval = interval
 
     @contextmanager
     def only(self, *moving: str) -> Iterator[None]:
@@ -44,19 +56,26 @@ class Players:
 
         Where several ranks train, for all of them: DistributedDataParallel wants every weight in every graph.
         """
-        still = [network for name, network in self.networks.items() if name not in moving]
+        still = [
+            weight
+            for name, network in self.networks.items()
+            if name not in moving
+            for weight in network.parameters()
+            if weight.requires_grad
+        ]
         if self.detector.trainer.world_size > 1:
             still = []
-        for network in still:
-            network.requires_grad_(False)
+        for weight in still:
+            weight.requires_grad_(False)
         try:
             yield
         finally:
-            for network in still:
-                network.requires_grad_(True)
+            for weight in still:
+                weight.requires_grad_(True)
 
     def minimise(self, loss: Tensor, *moving: str) -> None:
         """One step of these players' optimisers down the loss; the other players' weights stay."""
+        schedules = self._schedules() if self.interval == "step" else []
         names, optimizers, trainer = list(self.networks), self.detector.optimizers(), self.detector.trainer
         assert isinstance(optimizers, list), "a detector has two players or more"
         stepped = [optimizers[names.index(name)] for name in moving]
@@ -71,17 +90,39 @@ class Players:
                 scale = 1.0 if scaler is None else scaler.get_scale()  # float16's gradients are still scaled up here
                 nn.utils.clip_grad_norm_(self.networks[name].parameters(), self.max_gradient_norm * scale)
             optimizer.step()
+            if schedules and not isinstance(schedule := schedules[names.index(name)], ReduceLROnPlateau):
+                schedule.step()
         torch.clear_autocast_cache()  # of the weights before this step
 
     def end_epoch(self) -> None:
-        """Let the schedules go on by an epoch: what is stepped by hand is scheduled by hand."""
-        schedules = self.detector.lr_schedulers() or []
-        for schedule in schedules if isinstance(schedules, list) else [schedules]:
-            schedule.step()
+        """Let the schedules go on by an epoch, once its metrics are logged: what is stepped by hand is scheduled so.
 
-    def __reduce__(self) -> tuple[type[Players], tuple[AnomalyDetector, dict[str, nn.Module], float | None]]:
+        One that watches a metric goes on by epochs in any case; of held-out samples it waits until there is a metric.
+
+        Raises:
+            ValueError: a schedule that watches something else which is not logged.
+        """
+        for schedule in self._schedules():
+            if isinstance(schedule, ReduceLROnPlateau):
+                self._watch(schedule, getattr(schedule, "monitor", MONITOR))
+            elif self.interval == "epoch":
+                schedule.step()
+
+    def _watch(self, schedule: ReduceLROnPlateau, monitor: str) -> None:
+        metrics = self.detector.trainer.callback_metrics
+        if monitor in metrics:
+            schedule.step(metrics[monitor])
+        elif not monitor.startswith("val/"):
+            raise ValueError(f"lr_scheduler.monitor={monitor} is not logged: what is logged is {', '.join(metrics)}")
+
+    def _schedules(self) -> list[Any]:
+        """The players' schedules in their order, or none."""
+        schedules = self.detector.lr_schedulers() or []
+        return schedules if isinstance(schedules, list) else [schedules]
+
+    def __reduce__(self) -> tuple[type[Players], tuple[Any, ...]]:
         """A copy of a detector has players of its own."""
-        return Players, (self.detector, self.networks, self.max_gradient_norm)
+        return Players, (self.detector, self.networks, self.max_gradient_norm, self.interval)
 
 
 def one_optimizer_each(
@@ -108,6 +149,24 @@ def real_loss(logits: Tensor) -> Tensor:
 def fake_loss(logits: Tensor) -> Tensor:
     """-mean log(1 - D), from a discriminator's logits (B,): the cross-entropy of what is to be called fake."""
     return F.softplus(logits).mean()
+
+
+@dataclass(frozen=True)
+class GradientPenalty:
+    """What keeps a critic Lipschitz: the norm of its gradient is drawn to 1 between samples and what is made of them.
+
+    Args:
+        weight: of :func:`gradient_penalty`; 0 leaves it out.
+        mode: the norm is taken `per_sample`, or `per_pixel` over the channels, as AMA's released code has it.
+    """
+
+    weight: float = 10.0
+    mode: GradientNorm = "per_sample"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        values = {f"penalty.{name}": value for name, value in vars(self).items()}
+        check_arguments({"penalty.weight": not_negative}, {"penalty.mode": GradientNorm}, values)
 
 
 def gradient_penalty(critic_values: Tensor, x: Tensor, per_pixel: bool = False) -> Tensor:
