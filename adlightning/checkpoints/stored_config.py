@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
+import dataclasses
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from adlightning.checkpoints.loading import checkpoint_file, read_checkpoint
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import known_class
+from adlightning.core.saved_arguments import declared
+from adlightning.core.thresholds import ThresholdRule
 from adlightning.data.limited_negatives import CloseNegatives
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import Source
@@ -18,6 +24,8 @@ from adlightning.files.written_names import dump_yaml
 HELP_OPTIONS = {"-h", "--help", "--print_config", "--model.help", "--data.help"}
 
 _TRUSTED = (AnomalyDetector, AnomalyDataModule, Source, CloseNegatives)
+_TRUSTED += (nn.Module, Optimizer, LRScheduler, ThresholdRule)
+"""What a class that is known already may be; nothing is imported to see."""
 
 
 def with_stored_config(verb: str, arguments: list[str], now: str) -> list[str]:
@@ -95,15 +103,24 @@ def _check_class(value: dict[Any, Any], arguments: list[str], file: Path) -> Non
     known = _known(name)
     if known is None and not any(given.endswith(f"={name}") for given in arguments):
         raise ValueError(
-            f"ckpt_path: {file} names {name}, which is no detector, datamodule or source of adlightning: refused. "
+            f"ckpt_path: {file} names {name}, no detector, datamodule, source or part that is imported: refused. "
             f"If you trust it, name it yourself: --model={name}"
         )
     given = value.get("init_args") or {}
     if not isinstance(given, dict):
         raise ValueError(f"ckpt_path: {file} has no arguments of {name}, but {given!r}: refused")
-    for argument_name, argument_value in given.items():
-        if known is not None and _takes_class(known, argument_name):
-            _refuse_text(argument_value, file)
+    if known is not None:
+        _check_arguments(known, given, file)
+
+
+def _check_arguments(cls: type, given: dict[Any, Any], file: Path) -> None:
+    """Refuse text where an argument of a class is a class itself; a part of a fixed class has arguments of its own."""
+    for name, value in given.items():
+        hint = declared(cls).get(name)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+            _check_arguments(hint, value, file)
+        elif not _is_plain(hint):
+            _refuse_text(value, file)
 
 
 def _refuse_text(value: Any, file: Path) -> None:
@@ -115,16 +132,6 @@ def _refuse_text(value: Any, file: Path) -> None:
             _refuse_text(item, file)
 
 
-def _takes_class(cls: type, name: Any) -> bool:
-    """Whether a constructor's argument may be a class; unknown ones may be anything."""
-    for base in cls.__mro__:
-        constructor = vars(base).get("__init__")
-        hints = get_type_hints(constructor) if inspect.isfunction(constructor) else {}
-        if name in hints:
-            return not _is_plain(hints[name])
-    return True
-
-
 def _is_plain(hint: Any) -> bool:
     if get_origin(hint) is Literal or hint in (str, int, float, bool, type(None)):
         return True
@@ -133,9 +140,11 @@ def _is_plain(hint: Any) -> bool:
 
 
 def _known(name: Any) -> type | None:
-    module, _, attribute = str(name).rpartition(".")
-    found = getattr(sys.modules.get(module), attribute, None)
-    return found if isinstance(found, type) and issubclass(found, _TRUSTED) else None
+    try:
+        found = known_class("class_path", str(name), object)
+    except ValueError:
+        return None
+    return found if issubclass(found, _TRUSTED) else None
 
 
 def argument(arguments: list[str], name: str) -> str | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_warn
 
 from adlightning.checkpoints.loading import read_checkpoint
+from adlightning.cli.types_in_words import class_at
+from adlightning.core.parts import class_path, described
 from adlightning.files.plain_yaml import read_yaml
 
 _NO_OTHER_DATA = {"batch_size", "eval_batch_size", "drop_last", "num_workers", "device_budget_mb", "seed"}
@@ -24,12 +28,65 @@ def keep_trained_hyperparameters(options: Any, refuse: bool) -> None:
     if name != saved["class"]:
         raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {saved['class']}, not a {name}")
     for key, value in saved["hyperparameters"].items():
-        if (list(given[key]) if isinstance(given[key], (list, tuple)) else given[key]) == value:
-            continue
-        if refuse:
-            raise ValueError(f"model.{key}={given[key]}: a fit goes on with what it began with, {value}")
-        rank_zero_warn(f"model.{key}={given[key]} is ignored: the checkpoint was trained with {value}")
-        given[key] = value
+        for place, now, then in _different(f"model.{key}", canonical(given[key]), canonical(value)):
+            if refuse:
+                raise ValueError(f"{place}={now}: a fit goes on with what it began with, {then}")
+            rank_zero_warn(f"{place}={now} is ignored: the checkpoint was trained with {then}")
+            given[key] = as_parsed(value)
+
+
+def canonical(value: Any) -> Any:
+    """An argument, parsed or from a checkpoint, in plain values: parts with their class's own path and all arguments.
+
+    A part of a fixed class has no `class_path` where it is parsed, and one in a checkpoint: it is left out here.
+    """
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if not isinstance(value.get("class_path"), str):
+        return {str(key): canonical(item) for key, item in value.items()}
+    cls, arguments = class_at(value["class_path"]), value.get("init_args") or {}
+    own = {
+        name: parameter.default
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    filled = {name: canonical(described(item)) for name, item in {**own, **arguments}.items()}
+    return filled if dataclasses.is_dataclass(cls) and not _has_family(cls) else {"class": class_path(cls), **filled}
+
+
+def as_parsed(value: Any) -> Any:
+    """An argument from a checkpoint as the parser has it."""
+    if not isinstance(value, Mapping):
+        return [as_parsed(item) for item in value] if isinstance(value, list) else value
+    inner = {key: as_parsed(item) for key, item in value.items()}
+    if isinstance(path := value.get("class_path"), str):
+        cls = class_at(path)
+        if dataclasses.is_dataclass(cls) and not _has_family(cls):
+            return inner["init_args"]
+    return Namespace(inner)
+
+
+def _has_family(cls: type) -> bool:
+    """Whether a class is one of several that an argument may be."""
+    return any(inspect.isabstract(base) for base in cls.__mro__[1:])
+
+
+def _different(place: str, now: Any, then: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where two canonical values differ, with what they are there."""
+    if isinstance(now, dict) and isinstance(then, dict) and now.get("class") == then.get("class"):
+        for key in now.keys() | then.keys():
+            yield from _different(f"{place}.{key}", now.get(key), then.get(key))
+    elif now != then:
+        yield place, _short(now), _short(then)
+
+
+def _short(value: Any) -> Any:
+    """A part by its class alone."""
+    return str(value["class"]).rpartition(".")[2] if isinstance(value, dict) and "class" in value else value
 
 
 def notes_on_data(options: Any) -> list[str]:

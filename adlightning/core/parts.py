@@ -89,13 +89,7 @@ def as_part(argument: str, value: Any, of: type[Any]) -> partial[Any]:
     Raises:
         ValueError: it is something else, or holds what no checkpoint can hold.
     """
-    cls, arguments = value, dict[str, Any]()
-    while isinstance(cls, partial):
-        arguments = {**cls.keywords, **arguments}
-        inner = [part for part in (cls.func, *cls.args) if inspect.isclass(part) or isinstance(part, partial)]
-        if not inner or (inspect.isclass(cls.func) and cls.args):
-            break
-        cls = inner[0]
+    cls, arguments = class_and_arguments(value)
     if not (inspect.isclass(cls) and issubclass(cls, of)):
         raise ValueError(
             f"{argument} must be a subclass of {of.__name__}, or functools.partial of one with named arguments, got "
@@ -105,6 +99,18 @@ def as_part(argument: str, value: Any, of: type[Any]) -> partial[Any]:
         if not is_plain(described(given)):
             raise ValueError(f"{argument} must have plain arguments (numbers, text, lists), got {name}={given!r}")
     return partial(cls, **arguments)
+
+
+def class_and_arguments(value: Any) -> tuple[Any, dict[str, Any]]:
+    """What a partial, also one around others as the command line makes them, calls in the end, and with what."""
+    arguments: dict[str, Any] = {}
+    while isinstance(value, partial):
+        arguments = {**value.keywords, **arguments}
+        inner = [part for part in (value.func, *value.args) if inspect.isclass(part) or isinstance(part, partial)]
+        if not inner or (inspect.isclass(value.func) and value.args):
+            break
+        value = inner[0]
+    return value, arguments
 
 
 def encoder_part(argument: str, encoder: EncoderFactory | None) -> partial[nn.Module] | None:
@@ -119,10 +125,9 @@ def decoder_part(argument: str, decoder: DecoderFactory | None) -> partial[nn.Mo
 
 def described(value: Any) -> Any:
     """An argument of a detector in plain values: parts as class path and arguments, tuples as lists."""
-    if isinstance(value, partial):
-        return {"class_path": class_path(value.func), "init_args": described(dict(value.keywords))}
-    if inspect.isclass(value):
-        return {"class_path": class_path(value), "init_args": {}}
+    if isinstance(value, partial) or inspect.isclass(value):
+        cls, arguments = class_and_arguments(value)
+        return {"class_path": class_path(cls), "init_args": described(arguments)}
     if dataclasses.is_dataclass(value):
         fields = {field.name: described(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class_path": class_path(type(value)), "init_args": fields}
