@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,32 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import Tensor
 
 from adlightning.core.contracts import InputSpec
+from adlightning.core.prepared import prepared_for
 from adlightning.preprocessing import (
-    Compose,
     GlobalContrastL1,
     Identity,
-    Pad,
     Preprocessing,
-    Resize,
     StandardizeChannels,
     StandardizeFeatures,
     StandardizeMinMax,
     SymmetricRange,
     UnitRange,
-    build_preprocessing,
 )
+from adlightning.preprocessing.images import resized
+
+BY_NAME: dict[str, Callable[..., Preprocessing]] = {
+    "unit": UnitRange,
+    "symmetric": SymmetricRange,
+    "standardize_channels": StandardizeChannels,
+    "standardize_cifar10": partial(StandardizeChannels, statistics="cifar10"),
+    "standardize_mnist": partial(StandardizeChannels, statistics="mnist"),
+    "standardize_imagenet": partial(StandardizeChannels, statistics="imagenet"),
+    "standardize": StandardizeFeatures,
+    "standardize_offset": partial(StandardizeFeatures, offset=1e-4),
+    "standardize_minmax": StandardizeMinMax,
+    "gcn_l1": GlobalContrastL1,
+    "identity": Identity,
+}
 
 IMAGE = InputSpec("image", (3, 6, 6))
 TABLE = InputSpec("table", (4,))
@@ -53,7 +66,7 @@ def pixels(*rows: list[int]) -> Tensor:
 
 
 def build(name: str, spec: InputSpec, **options: Any) -> Preprocessing:
-    return build_preprocessing(name, spec, **options)  # type: ignore[arg-type]
+    return BY_NAME[name](spec.shape, **options)
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
@@ -61,13 +74,13 @@ def build(name: str, spec: InputSpec, **options: Any) -> Preprocessing:
 
 def test_ranges_by_hand() -> None:
     x = pixels([0, 51, 255])
-    torch.testing.assert_close(UnitRange()(x), torch.tensor([[[[0.0, 0.2, 1.0]]]]))
-    torch.testing.assert_close(SymmetricRange()(x), torch.tensor([[[[-1.0, -0.6, 1.0]]]]))
-    assert torch.equal(Identity()(x), torch.tensor([[[[0.0, 51.0, 255.0]]]]))
+    torch.testing.assert_close(UnitRange((1, 1, 3))(x), torch.tensor([[[[0.0, 0.2, 1.0]]]]))
+    torch.testing.assert_close(SymmetricRange((1, 1, 3))(x), torch.tensor([[[[-1.0, -0.6, 1.0]]]]))
+    assert torch.equal(Identity((1, 1, 3))(x), torch.tensor([[[[0.0, 51.0, 255.0]]]]))
 
 
 def test_channels_by_hand() -> None:
-    step = StandardizeChannels(2)
+    step = StandardizeChannels((2, 1, 2))
     x = torch.tensor([[[[0, 255]], [[51, 51]]], [[[0, 255]], [[51, 51]]]], dtype=torch.uint8)
     step.fit(lambda: [x])
     torch.testing.assert_close(step.mean, torch.tensor([0.5, 0.2]))
@@ -78,7 +91,7 @@ def test_channels_by_hand() -> None:
 
 def test_channels_have_unit_moments_on_training_data() -> None:
     x = samples(IMAGE)
-    step = StandardizeChannels(3)
+    step = StandardizeChannels(IMAGE.shape)
     step.fit(in_batches(x, 5))
     y = step(x)
     torch.testing.assert_close(y.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-6, rtol=0)
@@ -113,7 +126,7 @@ def test_known_channels_come_after_resizing_and_padding() -> None:
 
 @pytest.mark.parametrize(("name", "known", "channels"), [("standardize_cifar10", 3, 1), ("standardize_mnist", 1, 3)])
 def test_known_channels_of_other_images_are_refused(name: str, known: int, channels: int) -> None:
-    message = f"preprocessing: the means known are of {known} channels, the images have {channels}"
+    message = f"statistics={name.rpartition('_')[2]} are of {known} channels, the images have {channels}"
     with pytest.raises(ValueError, match=message):
         build(name, InputSpec("image", (channels, 4, 4)))
 
@@ -122,7 +135,7 @@ def test_gcn_by_hand() -> None:
     # mean 50, deviations -50 -10 10 50, mean absolute deviation 30
     contrast = torch.tensor([[[[-5 / 3, -1 / 3], [1 / 3, 5 / 3]]]])
     x = pixels([0, 40], [60, 100])
-    step = GlobalContrastL1()
+    step = GlobalContrastL1((1, 2, 2))
     step.fit(lambda: [x])
     assert (step.low.item(), step.high.item()) == pytest.approx((-5 / 3, 5 / 3))
     torch.testing.assert_close(step(x), (contrast + 5 / 3) / (10 / 3))
@@ -133,13 +146,13 @@ def test_gcn_by_hand() -> None:
 
 def test_gcn_takes_one_scale_over_all_channels() -> None:
     x = torch.tensor([[[[0]], [[200]]]], dtype=torch.uint8)  # two channels of one pixel: mean 100, deviation 100
-    step = GlobalContrastL1()
+    step = GlobalContrastL1((2, 1, 1))
     step.fit(lambda: [x])
     assert torch.equal(step(x), torch.tensor([[[[0.0]], [[1.0]]]]))
 
 
 def test_gcn_of_a_constant_image_is_zero_contrast() -> None:
-    step = GlobalContrastL1()
+    step = GlobalContrastL1((1, 2, 2))
     step.fit(lambda: [pixels([0, 40], [60, 100])])
     torch.testing.assert_close(step(pixels([7, 7], [7, 7])), torch.full((1, 1, 2, 2), 0.5))
     step.fit(lambda: [pixels([7, 7], [7, 7])])  # nothing but constant images to learn from
@@ -148,15 +161,16 @@ def test_gcn_of_a_constant_image_is_zero_contrast() -> None:
 
 def test_resize_and_pad() -> None:
     x = pixels([0, 100], [50, 250])
-    assert torch.equal(Pad(1)(x)[0, 0], torch.nn.functional.pad(x[0, 0], (1, 1, 1, 1)))
-    assert torch.equal(Resize(1, 1)(x), pixels([100]))  # the mean of 0, 100, 50, 250
-    assert torch.equal(Resize(2, 2)(x), x)
-    flat = Resize(9, 5)(torch.full((2, 3, 4, 4), 200, dtype=torch.uint8))
+    padded = UnitRange((1, 2, 2), pad=1)(x)[0, 0]
+    assert torch.equal(padded, torch.nn.functional.pad(x[0, 0].float() / 255, (1, 1, 1, 1)))
+    assert torch.equal(resized(x, (1, 1)), pixels([100]))  # the mean of 0, 100, 50, 250
+    assert torch.equal(resized(x, (2, 2)), x)
+    flat = resized(torch.full((2, 3, 4, 4), 200, dtype=torch.uint8), (9, 5))
     assert flat.dtype == torch.uint8
     assert torch.equal(flat, torch.full((2, 3, 9, 5), 200, dtype=torch.uint8))
 
 
-def test_compose_fits_each_step_on_what_comes_before_it() -> None:
+def test_statistics_are_of_resized_and_padded_images() -> None:
     steps = build("standardize_channels", InputSpec("image", (1, 2, 2)), resize=1, pad=1)
     steps.fit(lambda: [pixels([0, 100], [50, 250]), torch.zeros(0, 1, 2, 2, dtype=torch.uint8)])
     y = steps(pixels([0, 100], [50, 250]))  # a 100 in the middle of eight zeros: mean 100/9, deviation 100 sqrt(8)/9
@@ -165,7 +179,7 @@ def test_compose_fits_each_step_on_what_comes_before_it() -> None:
     torch.testing.assert_close(y, expected)
 
 
-@pytest.mark.parametrize("step", [UnitRange(), SymmetricRange(), Pad(1), Resize(2, 2)])
+@pytest.mark.parametrize("step", [UnitRange((1, 4, 4)), SymmetricRange((1, 4, 4), pad=1), UnitRange((1, 4, 4), 2)])
 def test_images_must_be_raw(step: Preprocessing) -> None:
     with pytest.raises(ValueError, match=r"uint8 \(B, C, H, W\), got torch.float32"):
         step(torch.rand(1, 1, 4, 4))
@@ -246,13 +260,9 @@ def test_samples_of_another_shape_are_refused() -> None:
         step(torch.zeros(2, 3))
 
 
-def test_refused_arguments() -> None:
-    with pytest.raises(ValueError, match="amount must not be negative, got -1"):
-        Pad(-1)
-    with pytest.raises(ValueError, match="height and width must be at least 1, got 0 and 3"):
-        Resize(0, 3)
-    with pytest.raises(ValueError, match="steps must hold at least one step"):
-        Compose([])
+def test_statistics_that_are_not_known_are_refused() -> None:
+    with pytest.raises(ValueError, match="statistics must be one of training, cifar10, mnist, imagenet, got 'svhn'"):
+        StandardizeChannels((3, 4, 4), statistics="svhn")  # type: ignore[arg-type]
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------
@@ -290,7 +300,7 @@ def test_float32_also_under_autocast(name: str, spec: InputSpec) -> None:
 
 @every
 def test_state_dict_holds_everything_fitted(name: str, spec: InputSpec) -> None:
-    geometry = {"resize": 8, "pad": 2} if spec.kind == "image" else {}
+    geometry = {"resize": 8, "pad": 2} if spec.kind == "image" and name != "identity" else {}
     step, other = build(name, spec, **geometry), build(name, spec, **geometry)
     x = samples(spec)
     step.fit(lambda: [x])
@@ -301,13 +311,13 @@ def test_state_dict_holds_everything_fitted(name: str, spec: InputSpec) -> None:
 
 @every
 def test_output_shape_and_range(name: str, spec: InputSpec) -> None:
-    geometry = {"resize": 9, "pad": 2} if spec.kind == "image" else {}
+    geometry = {"resize": 9, "pad": 2} if spec.kind == "image" and name != "identity" else {}
     step = build(name, spec, **geometry)
     x = samples(spec)
     step.fit(lambda: [x])
     y = step(x)
-    assert step.output_shape(spec.shape) == y.shape[1:]
-    assert y.shape[1:] == ((3, 13, 13) if spec.kind == "image" else spec.shape)
+    assert step.output_shape() == y.shape[1:]
+    assert y.shape[1:] == ((3, 13, 13) if geometry else spec.shape)
     low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "linear": (-np.inf, np.inf)}[step.output]
     assert low - 1e-6 <= y.min()
     assert y.max() <= high + 1e-6
@@ -325,7 +335,7 @@ def test_output_shape_and_range(name: str, spec: InputSpec) -> None:
 )
 @pytest.mark.parametrize("pad", [0, 1])
 def test_use_before_fit_is_refused(name: str, spec: InputSpec, pad: int) -> None:
-    step = build(name, spec, pad=pad if spec.kind == "image" else 0)
+    step = build(name, spec, **({"pad": pad} if spec.kind == "image" else {}))
     assert not step.fitted
     with pytest.raises(RuntimeError, match="is not fitted"):
         step(samples(spec))
@@ -333,7 +343,7 @@ def test_use_before_fit_is_refused(name: str, spec: InputSpec, pad: int) -> None
         step.fit(lambda: [samples(spec)[:0]])
     with pytest.raises(RuntimeError, match="is not fitted"):
         step(samples(spec))
-    fitted = build(name, spec, pad=pad if spec.kind == "image" else 0)
+    fitted = build(name, spec, **({"pad": pad} if spec.kind == "image" else {}))
     fitted.fit(lambda: [samples(spec)])
     fitted.load_state_dict(step.state_dict())  # the state of an unfitted one
     with pytest.raises(RuntimeError, match="is not fitted"):
@@ -346,17 +356,22 @@ def test_nothing_to_fit_is_fitted_from_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spec", "allowed"),
+    ("name", "spec", "message"),
     [
-        ("unit", TABLE, f"preprocessing of table input must be one of {', '.join(FOR_FEATURES)}"),
-        ("gcn_l1", SERIES, f"preprocessing of series input must be one of {', '.join(FOR_FEATURES)}"),
-        ("standardize", IMAGE, "preprocessing of image input must be one of unit, symmetric, standardize_channels"),
-        ("whiten", IMAGE, "preprocessing of image input must be one of unit"),
+        ("unit", TABLE, "UnitRange takes image input, .* for table input there are Identity, StandardizeFeatures, Sta"),
+        ("gcn_l1", SERIES, "GlobalContrastL1 takes image input, .* for series input there are Identity, Standardize"),
+        ("standardize", IMAGE, "StandardizeFeatures takes table and series input, .* there are GlobalContrastL1, Iden"),
     ],
 )
-def test_names_that_do_not_fit_are_refused(name: str, spec: InputSpec, allowed: str) -> None:
-    with pytest.raises(ValueError, match=f"{allowed}.*, got '{name}'"):
-        build(name, spec)
+def test_preprocessing_of_another_kind_of_input_is_refused(name: str, spec: InputSpec, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepared_for(spec, BY_NAME[name])
+
+
+def test_without_a_preprocessing_the_kind_of_input_decides() -> None:
+    assert isinstance(prepared_for(IMAGE, None), UnitRange)
+    assert isinstance(prepared_for(TABLE, None), StandardizeFeatures)
+    assert isinstance(prepared_for(SERIES, None), StandardizeFeatures)
 
 
 def test_geometry_that_does_not_fit_is_refused() -> None:
@@ -364,7 +379,3 @@ def test_geometry_that_does_not_fit_is_refused() -> None:
         build("unit", IMAGE, resize=0)
     with pytest.raises(ValueError, match="pad must not be negative, got -2"):
         build("unit", IMAGE, pad=-2)
-    with pytest.raises(ValueError, match="images only, got resize=8, pad=0 with table input"):
-        build("standardize", TABLE, resize=8)
-    with pytest.raises(ValueError, match="images only, got resize=None, pad=1 with series input"):
-        build("standardize", SERIES, pad=1)

@@ -21,7 +21,8 @@ LABELS = ("paper", "table", "dataset", "setting", "normal", "labelled", "method"
 """What names a cell; all but `labelled` and `seed` as in the published tables."""
 
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
-_METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "settings", "labels"}
+_METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "per_setting"}
+_METHOD_KEYS |= {"settings", "labels"}
 # Options without influence on the result: where things lie, what is shown, which device computes.
 _NO_RESULT = {"run_dir", "download", "num_workers", "device_budget_mb", "cache", "plots", "boundary_features"}
 # whatever their root: public data of one version
@@ -146,6 +147,7 @@ def _round(file: Path, spec: dict[str, Any], seed: int, options: dict[str, Any])
                 for source in (spec.get("options"), dataset_options, setting_options, method.get("options")):
                     _override(base, source)
                 _override(base, _named(method, "per_dataset", dataset))
+                _override(base, _named(method, "per_setting", setting))
                 for normal, labelled, class_options in _classes(spec, method.get("labels", True)):
                     config = copy.deepcopy(base)
                     _override(config, _named(method, "per_normal", normal))
@@ -289,6 +291,7 @@ def _check_types(file: Path, spec: dict[str, Any]) -> None:
             raise ValueError(f"{file}: settings of {method['method']} must be names, got {chosen!r}")
     nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}
     names = {"per_dataset": spec["datasets"], "per_normal": spec.get("normal_classes") or ()}
+    names["per_setting"] = spec.get("settings") or ()
     per = {f"{key} of {m['method']}": (m[key], names[key]) for m in spec["methods"] for key in names if key in m}
     for key, mapping in (nested | {key: own for key, (own, _) in per.items()}).items():
         _check_mapping(file, key, mapping, text_keys=key in ("datasets", "settings"))
@@ -296,7 +299,7 @@ def _check_types(file: Path, spec: dict[str, Any]) -> None:
             _check_mapping(file, f"{key}, {name}", options or {})
     for key, (own, known) in per.items():
         if unknown := {str(name) for name in own} - {str(name) for name in known}:
-            what = "data sets" if key.startswith("per_dataset") else "normal_classes"
+            what = {"per_dataset": "data sets", "per_normal": "normal_classes"}.get(key.partition(" ")[0], "settings")
             raise ValueError(f"{file}: {key} must name {what} of the file, got {', '.join(sorted(unknown))}")
     for where in (spec, *spec["methods"]):
         _check_mapping(file, "options", where.get("options") or {})

@@ -95,6 +95,10 @@ def as_part(argument: str, value: Any, of: type[Any]) -> partial[Any]:
             f"{argument} must be a subclass of {of.__name__}, or functools.partial of one with named arguments, got "
             f"{value!r}: a checkpoint keeps its name and arguments"
         )
+    if "." in cls.__qualname__:
+        raise ValueError(
+            f"{argument} must be a class at the top of a module, where it can be found, got {class_path(cls)}"
+        )
     for name, given in arguments.items():
         if not is_plain(described(given)):
             raise ValueError(f"{argument} must have plain arguments (numbers, text, lists), got {name}={given!r}")
@@ -174,7 +178,9 @@ def known_class(argument: str, path: str, of: type[Any]) -> type[Any]:
         except ImportError as error:
             raise ValueError(f"{argument}: there is no {path}") from error
     found = getattr(sys.modules.get(module), name, None)
-    if not inspect.isclass(found):
+    if found is not None and not inspect.isclass(found):
+        raise ValueError(f"{argument}: {path} is no class")
+    if found is None:
         raise ValueError(
             f"{argument}: {path} is not imported, and nothing is imported because a checkpoint names it: import it "
             f"first, or give --import {package} on the command line, if you trust it"

@@ -34,7 +34,10 @@ def declared(cls: type[Any]) -> dict[str, Any]:
     for base in cls.__mro__:
         constructor = vars(base).get("__init__")
         if inspect.isfunction(constructor):
-            hints = {**get_type_hints(constructor), **hints}
+            try:
+                hints = {**get_type_hints(constructor), **hints}
+            except NameError:  # of a name that only type checkers import, in another library
+                break
             passes_on = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(constructor).parameters.values())
             if not passes_on:
                 break
