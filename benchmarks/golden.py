@@ -42,6 +42,7 @@ EPOCHS, BATCHES = 3, 4
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SMALL = {"n_steps": 2, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
 SMALL |= {f"{network}.width": 8 for network in ("encoder", "generator", "critic", "discriminator")}
+SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2}
 SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}
 SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
 OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}

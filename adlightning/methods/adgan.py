@@ -1,17 +1,57 @@
-"""ADGAN: how well a GAN of normal samples can reproduce a sample (Deecke et al., ECML-PKDD 2018)."""
+"""ADGAN: how well a GAN of normal samples can reproduce a sample (Deecke et al., ECML-PKDD 2018; docs/methods.md)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.optim import RMSprop
 
-from adlightning.methods.parts.inversion import Inversion
-from adlightning.methods.parts.searching import SearchingDetector, mean_over_seeds
+from adlightning.core.contracts import TrainBatch
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    CriticFactory,
+    GeneratorFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    as_part,
+)
+from adlightning.core.rules import at_least, check_arguments, or_none, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.parts.adversarial import (
+    GradientPenalty,
+    Lipschitz,
+    Players,
+    WeightClipping,
+    one_optimizer_each,
+)
+from adlightning.methods.parts.inversion import (
+    Inversion,
+    LatentSearch,
+    mean_over_seeds,
+    squared_distance,
+    starting_latents,
+)
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator, build_critic, build_generator
 
 Score = Literal["inversion", "critic", "prior"]
+
+BURST, BURST_FIRST, BURST_EVERY = 100, 25, 500  # the released WGAN code's schedule of the critic
+
+
+def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """mean D(G(z)) - mean D(x), from the critic's values (B,) of both: its negative estimates the distance."""
+    return fake.mean() - real.mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """-mean D(G(z)), from the critic's values (B,)."""
+    return -fake.mean()
 
 
 def prior_surprise(latents: Tensor) -> Tensor:
@@ -19,63 +59,186 @@ def prior_surprise(latents: Tensor) -> Tensor:
     return latents.float().square().sum(dim=1) / 2
 
 
-class ADGAN(SearchingDetector):
-    """A WGAN of the normal samples, and for each sample a search for the latent and the weights that reproduce it.
-
-    From each of `n_seeds` random latents, and with a copy of the generator of its own, k steps of Adam move latent and
-    weights down ||G(z) - x||^2; the score is the mean over the seeds of that distance in the end.
+@dataclass(frozen=True)
+class CriticTurns:
+    """How many steps the critic takes before the generator's next one.
 
     Args:
-        n_seeds: starting latents for each sample; 8 in the paper, and 1 in its comparison.
-        n_steps: k, steps of the search; 5 in the paper, 100 in its pictures.
-        lr_latent: learning rate of the latents in the search.
-        lr_weights: learning rate of the copies of the generator; 0 leaves the generator as it is (`gamma_theta=0`).
-        search_betas: Adam's betas in the search.
-        alternating: the latent is moved first and the weights then, in place of both at once (Algorithm 1).
+        steps: of the critic for each one of the generator.
+        bursts: at least 100 before each of the generator's first 25 steps and before every 500th, as the released
+            WGAN code has it.
+    """
+
+    steps: int = 5
+    bursts: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_arguments({"critic_turns.steps": at_least(1)}, {}, {"critic_turns.steps": self.steps})
+
+    def due(self, generator_steps: int) -> int:
+        """Steps of the critic, after so many of the generator."""
+        in_burst = self.bursts and (generator_steps < BURST_FIRST or generator_steps % BURST_EVERY == 0)
+        return max(self.steps, BURST) if in_burst else self.steps
+
+
+class ADGAN(AnomalyDetector):
+    """A WGAN of the normal samples, and for each sample a search for the latent and the weights that reproduce it.
+
+    A batch is one step of the critic; when its turn has come, the generator takes one as well. To score, from each of
+    n_seeds random latents, and with a copy of the generator of its own, k steps of Adam move latent and weights down
+    ||G(z) - x||^2; the score is the mean over the seeds of that distance in the end.
+
+    Args:
+        generator: a class made for (latent_dim, shape, output) whose modules make samples (B, ...) of latents (B, d).
+            The search batches it over copies of its weights by `torch.func`.
+        critic: a class made for (shape, batch_norm) whose modules give one number a sample, (B,); where `batch_norm` is
+            False it must have no BatchNorm.
+        latent_dim: dimension of the latents, N(0, I).
+        lipschitz: how the critic is kept Lipschitz: `WeightClipping` or `GradientPenalty`.
+        critic_turns: how many steps of the critic there are for one of the generator.
+        search: the search.
         score_type: `inversion`; or what the paper tries and rejects: `critic`, the negative of the critic's value, or
             `prior`, how unlikely the latents are that the search ends at.
-        common: seed and chunks of the search, as in :class:`SearchingDetector`; the GAN and its training, as in
-            :class:`WGANDetector`; preprocessing and threshold, as in :class:`AnomalyDetector`.
+        critic_optimizer: of the critic. With the penalty, Adam with betas (0, 0.9) is usual.
+        generator_optimizer: of the generator.
+        lr_scheduler: of both; null for constant learning rates.
+        lr_scheduler_interval: whether a player's schedule goes on after each `epoch`, or each `step` of the player.
+        max_gradient_norm: bound on the norm of a player's gradient; null for none.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or images of a side that the network cannot make.
+        ValueError: an argument outside its range, or networks that do not fit the data or the search.
     """
+
+    uses_known_anomalies = False
+    score_needs: str | None = "a search by gradients for each sample"
+    argument_rules: ClassVar = {"latent_dim": at_least(1), "max_gradient_norm": or_none(positive, "no bound")}
+
+    generator: nn.Module
+    critic: nn.Module
+    steps_taken: Tensor
 
     def __init__(
         self,
-        n_seeds: int = 8,
-        n_steps: int = 5,
-        lr_latent: float = 0.25,
-        lr_weights: float = 5e-5,
-        search_betas: Sequence[float] = (0.5, 0.999),
-        alternating: bool = False,
+        generator: GeneratorFactory = DCGANGenerator,
+        critic: CriticFactory = DCGANCritic,
+        latent_dim: int = 256,
+        lipschitz: Lipschitz = WeightClipping(bound=0.01),
+        critic_turns: CriticTurns = CriticTurns(),
+        search: LatentSearch = LatentSearch(),
         score_type: Score = "inversion",
-        **common: Any,
+        critic_optimizer: OptimizerFactory = partial(RMSprop, lr=5e-5),
+        generator_optimizer: OptimizerFactory = partial(RMSprop, lr=5e-5),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: Interval = "epoch",
+        max_gradient_norm: float | None = None,
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(n_seeds=n_seeds, n_steps=n_steps, lr_latent=lr_latent, **common)
-        if not 0 <= lr_weights < math.inf:
-            raise ValueError(f"lr_weights must not be negative and be finite, got {lr_weights}")
-        if len(search_betas) != 2 or not all(0 <= beta < 1 for beta in search_betas):
-            raise ValueError(f"search_betas must be two numbers in [0, 1), got {list(search_betas)}")
-        if score_type not in get_args(Score):
-            raise ValueError(f"score_type must be one of {', '.join(get_args(Score))}, got {score_type!r}")
-        self.lr_weights = lr_weights
-        self.search_betas = list(search_betas)
-        self.alternating = alternating
+        super().__init__(preprocessing, threshold)
+        if isinstance(lipschitz, GradientPenalty) and lipschitz.weight == 0:
+            raise ValueError(
+                f"lipschitz.weight must be positive, got {lipschitz.weight}: nothing else bounds the critic"
+            )
+        self.automatic_optimization = False
+        self.make_generator = as_part("generator", generator, nn.Module)
+        self.make_critic = as_part("critic", critic, nn.Module)
+        self.latent_dim = latent_dim
+        self.lipschitz = lipschitz
+        self.critic_turns = critic_turns
+        self.inversion = Inversion(search, latent_dim, self.distance)
         self.score_type = score_type
+        self.make_optimizers = {
+            "critic": optimizer_part("critic_optimizer", critic_optimizer),
+            "generator": optimizer_part("generator_optimizer", generator_optimizer),
+        }
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.max_gradient_norm = max_gradient_norm
         if score_type == "critic":
             self.score_needs = None
 
-    def inversion(self) -> Inversion:
-        """Of latents and weights."""
-        betas = (self.search_betas[0], self.search_betas[1])
-        return Inversion(self.n_steps, self.lr_latent, self.lr_weights, betas, self.alternating)
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Generator and critic of samples of this shape; the generator's range is that of the preprocessed input."""
+        self.generator = build_generator(self.make_generator, self.latent_dim, shape, self.preprocess.output)
+        self.critic = build_critic(self.make_critic, shape, self.lipschitz.allows_batch_norm)
+        if self.score_needs is not None:
+            self.inversion.require_batchable(self.generator, shape)
+        networks = {"critic": self.critic, "generator": self.generator}
+        self.players = Players(self, networks, self.max_gradient_norm, self.lr_scheduler_interval)
+        # of the critic since the generator's last step, of the generator in all: a run that is resumed goes on there
+        self.register_buffer("steps_taken", torch.zeros(2, dtype=torch.long))
+
+    def configure_optimizers(self) -> Any:
+        """One for each player."""
+        return one_optimizer_each(self.players.networks, self.make_optimizers, self.make_scheduler)
+
+    def latents(self, n: int) -> Tensor:
+        """Latents (n, latent_dim), by the run's random state."""
+        return torch.randn(n, self.latent_dim, device=self.device)
+
+    def on_train_start(self) -> None:
+        """Where the turns stand, on the host: a training step waits for no device."""
+        super().on_train_start()
+        self._critic_steps, self._generator_steps = self.steps_taken.tolist()
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
+        """A step of the critic and, when its turn has come, one of the generator; the critic's loss."""
+        real = self.preprocess(batch.x)
+        with self.players.only("critic"):
+            with torch.no_grad():
+                fake = self.generator(self.latents(len(real)))
+            distance = critic_loss(self.critic(real).float(), self.critic(fake).float())
+            loss = distance + self.lipschitz.penalty(self.critic, real, fake)
+            self.players.minimise(loss, "critic")
+        self.lipschitz.bound_(self.critic)
+        self._count(critic=1)
+        if self._critic_steps >= self.critic_turns.due(self._generator_steps):
+            with self.players.only("generator"):
+                fake = self.generator(self.latents(len(real)))
+                self.players.minimise(generator_loss(self.critic(fake).float()), "generator")
+            self._count(generator=1)
+        return {"loss": loss, "wasserstein_estimate": -distance}
+
+    def _count(self, critic: int = 0, generator: int = 0) -> None:
+        self._critic_steps = 0 if generator else self._critic_steps + critic
+        self._generator_steps += generator
+        self.steps_taken[0], self.steps_taken[1] = self._critic_steps, self._generator_steps
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means; schedules go on."""
+        super().on_train_epoch_end()
+        self.players.end_epoch()
+
+    def distance(self, images: Tensor, x: Tensor) -> Tensor:
+        """What the search minimises, (N,), of generated images and preprocessed samples, both (N, ...)."""
+        return squared_distance(images, x)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of ||G(z_k) - x||^2, or one of the other scores."""
         if self.score_type == "critic":
             values: Tensor = self.critic(self.preprocess(x))
             return -values.float()
-        if self.score_type == "prior":
-            return mean_over_seeds(prior_surprise(self.search(x)[0]), self.n_seeds)
-        return super().anomaly_score(x)
+        latents, losses, _ = self.inversion(self.generator, x, self.preprocess(x))
+        return mean_over_seeds(
+            prior_surprise(latents) if self.score_type == "prior" else losses, self.inversion.search.n_seeds
+        )
+
+    def filmstrip(self, x: Tensor) -> Tensor:
+        """What the first seed's search makes of raw samples before and after each step, (B, steps + 1, C, H, W)."""
+        frames: list[Tensor] = []
+        starts = starting_latents(x, 1, self.latent_dim, self.inversion.search.seed).flatten(0, 1)
+        self.inversion.of_pairs(self.generator, self.preprocess(x), starts, lambda _, images: frames.append(images))
+        return torch.stack(frames, dim=1)
+
+    def generated(self, n: int) -> Tensor:
+        """Images (n, C, H, W) of random latents, the same ones every time, in the preprocessed range."""
+        draw = torch.Generator().manual_seed(self.inversion.search.seed)
+        images: Tensor = self.generator(torch.randn(n, self.latent_dim, generator=draw).to(self.device))
+        return images
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """What the first seed's search makes of raw samples, (B, C, H, W), in the preprocessed range."""
+        return self.inversion(self.generator, x, self.preprocess(x), n_seeds=1)[2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +158,72 @@ class DCGANEncoder(nn.Module):
     def mirrored(self, output: Output, latent_dim: int | None = None) -> DCGANGenerator:
         """A generator (B, latent_dim) to (B, C, S, S) of the same sizes; its latents are the codes, unless told."""
         return self._generator(self.code_dim if latent_dim is None else latent_dim, output=output)
+
+
+def build_generator(
+    factory: Callable[[int, tuple[int, ...], Output], nn.Module],
+    latent_dim: int,
+    shape: tuple[int, ...],
+    output: Output,
+) -> nn.Module:
+    """A generator of samples of this shape (B, ...) from latents (B, latent_dim), tried on two latents.
+
+    Raises:
+        ValueError: it cannot be made for these samples, or makes others.
+    """
+    name = _name(factory)
+    try:
+        generator = factory(latent_dim, shape, output)
+    except TypeError as error:
+        raise ValueError(f"generator: {name} cannot be made with (latent_dim, shape, output): {error}") from error
+    made = _tried("generator", generator, torch.zeros(2, latent_dim))
+    if made != (2, *shape):
+        raise ValueError(f"generator must make samples of shape {(2, *shape)} from 2 latents, {name} makes {made}")
+    return generator
+
+
+def build_critic(
+    factory: Callable[[tuple[int, ...], bool], nn.Module], shape: tuple[int, ...], batch_norm: bool
+) -> nn.Module:
+    """A critic of samples of this shape: one number each (B,), tried on two samples.
+
+    Raises:
+        ValueError: it cannot be made for these samples, gives something else, or has a BatchNorm that it must not have.
+    """
+    name = _name(factory)
+    try:
+        critic = factory(shape, batch_norm)
+    except TypeError as error:
+        raise ValueError(f"critic: {name} cannot be made with (shape, batch_norm): {error}") from error
+    given = _tried("critic", critic, torch.zeros(2, *shape))
+    if given != (2,):
+        raise ValueError(f"critic must give one number a sample, (2,) for 2 samples, {name} gives {given}")
+    if not batch_norm and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in critic.modules()):
+        raise ValueError(
+            f"critic: {name} has a BatchNorm, which couples samples, and a penalty is on each sample's own gradient: "
+            "leave it out where batch_norm is False"
+        )
+    return critic
+
+
+@torch.no_grad()
+def _tried(argument: str, network: nn.Module, x: Tensor) -> Any:
+    """The shape of what a network makes of a batch, in eval mode."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        made = network(x)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        name = type(network).__name__
+        raise ValueError(f"{argument}: {name} does not take a batch of shape {tuple(x.shape)}: {error}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+
+
+def _name(factory: Any) -> str:
+    return str(getattr(getattr(factory, "func", factory), "__name__", factory))
 
 
 def _doubling(n_in: int, n_out: int, kernel_size: int) -> nn.Module:

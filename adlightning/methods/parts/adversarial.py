@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from adlightning.core.optimization import MONITOR, Interval
-from adlightning.core.rules import check_arguments, not_negative
+from adlightning.core.parts import Part
+from adlightning.core.rules import Rule, not_negative, positive
 
 GradientNorm = Literal["per_sample", "per_pixel"]
 
@@ -151,9 +153,46 @@ def fake_loss(logits: Tensor) -> Tensor:
     return F.softplus(logits).mean()
 
 
+class Lipschitz(Part):
+    """How a critic is kept Lipschitz."""
+
+    allows_batch_norm: ClassVar[bool] = True
+    """Whether the critic may have BatchNorm, which couples the samples of a batch."""
+
+    @abstractmethod
+    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """What is added to the critic's loss on samples (B, ...) and generated ones."""
+
+    def bound_(self, critic: nn.Module) -> None:
+        """What is done to the critic's weights after its step, in place: by default nothing."""
+
+
 @dataclass(frozen=True)
-class GradientPenalty:
-    """What keeps a critic Lipschitz: the norm of its gradient is drawn to 1 between samples and what is made of them.
+class WeightClipping(Lipschitz):
+    """Weights are clipped after each step, as in the original WGAN (Arjovsky et al., ICML 2017).
+
+    Args:
+        bound: on the absolute value of each weight.
+    """
+
+    bound: float = 0.01
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"bound": positive}
+
+    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """None: 0."""
+        return torch.zeros((), device=real.device)
+
+    @torch.no_grad()
+    def bound_(self, critic: nn.Module) -> None:
+        """Clip."""
+        for weight in critic.parameters():
+            weight.clamp_(-self.bound, self.bound)
+
+
+@dataclass(frozen=True)
+class GradientPenalty(Lipschitz):
+    """The norm of the critic's gradient is drawn to 1 between samples and what is made of them.
 
     Args:
         weight: of :func:`gradient_penalty`; 0 leaves it out.
@@ -163,10 +202,14 @@ class GradientPenalty:
     weight: float = 10.0
     mode: GradientNorm = "per_sample"
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        values = {f"penalty.{name}": value for name, value in vars(self).items()}
-        check_arguments({"penalty.weight": not_negative}, {"penalty.mode": GradientNorm}, values)
+    allows_batch_norm: ClassVar[bool] = False
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"weight": not_negative}
+
+    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """On points between pairs of samples (B, ...), in float32."""
+        with torch.autocast(real.device.type, enabled=False):
+            middle = between(real, fake.float())
+            return self.weight * gradient_penalty(critic(middle), middle, self.mode == "per_pixel")
 
 
 def gradient_penalty(critic_values: Tensor, x: Tensor, per_pixel: bool = False) -> Tensor:

@@ -6,24 +6,83 @@ that a step of all of them is one batched computation.
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional as F
 from torch.optim import Adam
 
-from adlightning.networks.single_sample import for_single_samples
+from adlightning.core.memory import lacks_memory
+from adlightning.core.rules import Rule, at_least, between, check_arguments, each, not_negative, or_none, positive
+from adlightning.core.rules import seed as seed_rule
+from adlightning.core.scoring import evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Distances (N,) of images (N, ...) from samples (N, ...)."""
+
+AfterStep = Callable[[int, Tensor], None]
+"""Is told after every step, and before the first one (0), which images there are."""
+
+
+@dataclass(frozen=True)
+class LatentSearch:
+    """The search, from random latents, for what reproduces a sample.
+
+    Args:
+        n_seeds: starting latents for each sample; 8 in ADGAN's paper, and 1 in its comparison.
+        n_steps: k, steps of Adam; 5 in ADGAN's paper, 100 in its pictures.
+        lr_latent: learning rate of the latents.
+        lr_weights: learning rate of the copies of the generator; 0 leaves the generator as it is (`gamma_theta=0`).
+        betas: Adam's, of both.
+        alternating: the latent is moved first and the weights at the moved latent, in place of both at one point
+            (Algorithm 1).
+        seed: of the starting latents, which are drawn by what is in a sample: its score does not depend on its batch.
+        chunk_size: pairs of a sample and a seed that are searched at a time; null takes what half of the free memory
+            holds. No score depends on it.
+    """
+
+    n_seeds: int = 8
+    n_steps: int = 5
+    lr_latent: float = 0.25
+    lr_weights: float = 5e-5
+    betas: tuple[float, float] = (0.5, 0.999)
+    alternating: bool = False
+    seed: int = 0
+    chunk_size: int | None = None
+
+    argument_rules: ClassVar[dict[str, Rule]] = {
+        "n_seeds": at_least(1),
+        "n_steps": not_negative,
+        "lr_latent": positive,
+        "lr_weights": not_negative,
+        "betas": each(between(0, 1, "left"), length=2),
+        "seed": seed_rule,
+        "chunk_size": or_none(at_least(1), "what half of the free memory holds"),
+    }
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        rules = {f"search.{name}": rule for name, rule in self.argument_rules.items()}
+        check_arguments(rules, {}, {f"search.{name}": value for name, value in vars(self).items()})
+        object.__setattr__(self, "betas", tuple(self.betas))  # a list, where a file gave them
 
 
 def squared_distance(images: Tensor, x: Tensor) -> Tensor:
     """||image - x||^2 (N,) of images and samples (N, ...): ADGAN's loss."""
     return (images.float() - x.float()).square().flatten(1).sum(dim=1)
+
+
+def mean_over_seeds(values: Tensor, n_seeds: int) -> Tensor:
+    """Scores (B,) from the values (B n_seeds,) of a sample's seeds, which follow one another: Algorithm 1, line 9."""
+    return values.view(-1, n_seeds).mean(dim=1)
 
 
 def starting_latents(x: Tensor, n_seeds: int, latent_dim: int, seed: int) -> Tensor:
@@ -43,80 +102,114 @@ def starting_latents(x: Tensor, n_seeds: int, latent_dim: int, seed: int) -> Ten
 
 
 class Inversion:
-    """The search, with its settings.
+    """A search that a detector has: of samples, from their latents, in chunks that fit the memory.
 
     Args:
-        n_steps: k, steps of Adam.
-        lr_latent: learning rate of the latents.
-        lr_weights: learning rate of the weights; 0 leaves them, and no copies are made.
-        betas: Adam's, of both.
-        alternating: the latents are moved first and the weights at the moved latents, in place of both at one point.
-        loss: what is minimised for each pair.
+        search: its settings.
+        latent_dim: dimension of the latents.
+        loss: what is minimised for each pair of a sample and a latent.
     """
 
-    def __init__(
-        self,
-        n_steps: int = 5,
-        lr_latent: float = 0.25,
-        lr_weights: float = 5e-5,
-        betas: tuple[float, float] = (0.5, 0.999),
-        alternating: bool = False,
-        loss: Loss = squared_distance,
-    ) -> None:
-        self.n_steps = n_steps
-        self.lr_latent = lr_latent
-        self.lr_weights = lr_weights
-        self.betas = betas
-        self.alternating = alternating
+    def __init__(self, search: LatentSearch, latent_dim: int, loss: Loss = squared_distance) -> None:
+        self.search = search
+        self.latent_dim = latent_dim
         self.loss = loss
+        self._most: int | None = None  # pairs at a time, where more were found not to fit
 
     def __call__(
-        self,
-        generator: nn.Module,
-        x: Tensor,
-        latents: Tensor,
-        chunk_size: int,
-        after_step: Callable[[int, Tensor], None] | None = None,
+        self, generator: nn.Module, raw: Tensor, x: Tensor, n_seeds: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Final latents (B n_seeds, d), losses (B n_seeds,) and images of samples (B, ...), seed by seed.
+
+        Args:
+            generator: latents (N, d) to images (N, ...).
+            raw: the samples as they were given; the starting latents depend on them.
+            x: the same samples preprocessed.
+            n_seeds: from the first so many starting latents; None takes all.
+        """
+        n_seeds = n_seeds or self.search.n_seeds
+        starts = starting_latents(raw, n_seeds, self.latent_dim, self.search.seed).flatten(0, 1)
+        return self.of_pairs(generator, x.repeat_interleave(n_seeds, dim=0), starts)
+
+    def require_batchable(self, generator: nn.Module, shape: tuple[int, ...]) -> None:
+        """Try a step for two samples of zeros, where weights are searched: before training, not after it.
+
+        Raises:
+            ValueError: `torch.func` cannot batch the generator over copies of its weights.
+        """
+        if self.search.lr_weights == 0:
+            return
+        trial = Inversion(replace(self.search, n_steps=1, chunk_size=2), self.latent_dim)
+        device = next(generator.parameters(), torch.zeros(0)).device
+        try:
+            with evaluating(generator):
+                trial.of_pairs(
+                    generator, torch.zeros(2, *shape, device=device), torch.zeros(2, self.latent_dim, device=device)
+                )
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise ValueError(
+                f"generator: {type(generator).__name__} cannot be searched with its weights: torch.func.vmap does not "
+                f"batch it over copies of them ({reason}). Take one without control flow by values, random draws and "
+                "statistics of the batch in eval mode, or leave the weights as they are with search.lr_weights=0"
+            ) from error
+
+    def of_pairs(
+        self, generator: nn.Module, x: Tensor, starts: Tensor, after_step: AfterStep | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Final latents (N, d), losses (N,) and images (N, ...) of pairs of a sample (N, ...) and a start (N, d).
 
         The generator is in eval mode: its statistics are those of its training, and pairs do not meet in them. It is
         left as it was. Gradients are taken within, also under `no_grad` and Lightning's inference mode; in float32.
+        Where memory is too small for a chunk, half of it is tried.
 
         Args:
-            generator: latents (N, d) to images (N, ...).
+            generator: latents to images.
             x: preprocessed samples.
-            latents: where to start.
-            chunk_size: number of pairs that are searched at a time.
-            after_step: is told after every step, and before the first one (0), which images there are; of one chunk.
+            starts: the starting latents.
+            after_step: is told of every step; all pairs are one chunk then.
         """
-        network = for_single_samples(generator) if self.lr_weights > 0 else generator
+        copied = self.search.lr_weights > 0
+        network = for_single_samples(generator) if copied else generator
+        wanted = self.search.chunk_size or pairs_that_fit(generator, x.shape[1:].numel(), x.device, copied)
+        wanted, done = len(x) if after_step else wanted, 0
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            parts = [
-                self._search(network, part, start, after_step)
-                for part, start in zip(
-                    x.detach().clone().split(chunk_size), latents.detach().clone().split(chunk_size), strict=True
+            x, starts = x.detach().clone(), starts.detach().clone()
+            while done < len(x) or not parts:
+                n = min(wanted, self._most or wanted, max(len(x) - done, 1))
+                try:
+                    parts.append(self._search(network, x[done : done + n], starts[done : done + n], after_step))
+                    done += n
+                    continue
+                except Exception as error:
+                    if n == 1 or after_step or not lacks_memory(error):
+                        raise
+                torch.cuda.empty_cache()  # after the handler: the error holds what it could not finish
+                self._most = n // 2
+                warnings.warn(
+                    f"memory is full with {n} at a time: model.search.chunk_size is {n // 2} now", stacklevel=2
                 )
-            ]
         z, losses, images = (torch.cat(column) for column in zip(*parts, strict=True))
         return z, losses, images
 
     def _search(
-        self, generator: nn.Module, x: Tensor, start: Tensor, after_step: Callable[[int, Tensor], None] | None
+        self, generator: nn.Module, x: Tensor, start: Tensor, after_step: AfterStep | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        search = self.search
         z = start.float().requires_grad_()
         copies: dict[str, Tensor] = {}
-        if self.lr_weights > 0:
+        if search.lr_weights > 0:
             copies = {
                 name: weight.detach().expand(len(x), *weight.shape).clone().requires_grad_()
                 for name, weight in generator.named_parameters()
             }
         images = partial(_images, generator, copies)
-        optimizers = [Adam([z], lr=self.lr_latent, betas=self.betas, fused=True)]
+        optimizers = [Adam([z], lr=search.lr_latent, betas=search.betas, fused=True)]
         if copies:
-            optimizers.append(Adam(list(copies.values()), lr=self.lr_weights, betas=self.betas, fused=True))
-        turns = [[optimizer] for optimizer in optimizers] if self.alternating else [optimizers]
-        for step in range(self.n_steps):
+            optimizers.append(Adam(list(copies.values()), lr=search.lr_weights, betas=search.betas, fused=True))
+        turns = [[optimizer] for optimizer in optimizers] if search.alternating else [optimizers]
+        for step in range(search.n_steps):
             for turn in turns:
                 shown = images(z)
                 if after_step and turn is turns[0]:
@@ -124,7 +217,7 @@ class Inversion:
                 moving = [
                     weight for optimizer in turn for group in optimizer.param_groups for weight in group["params"]
                 ]
-                gradients = torch.autograd.grad(self.loss(shown, x).sum(), moving)
+                gradients = torch.autograd.grad(self.loss(shown, x).sum(), moving, materialize_grads=True)
                 for weight, gradient in zip(moving, gradients, strict=True):
                     weight.grad = gradient
                 for optimizer in turn:
@@ -132,7 +225,7 @@ class Inversion:
         with torch.no_grad():
             shown = images(z)
             if after_step:
-                after_step(self.n_steps, shown)
+                after_step(search.n_steps, shown)
             return z.detach(), self.loss(shown, x), shown
 
 
@@ -168,3 +261,32 @@ def pairs_that_fit(generator: nn.Module, pixels: int, device: torch.device, copi
         memory = (free + unused) // 2
     weights = sum(weight.numel() for weight in generator.parameters()) if copied else 0
     return max(1, memory // (4 * (6 * weights + 100 * pixels)))
+
+
+class SingleSampleConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution of one sample (1, C, H, W) as a product of matrices.
+
+    Under `vmap` over copies of the weights it is one batched product, where a convolution becomes one of as many groups
+    as there are copies, which is slow.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The layer's output (1, C', H', W')."""
+        kernel, stride, padding, dilation = self.kernel_size, self.stride, self.padding, self.dilation
+        sides = [
+            (n - 1) * stride[i] - 2 * int(padding[i]) + dilation[i] * (kernel[i] - 1) + self.output_padding[i] + 1
+            for i, n in enumerate(x.shape[-2:])
+        ]
+        # (positions, C) times (C, C' k k): the weights as they lie, and so their gradient
+        patches = x.flatten(2).squeeze(0).t() @ self.weight.flatten(1)
+        y: Tensor = F.fold(patches.t()[None], sides, kernel, dilation, padding, stride)  # type: ignore[arg-type]
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+def for_single_samples(network: nn.Module) -> nn.Module:
+    """The network with transposed convolutions for one sample at a time; it shares the given one's weights."""
+    twin = copy.deepcopy(network, {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]})
+    for module in twin.modules():
+        if type(module) is nn.ConvTranspose2d and module.groups == 1:
+            module.__class__ = SingleSampleConvTranspose2d  # its weights and names stay
+    return twin
