@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +12,12 @@ import torch
 from pytorch_lightning.core.optimizer import _init_optimizers_and_lr_schedulers
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from adlightning.core.training_state.schema import alike, count, mapping, number, require, tensor
+
+MOST_STEPS = 100_000
+"""Schedules are gone through again up to here; one step takes about ten microseconds."""
 
 _CYCLED = ("momentum", "betas")  # what some schedulers move beside the learning rate
 _SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum")
@@ -44,29 +48,36 @@ def checked_optimizers(checkpoint: Mapping[str, Any], module: pl.LightningModule
 
 
 def _schedule(given: Any, own: LRScheduler, steps: int, where: str) -> dict[str, Any]:
-    """A schedule's state; where the rate is a function of the epoch, the epoch is all that is taken."""
+    """A schedule's state; where it follows from how often it went on, that number is all that is taken."""
     fresh = own.state_dict()
-    if type(own) is not LambdaLR:
-        state: dict[str, Any] = alike(given, fresh, where)
+    state: dict[str, Any] = alike(given, fresh, where)
+    if isinstance(own, ReduceLROnPlateau):
         return state
-    mapping(given, where, list(fresh))
-    own.last_epoch = count(given["last_epoch"], f"{where}.last_epoch")
-    own._step_count = own.last_epoch + 1
-    own._last_lr = [rate * factor(own.last_epoch) for rate, factor in zip(own.base_lrs, own.lr_lambdas, strict=True)]
-    state = own.state_dict()
-    for name, value in state.items():
-        require(_same(given[name], value), f"{where}.{name}", "be as its epoch and the detector's own schedule say")
-    return state
+    gone = count(given["last_epoch"], f"{where}.last_epoch", max(steps, MOST_STEPS))
+    if gone > MOST_STEPS:
+        return state
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no optimiser is stepped here
+        for _ in range(gone):
+            own.step()
+    replayed = own.state_dict()
+    for name, value in replayed.items():
+        require(_same(given[name], value), f"{where}.{name}", f"be as {gone} goings on of the detector's own schedule")
+    return replayed
 
 
 def _scheduled_rates(schedulers: list[Any]) -> dict[int, list[Any]]:
-    return {id(own.optimizer): list(own._last_lr) for own in schedulers if type(own) is LambdaLR}
+    """Learning rates of each optimiser whose schedule was gone through, by its identity."""
+    followed = [own for own in schedulers if not isinstance(own, ReduceLROnPlateau) and own.last_epoch > 0]
+    return {id(own.optimizer): [group["lr"] for group in own.optimizer.param_groups] for own in followed}
 
 
 def _same(given: Any, own: Any) -> bool:
     """Equal, and of equal types: `True` is no 1, and a tensor is neither equal nor not."""
-    if isinstance(own, list):
-        return isinstance(given, list) and len(given) == len(own) and all(map(_same, given, own))
+    if isinstance(own, (list, tuple)):
+        return type(given) is type(own) and len(given) == len(own) and all(map(_same, given, own))
+    if isinstance(own, dict):
+        return isinstance(given, dict) and given.keys() == own.keys() and all(_same(given[k], own[k]) for k in own)
     return type(given) is type(own) and bool(given == own)
 
 
