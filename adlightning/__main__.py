@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 import adlightning
 from adlightning.cli.environment import settle
@@ -41,14 +42,8 @@ examples:
 
 more help:
   adlightning VERB --help                options of a verb
-  adlightning fit --model.help DeepSAD   arguments of a method: ADGAN, ALAD, AMA, AnoGAN, Autoencoder, BinaryClassifier,
-                                         DCAE, DeepSAD, DeepSVDD, DensityRatio, DROCC, DROCCLF, DROCCOE, DROCCRand,
-                                         FenceGAN, GeometricTransforms, GOAD, SemiSupervisedAMA, SkipGANomaly,
-                                         SoftBoundaryDeepSVDD, SSDGM, StackedSSDGM, VAE; GMM, IsolationForest, KDE,
-                                         KernelKLIEP, KernelULSIF, LOF, NearestNeighbor, OCSVM, SSAD
-  adlightning fit --data.help OneVsAll   arguments of a datamodule: OneVsAll, AnomalyLabelled, LimitedNegatives,
-                                         OutOfDistribution, InductiveOneVsAll, InductiveLabelled, TransductiveOneVsAll,
-                                         TransductiveLabelled, FolderData, TableData
+  adlightning fit --model.help DeepSAD   arguments of a method: {methods}
+  adlightning fit --data.help OneVsAll   arguments of a datamodule: {datamodules}
   adlightning benchmark --list           the papers' tables: what can be run, what is done, what is missing
   adlightning --version"""
 
@@ -68,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP.format(verbs="\n".join(f"  {name:10}{text}" for name, text in VERBS.items())))
+        print(_help())
         return 0
     if arguments[0] == "--version":
         print(f"adlightning {adlightning.__version__}")
@@ -81,6 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     with stoppable():
         return _guarded(verb, rest)
+
+
+def _help() -> str:
+    """The verbs, and everything that the registry knows."""
+    from adlightning.cli.registry import DATAMODULES, METHODS
+
+    def listed(names: Iterable[str]) -> str:
+        lines = textwrap.wrap(", ".join(names), 78, initial_indent=" " * len("arguments of a datamodule: "))
+        return f"\n{' ' * 41}".join(line.strip() for line in lines)
+
+    methods = sorted((name for method in METHODS for name in method.classes), key=str.lower)
+    verbs = "\n".join(f"  {name:10}{text}" for name, text in VERBS.items())
+    return HELP.format(verbs=verbs, methods=listed(methods), datamodules=listed(DATAMODULES))
 
 
 def _run(verb: str, arguments: list[str]) -> int:

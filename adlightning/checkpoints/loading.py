@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-import adlightning.methods
-import adlightning.shallow  # noqa: F401  # both make the built-in detectors known
 from adlightning.checkpoints.checks import check_container, check_content, check_fit
 from adlightning.core.contracts import saved_part
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.memory import lacks_memory
+from adlightning.core.parts import known_class
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.core.scoring import without_verdict
 from adlightning.files.disk import user_path
@@ -50,8 +48,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         saved = saved_part(checkpoint)
         check_content(checkpoint, file.stat().st_size)
-        if (cls := _detectors().get(saved["class"])) is not None:
-            check_fit(cls, checkpoint)
+        check_fit(known_class("class", saved["class"], AnomalyDetector), checkpoint)
     except ValueError as error:
         raise ValueError(f"ckpt_path: {file} is refused: {error}") from None
     return dict(checkpoint)
@@ -106,8 +103,7 @@ def was_killed_while_saving(run_dir: Path) -> bool:
 def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinished: bool = False) -> AnomalyDetector:
     """A whole detector from its checkpoint alone, in eval mode.
 
-    The class is looked up among the subclasses of :class:`AnomalyDetector` that are already imported, never imported
-    by name: import your own detectors first.
+    Classes of ours are imported as they are named. Nobody else's is: import your own detectors and parts first.
 
     Args:
         path: a `.ckpt` file, or a run folder (its best checkpoint where one was selected, else its last).
@@ -120,13 +116,9 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinish
     """
     checkpoint = read_checkpoint(path)
     saved = checkpoint["adlightning"]
-    known = _detectors()
-    if saved["class"] not in known:
-        raise ValueError(f"ckpt_path: {path} holds a {saved['class']}; known detectors are {', '.join(sorted(known))}")
     try:
-        detector: AnomalyDetector = known[saved["class"]](
-            **rebuilt_arguments(known[saved["class"]], saved["hyperparameters"])
-        )
+        cls = known_class("class", saved["class"], AnomalyDetector)
+        detector: AnomalyDetector = cls(**rebuilt_arguments(cls, saved["hyperparameters"]))
         detector.on_load_checkpoint(checkpoint)
         detector.load_state_dict(checkpoint["state_dict"])
     except ValueError as error:
@@ -138,14 +130,3 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinish
     if not unfinished and (reason := without_verdict(detector)):
         raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
     return detector.to(device).eval()
-
-
-def _detectors() -> dict[str, type[AnomalyDetector]]:
-    return {cls.__qualname__: cls for cls in _subclasses(AnomalyDetector)}  # type: ignore[type-abstract]
-
-
-def _subclasses(cls: type[AnomalyDetector]) -> list[type[AnomalyDetector]]:
-    below = [cls] if not inspect.isabstract(cls) else []
-    for child in cls.__subclasses__():
-        below += _subclasses(child)
-    return below

@@ -24,9 +24,10 @@ def keep_trained_hyperparameters(options: Any, refuse: bool) -> None:
     """A trained detector's arguments are the checkpoint's: others are ignored with a warning, or refused by a fit."""
     saved = read_checkpoint(options.ckpt_path)["adlightning"]
     given = options.model.init_args
-    name = options.model.class_path.rpartition(".")[2]
-    if name != saved["class"]:
-        raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {saved['class']}, not a {name}")
+    now, then = class_path(class_at(options.model.class_path)), saved["class"]
+    if now != then:
+        names = (then, now) if _name(then) == _name(now) else (_name(then), _name(now))
+        raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {names[0]}, not a {names[1]}")
     for key, value in saved["hyperparameters"].items():
         for place, now, then in _different(f"model.{key}", canonical(given[key]), canonical(value)):
             if refuse:
@@ -84,9 +85,13 @@ def _different(place: str, now: Any, then: Any) -> Iterator[tuple[str, Any, Any]
         yield place, _short(now), _short(then)
 
 
+def _name(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
 def _short(value: Any) -> Any:
     """A part by its class alone."""
-    return str(value["class"]).rpartition(".")[2] if isinstance(value, dict) and "class" in value else value
+    return _name(str(value["class"])) if isinstance(value, dict) and "class" in value else value
 
 
 def notes_on_data(options: Any) -> list[str]:

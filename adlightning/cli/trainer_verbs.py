@@ -16,7 +16,6 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 from pytorch_lightning.utilities import rank_zero_only
 
-from adlightning import shallow  # noqa: F401  # makes the shallow detectors known
 from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
 from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
@@ -25,6 +24,7 @@ from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoints.loading import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving
 from adlightning.checkpoints.stored_config import with_stored_config
+from adlightning.cli import registry
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.endings import what_is_kept, where_it_stood
 from adlightning.cli.explain import explain_interpolation
@@ -41,7 +41,6 @@ from adlightning.core.faults import StopOnSigterm, TrainingFault, explained
 from adlightning.core.phases import untrained
 from adlightning.core.stopping import Stopped
 from adlightning.core.training_state.callbacks import callbacks_of
-from adlightning.data import labelled, limited_negatives, out_of_distribution, unlabelled  # noqa: F401  # makes the datamodules known
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import sweep, user_path
 from adlightning.files.written_names import arguments_as_written, dump_yaml
@@ -261,6 +260,7 @@ def run(verb: str, arguments: list[str]) -> AnomalyCLI:
         arguments: as :func:`adlightning.cli.arguments.prepared` leaves them.
     """
     silence_noise()
+    registry.import_all()
     keep_names_as_written()
     set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning lets a name fetch from anywhere
     OmegaConf.register_resolver("now", _now, replace=True, use_cache=True)

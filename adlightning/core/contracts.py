@@ -20,7 +20,7 @@ Kind = Literal["image", "table", "series"]
 KNOWN_NORMAL, UNLABELLED, KNOWN_ANOMALY = 1, 0, -1
 NORMAL, ANOMALY, NO_LABEL = 0, 1, -1
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 class TrainBatch(NamedTuple):

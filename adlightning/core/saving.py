@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adlightning.core.contracts import CHECKPOINT_FORMAT, InputSpec, saved_part
-from adlightning.core.parts import described
+from adlightning.core.parts import class_path, described
 from adlightning.core.training_state import require_own_training_state
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_description(detector: ScoredModule, checkpoint: dict[str, Any]) -> None:
     }
     checkpoint["adlightning"] = {
         "format": CHECKPOINT_FORMAT,
-        "class": type(detector).__qualname__,
+        "class": class_path(type(detector)),
         "hyperparameters": described(detector.arguments),
         "input": detector.input_spec.as_dict(),
         "config": detector.run_config,
@@ -42,8 +42,8 @@ def take_description(detector: ScoredModule, checkpoint: dict[str, Any]) -> None
     built anew, of anything unknown nothing.
     """
     saved = saved_part(checkpoint)
-    if saved["class"] != type(detector).__qualname__:
-        raise ValueError(f"the checkpoint holds a {saved['class']}, not a {type(detector).__qualname__}")
+    if saved["class"] != class_path(type(detector)):
+        raise ValueError(f"the checkpoint holds a {saved['class']}, not a {class_path(type(detector))}")
     spec = InputSpec.from_dict(saved["input"])
     if detector.input_spec is not None and (refusal := spec.refusal(detector.input_spec)):
         raise ValueError(refusal)
