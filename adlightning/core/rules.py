@@ -115,7 +115,7 @@ def checks_arguments(cls: type) -> None:
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
         check_arguments(getattr(cls, "argument_rules", {}), hints(), given)
-        if type(self) is cls:
+        if "arguments" not in self.__dict__:  # a constructor may be inherited
             self.__dict__["arguments"] = given
         written(self, *args, **kwargs)
 

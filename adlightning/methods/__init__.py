@@ -3,14 +3,28 @@
 from adlightning.methods.adgan import ADGAN
 from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
+from adlightning.methods.binary_classifier import BinaryClassifier
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods.drocc import DROCC
+from adlightning.methods.drocc_lf import DROCCLF
+from adlightning.methods.drocc_oe import DROCCOE
+from adlightning.methods.drocc_rand import DROCCRand
+from adlightning.methods.ss_dgm import SSDGM
+from adlightning.methods.stacked_ss_dgm import StackedSSDGM
 
 __all__ = [
     "ADGAN",
+    "DROCC",
+    "DROCCLF",
+    "DROCCOE",
+    "SSDGM",
     "AnoGAN",
     "Autoencoder",
+    "BinaryClassifier",
+    "DROCCRand",
     "DeepSAD",
     "DeepSVDD",
     "SoftBoundaryDeepSVDD",
+    "StackedSSDGM",
 ]

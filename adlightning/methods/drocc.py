@@ -1,24 +1,59 @@
-"""DROCC: normal samples against the worst points of a shell around each of them (Goyal et al. 2020, Section 3).
-
-DROCC-OE (Section 4) adds known anomalies. docs/methods.md.
-"""
+"""DROCC: normal samples against the worst points of a shell around each (Goyal et al. 2020; docs/methods.md)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.methods.parts.shell import ShellDetector, sample_norm
+from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    encoder_part,
+)
+from adlightning.core.rules import between, not_negative, or_none, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.head import Head
+from adlightning.networks.encoders import WeightInit, build_encoder
+from adlightning.networks.initialisation import start_weights_
 
-AscentBatchNorm = Literal["eval", "train", "frozen"]
-ProjectEvery = int | Literal["end"]
+Noise = Literal["normal", "shifted"]
+Selection = Literal["none", "oracle"]
+
+
+def normality_loss(logits: Tensor, is_normal: Tensor) -> Tensor:
+    """Mean binary cross-entropy, in float32, of logits (B,) that are high for normal, which is the positive class."""
+    return F.binary_cross_entropy_with_logits(logits.float(), is_normal.float())
+
+
+def sample_norm(h: Tensor) -> Tensor:
+    """L2 norm of each sample of h (B, ...), as (B, 1, ..., 1)."""
+    norm: Tensor = torch.linalg.vector_norm(h.flatten(1), dim=1)
+    return norm.view(-1, *[1] * (h.ndim - 1))
+
+
+def project_to_shell(h: Tensor, radius: float, gamma: float) -> Tensor:
+    """The points nearest to offsets h (B, ...) with radius <= ||h|| <= gamma radius; an offset of zero stays zero.
+
+    Source: DROCC, Section 3, "Gradient-ascent to generate negatives".
+    """
+    norm = sample_norm(h)
+    return h * (norm.clamp(radius, gamma * radius) / torch.where(norm > 0, norm, 1.0))
 
 
 def unit_gradient(logits_of: Callable[[Tensor], Tensor], points: Tensor, coupled: bool = False) -> Tensor:
@@ -39,126 +74,201 @@ def ascend(
     logits_of: Callable[[Tensor], Tensor],
     x: Tensor,
     h: Tensor,
-    *,
-    steps: int,
-    step_size: float,
+    ascent: Ascent,
     project: Callable[[Tensor], Tensor],
-    project_every: ProjectEvery,
-    coupled: bool = False,
 ) -> Tensor:
     """Offsets (B, ...) from x to the points that look most normal (Algorithm 1, adversarial search).
 
-    Normalised steepest ascent from h, projected after every `project_every` steps and after the last one. Gradients
-    are taken with respect to the points only, and nothing waits for the device.
+    Normalised steepest ascent from h, projected after every so many steps and after the last one. Gradients are taken
+    with respect to the points only, and nothing waits for the device.
 
     Args:
         logits_of: logits (B,) of points (B, ...), high for normal.
         x: samples (B, ...).
         h: offsets (B, ...) to start from.
-        steps: gradient steps; with 0 the start is only projected.
-        step_size: length of a step.
+        ascent: how many steps of which length; a logit depends on other samples with its batch_norm `train`.
         project: nearest allowed offsets.
-        project_every: steps between projections, or `end` for one after the last step only.
-        coupled: whether a logit depends on the other samples, as in :func:`unit_gradient`.
     """
-    every = steps if project_every == "end" else project_every
-    for step in range(1, steps + 1):
-        h = h + step_size * unit_gradient(logits_of, x + h, coupled)
-        if step % every == 0 and step < steps:
+    every = ascent.steps if ascent.project_every == "end" else ascent.project_every
+    for step in range(1, ascent.steps + 1):
+        h = h + ascent.step_size * unit_gradient(logits_of, x + h, coupled=ascent.batch_norm == "train")
+        if step % every == 0 and step < ascent.steps:
             h = project(h)
     return project(h)
 
 
-class DROCC(ShellDetector):
+class DROCC(AnomalyDetector):
     """DROCC: normal samples are told from the most normal-looking points at distance r to gamma r from each of them.
 
+    The loss of a batch is the cross-entropy of its samples plus mu times that of the negatives, which count as
+    anomalous (equation 1; the released code has neither its lambda nor any other weight decay). The first
+    `warm_up_epochs` are trained on the samples alone. The logit is high for normal; the score is its negative.
+
     Args:
-        ascent_steps: steps of gradient ascent m: 50 in the released code, 40 in its older version for images.
-        ascent_step_size: length of each step, eta.
-        project_every: steps between projections onto the shell: 10 in the released code, 1 in the paper's Algorithm 1,
-            `end` (once, after the last step) in the older code for images.
-        ascent_batch_norm: BatchNorm during ascent: `eval` (running statistics), `train` (the released code: those of
-            the adversarial batch, which also move the running ones), or `frozen` (the older code: running
-            statistics from each epoch's first ascent on, in all of the epoch's further training).
-        common: shell, phases and head, as in :class:`ShellDetector`; networks, optimisation, preprocessing and
-            threshold, as in :class:`EncoderDetector`.
+        encoder: a class made for the shape of a preprocessed sample that gives (B, d); biases and affine BatchNorms do
+            no harm here. None takes LeNet for images, an MLP for tables, an LSTM for series.
+        head: on the encoder, to the logit.
+        radius: r, the shell's inner radius after preprocessing; null takes sqrt(d) / 2 for d features or pixels, the
+            paper's rule for standardised ones.
+        gamma: outer over inner radius, at least 1: 1 for images and 2 for all else in the paper.
+        mu: weight of the negatives (`lamda` in the released code).
+        ascent: how negatives are searched.
+        noise: what an offset starts from: `normal`, N(0, 1) a coordinate, or `shifted`, N(-1, 4), as in the older code
+            for series.
+        joint_batches: whether samples and their negatives pass the network as one batch. The released code has two,
+            and with BatchNorm in training mode the network then tells negatives by the statistics of a batch that has
+            nothing else, which no score in eval mode can.
+        warm_up_epochs: epochs at the start without negatives.
+        selection: `oracle` when these values were chosen on test data, as the paper's for each class were: reports
+            say so.
+        weight_init: of our own networks, `framework` as in the released code, or `glorot`.
+        compile_network: compile encoder and head with `torch.compile`.
+        optimizer: of encoder and head.
+        lr_scheduler: its schedule, which stands still during the warm-up; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the warm-up.
     """
+
+    uses_known_anomalies = False
+    first_phase_argument = "warm_up_epochs"
+    argument_rules: ClassVar = {
+        "radius": or_none(positive, "sqrt(d) / 2"),
+        "gamma": between(1, math.inf, "left"),
+        "mu": between(0, math.inf, "left"),
+        "warm_up_epochs": not_negative,
+    }
+    is_warm: Tensor
 
     def __init__(
         self,
-        ascent_steps: int = 50,
-        ascent_step_size: float = 0.01,
-        project_every: ProjectEvery = 10,
-        ascent_batch_norm: AscentBatchNorm = "eval",
-        **common: Any,
+        encoder: EncoderFactory | None = None,
+        head: Head = Head(),
+        radius: float | None = None,
+        gamma: float = 2.0,
+        mu: float = 1.0,
+        ascent: Ascent = Ascent(),
+        noise: Noise = "normal",
+        joint_batches: bool = False,
+        warm_up_epochs: int = 0,
+        selection: Selection = "none",
+        weight_init: WeightInit = "framework",
+        compile_network: bool = False,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        if ascent_steps < 1:
-            raise ValueError(f"ascent_steps must be at least 1, got {ascent_steps}")
-        if not 0 < ascent_step_size < math.inf:
-            raise ValueError(f"ascent_step_size must be positive and finite, got {ascent_step_size}")
-        if project_every != "end" and (isinstance(project_every, str) or project_every < 1):
-            raise ValueError(f"project_every must be at least 1, or end, got {project_every!r}")
-        if ascent_batch_norm not in get_args(AscentBatchNorm):
-            raise ValueError(f"ascent_batch_norm must be eval, train or frozen, got {ascent_batch_norm!r}")
-        self.ascent_steps = ascent_steps
-        self.ascent_step_size = ascent_step_size
-        self.project_every = project_every
-        self.ascent_batch_norm = ascent_batch_norm
+        super().__init__(preprocessing, threshold)
+        self.make_encoder = encoder_part("encoder", encoder)
+        self.make_head = head.on
+        self.radius = radius
+        self.gamma = gamma
+        self.mu = mu
+        self.ascent = ascent
+        self.noise = noise
+        self.joint_batches = joint_batches
+        self.warm_up_epochs = warm_up_epochs
+        self.selection = selection
+        self.weight_init = weight_init
+        self.compile_network = compile_network
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.network_logits: Callable[[Tensor], Tensor] = self.logits
+        self.register_buffer("is_warm", torch.tensor(warm_up_epochs == 0))
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Encoder and head, and the shell's radius for this many features."""
+        self.encoder = build_encoder(self.make_encoder, shape)
+        self.head = self.make_head(self.encoder, shape)
+        start_weights_(self, self.weight_init)
+        self.shell_radius = self.radius if self.radius is not None else math.sqrt(math.prod(shape)) / 2
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Let the schedule go on, once the warm-up is over."""
+        if self.current_epoch >= self.warm_up_epochs:
+            super().lr_scheduler_step(scheduler, metric)
+
+    def on_fit_start(self) -> None:
+        """Compile the network, where asked to, for the fit only: scores do not need it, and it cannot be copied."""
+        super().on_fit_start()
+        if self.compile_network:
+            self.network_logits = torch.compile(self.logits)
+
+    def teardown(self, stage: str) -> None:
+        """Drop what was compiled."""
+        super().teardown(stage)
+        self.network_logits = self.logits
 
     def on_train_epoch_start(self) -> None:
-        """BatchNorm that an epoch left frozen is trained again until the next ascent."""
+        """Note the end of the warm-up; BatchNorm that an epoch left frozen is trained again until the next ascent."""
         super().on_train_epoch_start()
+        if self.current_epoch >= self.warm_up_epochs:
+            self.is_warm.fill_(True)
         self._train_batch_norms(True)
 
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy of the batch and, after the warm-up, mu times that of its normal samples' negatives."""
+        x, is_normal = self.preprocess(batch.x), batch.known != KNOWN_ANOMALY
+        if self.current_epoch < self.warm_up_epochs:
+            return normality_loss(self.network_logits(x), is_normal)
+        anchors, weight = x[is_normal] if self.uses_known_anomalies else x, self.mu
+        if len(anchors) < 2:  # BatchNorm takes no single sample, and other ranks may wait for this one's forward
+            anchors, weight = x, 0.0
+        if self.joint_batches:
+            both = self.network_logits(torch.cat([x, anchors + self.offsets(anchors)]))
+            logits, of_negatives = both[: len(x)], both[len(x) :]
+        else:
+            logits = self.network_logits(x)
+            of_negatives = self.network_logits(anchors + self.offsets(anchors))
+        negatives_loss = normality_loss(of_negatives, torch.zeros_like(of_negatives))  # all of them are anomalous
+        return normality_loss(logits, is_normal) + weight * negatives_loss
+
     def offsets(self, x: Tensor) -> Tensor:
-        """Noise, ascended."""
-        if self.ascent_batch_norm != "train":
+        """Offsets (B, ...) of the negatives from normal samples: noise, ascended."""
+        if self.ascent.batch_norm != "train":
             self._train_batch_norms(False)
         with _frozen(self):
-            h = ascend(
-                self.network_logits,
-                x,
-                self.noise_like(x),
-                steps=self.ascent_steps,
-                step_size=self.ascent_step_size,
-                project=self.projection(x),
-                project_every=self.project_every,
-                coupled=self.ascent_batch_norm == "train",
-            )
-        if self.ascent_batch_norm == "eval":
+            h = ascend(self.network_logits, x, self.noise_like(x), self.ascent, self.projection(x))
+        if self.ascent.batch_norm == "eval":
             self._train_batch_norms(True)
         return h
 
+    def noise_like(self, x: Tensor) -> Tensor:
+        """The offsets to start from."""
+        h = torch.randn_like(x)
+        return 2 * h - 1 if self.noise == "shifted" else h
+
     def projection(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """What projects offsets (B, ...) from x into the shell."""
-        return self.project
+        return partial(project_to_shell, radius=self.shell_radius, gamma=self.gamma)
 
     def _train_batch_norms(self, mode: bool) -> None:
         for layer in self.modules():  # and nothing else: cuDNN's LSTM has gradients in training mode only
             if isinstance(layer, _BatchNorm):
                 layer.training = mode
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B,) of preprocessed samples, high for normal."""
+        logits: Tensor = self.head(self.encoder(x))
+        return logits.squeeze(1)
 
-class DROCCOE(DROCC):
-    """DROCC-OE: DROCC on the normal samples, and the cross-entropy of known anomalies (outlier exposure, Section 4).
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """The negative logit (B,): log-odds of an anomaly."""
+        return -self.logits(self.preprocess(x))
 
-    Args:
-        common: ascent, as in :class:`DROCC`; shell, phases and head, as in :class:`ShellDetector`; networks,
-            optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
-
-    Raises:
-        ValueError: an argument outside its range, or training data without a known anomaly.
-    """
-
-    uses_known_anomalies = True
-    needs_known_anomalies = True
-
-    def __init__(self, **common: Any) -> None:
-        super().__init__(**common)
+    def ready_to_score(self) -> bool:
+        """Only with negatives: normal samples alone teach a classifier nothing."""
+        return bool(self.is_warm)
 
 
 @contextmanager

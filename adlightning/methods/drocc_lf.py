@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.methods.drocc import DROCCOE, ProjectEvery
+from adlightning.core.optimization import Interval
+from adlightning.core.parts import EncoderFactory, OptimizerFactory, PreprocessingFactory, SchedulerFactory
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.drocc import DROCC, Noise, Selection
+from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.head import Head
+from adlightning.networks.encoders import WeightInit
 
 Search = Literal["grid", "random40"]
 
@@ -102,7 +111,7 @@ def _first_of_random(reaches: Callable[[Tensor], Tensor], limit: Tensor) -> Tens
     return torch.where(reaches(q), q, 0.0).amax(dim=0)
 
 
-class DROCCLF(DROCCOE):
+class DROCCLF(DROCC):
     """DROCC-LF: DROCC-OE with negatives in a shell of Mahalanobis distance, which known anomalies help to learn.
 
     The distance weighs each feature by its influence on the logit of the sample, taken anew for every batch (the
@@ -111,23 +120,65 @@ class DROCCLF(DROCCOE):
     Args:
         projection_search: how the projection finds its multiplier: `grid`, exact and deterministic, or `random40`, the
             released code's 40 random draws.
-        project_every: steps between projections onto the shell: 5 in the released code, 20 in its older version.
-        common: ascent, as in :class:`DROCC`; shell, phases and head, as in :class:`ShellDetector`; networks,
-            optimisation, preprocessing and threshold, as in :class:`EncoderDetector`.
+        encoder, head, radius, gamma, mu: as in :class:`DROCC`.
+        ascent: as in :class:`DROCC`; projections every 5 steps, as in the released code.
+        noise, joint_batches, warm_up_epochs, selection, weight_init, compile_network: as in :class:`DROCC`.
+        optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`DROCC`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, or training data without a known anomaly.
     """
 
-    def __init__(self, projection_search: Search = "grid", project_every: ProjectEvery = 5, **common: Any) -> None:
-        super().__init__(project_every=project_every, **common)
-        if projection_search not in get_args(Search):
-            raise ValueError(f"projection_search must be grid or random40, got {projection_search!r}")
+    uses_known_anomalies = True
+    needs_known_anomalies = True
+
+    def __init__(
+        self,
+        projection_search: Search = "grid",
+        encoder: EncoderFactory | None = None,
+        head: Head = Head(),
+        radius: float | None = None,
+        gamma: float = 2.0,
+        mu: float = 1.0,
+        ascent: Ascent = Ascent(project_every=5),
+        noise: Noise = "normal",
+        joint_batches: bool = False,
+        warm_up_epochs: int = 0,
+        selection: Selection = "none",
+        weight_init: WeightInit = "framework",
+        compile_network: bool = False,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
+    ) -> None:
+        super().__init__(
+            encoder,
+            head,
+            radius,
+            gamma,
+            mu,
+            ascent,
+            noise=noise,
+            joint_batches=joint_batches,
+            warm_up_epochs=warm_up_epochs,
+            selection=selection,
+            weight_init=weight_init,
+            compile_network=compile_network,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            lr_scheduler_interval=lr_scheduler_interval,
+            preprocessing=preprocessing,
+            threshold=threshold,
+        )
         self.projection_search = projection_search
 
     def projection(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """What projects offsets (B, ...) from x into the shell of x's own influence."""
-        sigma = influence(self.network_logits, x, coupled=self.ascent_batch_norm == "train")
+        sigma = influence(self.network_logits, x, coupled=self.ascent.batch_norm == "train")
 
         def project(h: Tensor) -> Tensor:
             flat = project_to_mahalanobis_shell(

@@ -1,5 +1,7 @@
 """Fully connected variational autoencoders, with or without a class label: M1 and M2 of Kingma et al. (2014).
 
+On top the terms of an evidence lower bound: likelihoods of samples, the divergence from a standard normal.
+
 Deep SAD's released code, on flattened samples; both networks mirror each other, with biases and ReLU:
 
 | data                                  | hidden   | latent_dim |
@@ -14,8 +16,10 @@ Deep SAD's released code, on flattened samples; both networks mirror each other,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +28,36 @@ from torch.nn import functional as F
 from adlightning.networks.mlp import check_positive
 
 MIN_SCALE = 1e-4  # keeps the logarithm of a standard deviation finite
+
+
+Likelihood = Literal["bernoulli", "gaussian"]
+
+
+def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
+    """log p(x) (B,) of samples (B, D), summed over D, in float32; x outside [0, 1] counts as the nearer bound.
+
+    Standardised-and-rescaled features leave [0, 1] outside the training range; taken as they are, their likelihood
+    would have no upper bound.
+    """
+    target = x.float().clamp(0, 1)
+    return -F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").sum(dim=1)
+
+
+def gaussian_log_likelihood(x: Tensor, mean: Tensor) -> Tensor:
+    """log p(x) (B,) of samples (B, D) under N(mean, I), in float32."""
+    return -0.5 * ((x.float() - mean.float()).square() + math.log(2 * math.pi)).sum(dim=1)
+
+
+LOG_LIKELIHOODS: dict[Likelihood, Callable[[Tensor, Tensor], Tensor]] = {
+    "bernoulli": bernoulli_log_likelihood,
+    "gaussian": gaussian_log_likelihood,
+}
+
+
+def kl_from_standard(mean: Tensor, scale: Tensor) -> Tensor:
+    """KL divergence (B,) of N(mean, diag(scale^2)), both (B, d), from N(0, I): in closed form, in float32."""
+    mean, scale = mean.float(), scale.float()
+    return (0.5 * (scale.square() + mean.square() - 1) - scale.log()).sum(dim=1)
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:
