@@ -17,6 +17,8 @@ import torch
 import torchvision
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, MultiStepLR
 
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, InputSpec, TrainBatch
@@ -24,21 +26,23 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import Part, Samples
 from adlightning.methods import DROCC, DROCCLF, DROCCOE, DROCCRand
-from adlightning.methods.drocc import ascend, unit_gradient
-from adlightning.methods.parts.shell import ShellDetector, normality_loss, project_to_shell, sample_norm
+from adlightning.methods.drocc import ascend, normality_loss, project_to_shell, sample_norm, unit_gradient
+from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.head import Head
+from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, MobileNetV2Encoder
+from adlightning.preprocessing import Identity, StandardizeChannels, StandardizeFeatures
 
+ENCODER = partial(MLPEncoder, rep_dim=16, leakiness=0.0, bias=True)
 MLP: dict[str, Any] = {
-    "network": "mlp",
-    "rep_dim": 16,
-    "leakiness": 0.0,
-    "encoder_bias": True,
-    "head_activation": "leaky_relu",
-    "preprocessing": "identity",
+    "encoder": ENCODER,
+    "head": Head(activation="leaky_relu", leakiness=0.0),
+    "preprocessing": Identity,
 }
-LENET: dict[str, Any] = {"network": "lenet", "conv_channels": (4,), "encoder_bias": False}
+LENET: dict[str, Any] = {"encoder": partial(LeNetEncoder, conv_channels=(4,))}
+FIVE = Ascent(steps=5, step_size=0.1)
 
 
-def built(cls: type[ShellDetector] = DROCC, shape: tuple[int, ...] = (6,), **options: Any) -> ShellDetector:
+def built(cls: type[DROCC] = DROCC, shape: tuple[int, ...] = (6,), **options: Any) -> DROCC:
     torch.manual_seed(0)
     detector = cls(**{**MLP, **options})
     kind: Any = {1: "table", 2: "series", 3: "image"}[len(shape)]
@@ -46,9 +50,9 @@ def built(cls: type[ShellDetector] = DROCC, shape: tuple[int, ...] = (6,), **opt
     return detector
 
 
-def built_with_batch_norm(cls: type[ShellDetector] = DROCC, **options: Any) -> ShellDetector:
+def built_with_batch_norm(cls: type[DROCC] = DROCC, **options: Any) -> DROCC:
     """In training mode, with running statistics far from those of any batch; most noise starts within radius 4."""
-    detector = built(cls, **{"dense": (8,), "radius": 4.0, "ascent_step_size": 0.1, "ascent_steps": 5, **options})
+    detector = built(cls, **{"encoder": partial(ENCODER, dense=(8,)), "radius": 4.0, "ascent": FIVE, **options})
     (norm,) = [layer for layer in detector.modules() if isinstance(layer, nn.BatchNorm1d)]
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -61,7 +65,7 @@ def train_batch(x: Tensor, known: list[int]) -> TrainBatch:
     return TrainBatch(x, torch.tensor(known), torch.arange(len(x)))
 
 
-def forwards(detector: ShellDetector) -> list[bool]:
+def forwards(detector: DROCC) -> list[bool]:
     """Fills up with a bool for each forward of the network from now on: whether any of its weights takes gradients."""
     seen: list[bool] = []
     detector.encoder.register_forward_hook(
@@ -100,7 +104,7 @@ def test_a_batch_costs_the_cross_entropy_of_its_samples_plus_mu_times_that_of_th
 
 @pytest.mark.parametrize("cls", [DROCCOE, DROCCLF])
 def test_known_anomalies_are_trained_as_anomalies_and_get_no_negatives(
-    cls: type[ShellDetector], monkeypatch: pytest.MonkeyPatch
+    cls: type[DROCC], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = built(cls, mu=0.5)
     detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
@@ -117,7 +121,7 @@ def test_known_anomalies_are_trained_as_anomalies_and_get_no_negatives(
 @pytest.mark.parametrize("cls", [DROCCOE, DROCCLF])
 @pytest.mark.parametrize("n_normal", [0, 1])
 def test_without_two_normal_samples_the_cross_entropy_is_all_and_the_network_runs_as_often(
-    cls: type[ShellDetector], n_normal: int
+    cls: type[DROCC], n_normal: int
 ) -> None:
     x = torch.randn(6, 6, generator=generator())
     detector, alone = built_with_batch_norm(cls), built_with_batch_norm(cls)
@@ -147,7 +151,8 @@ def test_batch_norm_normalises_samples_and_negatives_apart_or_together(joint: bo
         def offsets(self, x: Tensor) -> Tensor:
             return torch.full_like(x, 2.0)
 
-    options: dict[str, Any] = {"dense": (8,), "radius": 4.0, "mu": 0.5, "joint_batches": joint}
+    options: dict[str, Any] = {"radius": 4.0, "mu": 0.5, "joint_batches": joint}
+    options["encoder"] = partial(ENCODER, dense=(8,))
     detector, alone = (built(Fixed, **options).train() for _ in range(2))
     detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
     x = torch.randn(8, 6, generator=generator())
@@ -233,12 +238,12 @@ def test_unit_gradient_survives_where_the_loss_is_flat_and_is_zero_where_there_i
 def test_ascent_by_hand() -> None:
     # f = x_1: each step adds (0.5, 0); two steps from (0, 1) reach (1, 1), sqrt 2 long, projected to length 1
     x, h = torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])
-    arguments: dict[str, Any] = {"steps": 2, "step_size": 0.5, "project": lambda h: project_to_shell(h, 1.0, 1.0)}
-    once = ascend(lambda p: p[:, 0], x, h, project_every="end", **arguments)
+    project: Callable[[Tensor], Tensor] = lambda h: project_to_shell(h, 1.0, 1.0)  # noqa: E731
+    once = ascend(lambda p: p[:, 0], x, h, Ascent(steps=2, step_size=0.5, project_every="end"), project)
     assert once.tolist() == [pytest.approx([math.sqrt(0.5)] * 2)]
     # projected after each step: (0.5, 1) to length 1 is (1, 2) / sqrt 5; then (1 / sqrt 5 + 0.5, 2 / sqrt 5)
     a, b = 1 / math.sqrt(5) + 0.5, 2 / math.sqrt(5)
-    twice = ascend(lambda p: p[:, 0], x, h, project_every=1, **arguments)
+    twice = ascend(lambda p: p[:, 0], x, h, Ascent(steps=2, step_size=0.5, project_every=1), project)
     assert twice.tolist() == [pytest.approx([a / math.hypot(a, b), b / math.hypot(a, b)])]
 
 
@@ -251,12 +256,12 @@ def test_ascent_always_ends_on_a_projection(every: Any, calls: int) -> None:
         return h
 
     x, h = torch.zeros(2, 3), torch.ones(2, 3)
-    ascend(lambda p: p.sum(dim=1), x, h, steps=7, step_size=0.1, project=project, project_every=every)
+    ascend(lambda p: p.sum(dim=1), x, h, Ascent(steps=7, step_size=0.1, project_every=every), project)
     assert len(projected) == calls
 
 
 def test_ascent_finds_points_that_look_more_normal_within_the_shell() -> None:
-    detector = built(radius=1.5, gamma=2.0, ascent_step_size=0.1)
+    detector = built(radius=1.5, gamma=2.0, ascent=Ascent(step_size=0.1))
     x = torch.randn(64, 6, generator=generator())
     torch.manual_seed(1)
     h = detector.offsets(x)
@@ -267,19 +272,17 @@ def test_ascent_finds_points_that_look_more_normal_within_the_shell() -> None:
 
 
 def test_ascent_treats_each_sample_alone() -> None:
-    detector = built(ascent_steps=3)
+    detector = built()
     x, h = torch.randn(2, 8, 6, generator=generator()).unbind()
-    arguments: dict[str, Any] = {"steps": 5, "step_size": 0.1, "project": detector.project, "project_every": 2}
-    together = ascend(detector.logits, x, h, **arguments)
-    alone = torch.cat([ascend(detector.logits, x[i : i + 1], h[i : i + 1], **arguments) for i in range(8)])
+    arguments = Ascent(steps=5, step_size=0.1, project_every=2), detector.projection(x)
+    together = ascend(detector.logits, x, h, *arguments)
+    alone = torch.cat([ascend(detector.logits, x[i : i + 1], h[i : i + 1], *arguments) for i in range(8)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize(("cls", "n_forwards"), [(DROCC, 3), (DROCCLF, 4)])  # DROCC-LF: and one for the influence
-def test_ascent_takes_no_gradients_for_weights_and_leaves_them_trainable(
-    cls: type[ShellDetector], n_forwards: int
-) -> None:
-    detector = built(cls, ascent_steps=3)
+def test_ascent_takes_no_gradients_for_weights_and_leaves_them_trainable(cls: type[DROCC], n_forwards: int) -> None:
+    detector = built(cls, ascent=Ascent(steps=3))
     first, *others = detector.parameters()
     first.requires_grad_(False)  # frozen by its user, and to stay so
     seen = forwards(detector)
@@ -300,8 +303,8 @@ def test_weights_are_trainable_after_an_ascent_that_failed() -> None:
 @pytest.mark.parametrize("every", [1, 3, "end"])
 def test_a_detector_projects_every_so_many_steps(every: Any) -> None:
     x = torch.randn(16, 6, generator=generator())
-    options: dict[str, Any] = {"ascent_steps": 7, "ascent_step_size": 0.5, "radius": 1.0, "gamma": 1.0}
-    detector = built(**options, project_every=every)
+    ascent = Ascent(steps=7, step_size=0.5, project_every=every)
+    detector = built(ascent=ascent, radius=1.0, gamma=1.0)
     torch.manual_seed(1)
     ours = detector.offsets(x)
 
@@ -309,17 +312,17 @@ def test_a_detector_projects_every_so_many_steps(every: Any) -> None:
         torch.manual_seed(1)
         project: Callable[[Tensor], Tensor] = lambda h: project_to_shell(h, 1.0, 1.0)  # noqa: E731
         h = torch.randn_like(x)
-        return ascend(detector.logits, x, h, steps=7, step_size=0.5, project=project, project_every=project_every)
+        return ascend(detector.logits, x, h, replace(ascent, project_every=project_every), project)
 
     agrees = {other: torch.allclose(ours, by_hand(other), atol=1e-5) for other in (1, 3, "end")}
     assert agrees == {other: other == every for other in (1, 3, "end")}
 
 
 @pytest.mark.parametrize(("cls", "every"), [(DROCC, 10), (DROCCOE, 10), (DROCCLF, 5)])
-def test_projections_are_as_rare_as_in_the_released_code_unless_given(cls: type[ShellDetector], every: int) -> None:
+def test_projections_are_as_rare_as_in_the_released_code_unless_given(cls: type[DROCC], every: int) -> None:
     x = torch.randn(4, 6, generator=generator())
     results = []
-    given: dict[str, Any] = {"project_every": every, "ascent_steps": 50}
+    given: dict[str, Any] = {"ascent": Ascent(project_every=every, steps=50)}
     for options in ({}, given):
         detector = built(cls, radius=0.5, **options)
         torch.manual_seed(1)
@@ -350,9 +353,9 @@ def test_noise_is_standard_normal_or_shifted() -> None:
     ("mode", "moves", "trains_after"), [("eval", False, True), ("train", True, True), ("frozen", False, False)]
 )
 def test_batch_norm_during_ascent(
-    mode: str, moves: bool, trains_after: bool, is_synchronised: bool, make_trainer: MakeTrainer
+    mode: Any, moves: bool, trains_after: bool, is_synchronised: bool, make_trainer: MakeTrainer
 ) -> None:
-    detector = built(shape=(1, 8, 8), ascent_batch_norm=mode, ascent_steps=2, **LENET)
+    detector = built(shape=(1, 8, 8), ascent=Ascent(batch_norm=mode, steps=2), **LENET)
     detector.trainer = make_trainer()
     detector.on_train_epoch_start()  # of an earlier fit
     if is_synchronised:
@@ -373,9 +376,9 @@ def test_batch_norm_during_ascent(
 @pytest.mark.parametrize("cls", [DROCC, DROCCLF])
 @pytest.mark.parametrize(("mode", "is_alone"), [("eval", True), ("frozen", True), ("train", False)])
 def test_samples_are_coupled_in_ascent_by_batch_statistics_only(
-    cls: type[ShellDetector], mode: str, is_alone: bool, monkeypatch: pytest.MonkeyPatch
+    cls: type[DROCC], mode: Any, is_alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detector = built_with_batch_norm(cls, ascent_batch_norm=mode)
+    detector = built_with_batch_norm(cls, ascent=replace(FIVE, batch_norm=mode))
     x, noise = torch.randn(2, 6, 6, generator=generator()).unbind()
 
     def offsets(rows: slice) -> Tensor:
@@ -404,7 +407,7 @@ def test_coupled_by_batch_norm_the_direction_is_that_of_the_loss_of_the_batch() 
 
 def test_ascent_in_train_mode_is_that_of_the_released_code() -> None:
     x = torch.randn(8, 6, generator=generator())
-    detector, other = (built_with_batch_norm(ascent_batch_norm="train", ascent_step_size=0.5) for _ in range(2))
+    detector, other = (built_with_batch_norm(ascent=replace(FIVE, batch_norm="train", step_size=0.5)) for _ in range(2))
     torch.manual_seed(1)
     ours = detector.offsets(x)
     torch.manual_seed(1)
@@ -415,9 +418,9 @@ def test_ascent_in_train_mode_is_that_of_the_released_code() -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "frozen"])
-def test_ascent_on_running_statistics_goes_on_where_the_loss_is_flat(mode: str) -> None:
+def test_ascent_on_running_statistics_goes_on_where_the_loss_is_flat(mode: Any) -> None:
     x = torch.randn(8, 6, generator=generator())
-    detector = built_with_batch_norm(ascent_batch_norm=mode, ascent_step_size=0.5)
+    detector = built_with_batch_norm(ascent=replace(FIVE, batch_norm=mode, step_size=0.5))
     (bias,) = [weight for name, weight in detector.named_parameters() if name.startswith("head") and weight.ndim == 1]
     nn.init.constant_(bias, -500.0)
     torch.manual_seed(1)
@@ -435,7 +438,7 @@ def test_ascent_on_running_statistics_goes_on_where_the_loss_is_flat(mode: str) 
 
 @pytest.mark.parametrize(
     ("shape", "options", "radius"),
-    [((16,), {}, 2.0), ((4, 8, 8), LENET, 8.0), ((9, 4), {"network": "lstm", "encoder_bias": True}, 3.0)],
+    [((16,), {}, 2.0), ((4, 8, 8), LENET, 8.0), ((9, 4), {"encoder": partial(LSTMEncoder, bias=True)}, 3.0)],
 )
 def test_the_radius_follows_the_number_of_features_or_pixels_unless_given(
     shape: tuple[int, ...], options: dict[str, Any], radius: float
@@ -447,11 +450,12 @@ def test_the_radius_follows_the_number_of_features_or_pixels_unless_given(
 
 
 @pytest.mark.parametrize("cls", [DROCCRand, DROCC, DROCCOE, DROCCLF])
-def test_there_is_no_weight_decay_and_no_glorot_unless_given(cls: type[ShellDetector]) -> None:
+def test_there_is_no_weight_decay_and_no_glorot_unless_given(cls: type[DROCC]) -> None:
     detector = built(cls)
     (group,) = detector.configure_optimizers()["optimizer"].param_groups
     assert group["weight_decay"] == 0
-    (given,) = built(cls, weight_decay=0.5).configure_optimizers()["optimizer"].param_groups
+    decaying = built(cls, optimizer=partial(Adam, lr=1e-3, weight_decay=0.5))
+    (given,) = decaying.configure_optimizers()["optimizer"].param_groups
     assert given["weight_decay"] == 0.5
     weight, framework, glorot = (
         next(other.encoder.parameters())
@@ -461,18 +465,93 @@ def test_there_is_no_weight_decay_and_no_glorot_unless_given(cls: type[ShellDete
     assert not torch.equal(weight, glorot)
 
 
-def test_learning_rate_milestones_count_after_the_warm_up() -> None:
-    detector = built(lr=1.0, lr_milestones=(2, 4), warm_up_epochs=3)
-    assert [round(detector.learning_rate(epoch), 6) for epoch in range(8)] == [1, 1, 1, 1, 1, 0.1, 0.1, 0.01]
+class Rates(pl.Callback):
+    """The learning rate of each epoch, or of each step."""
+
+    def __init__(self, of_steps: bool = False) -> None:
+        self.of_steps, self.seen = of_steps, list[float]()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, i: int) -> None:
+        if self.of_steps or i == 0:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_the_schedule_begins_after_the_warm_up(make_trainer: MakeTrainer) -> None:
+    schedule: dict[str, Any] = {
+        "optimizer": partial(Adam, lr=1.0),
+        "lr_scheduler": partial(MultiStepLR, milestones=[2, 4]),
+    }
+    detector, rates = DROCCRand(**{**MLP, **schedule}, warm_up_epochs=3), Rates()
+    fit_blobs(make_trainer, detector, max_epochs=8, callbacks=[rates])
+    assert rates.seen == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.01])
+
+
+def test_a_schedule_by_steps_begins_after_the_warm_up(make_trainer: MakeTrainer) -> None:
+    schedule: dict[str, Any] = {"optimizer": partial(Adam, lr=1.0), "lr_scheduler_interval": "step"}
+    schedule["lr_scheduler"] = partial(ExponentialLR, gamma=0.5)
+    detector, rates = DROCCRand(**{**MLP, **schedule}, warm_up_epochs=2), Rates(of_steps=True)
+    fit_blobs(make_trainer, detector, max_epochs=3, limit_train_batches=2, callbacks=[rates])
+    assert rates.seen == [1, 1, 1, 1, 1, 0.5]
 
 
 def test_sgd_with_momentum_is_an_option(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(max_epochs=1)
-    detector = DROCC(**{**MLP, "preprocessing": "standardize"}, optimizer="sgd", momentum=0.9, ascent_steps=1, lr=0.01)
-    trainer.fit(detector, datamodule=AnomalyLabelled(Blobs(), batch_size=32, seed=0))
-    optimizer = trainer.optimizers[0]
-    assert isinstance(optimizer, torch.optim.SGD)
+    detector = DROCC(**MLP, optimizer=partial(SGD, lr=0.01, momentum=0.9), ascent=Ascent(steps=1))
+    optimizer = fit_blobs(make_trainer, detector).optimizers[0]
+    assert isinstance(optimizer, SGD)
     assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+class TwoLayers(nn.Module):
+    """An encoder of one's own."""
+
+    def __init__(self, shape: tuple[int, ...], width: int = 5) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(shape[0], width), nn.Tanh(), nn.LayerNorm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes: Tensor = self.net(x)
+        return codes
+
+
+@pytest.mark.parametrize("cls", [DROCC, DROCCLF])
+def test_an_encoder_an_optimiser_and_a_schedule_of_ones_own_resume_to_the_bit(
+    cls: type[DROCC], make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    def detector() -> DROCC:
+        torch.manual_seed(0)
+        return cls(
+            encoder=partial(TwoLayers, width=7),
+            head=Head(dense=(4,), activation="leaky_relu"),
+            ascent=Ascent(steps=2, step_size=0.1),
+            warm_up_epochs=1,
+            optimizer=partial(AdamW, lr=1e-2),
+            lr_scheduler=partial(CosineAnnealingLR, T_max=3),
+            preprocessing=StandardizeFeatures,
+        )
+
+    whole, rates = detector(), Rates()
+    fit_blobs(make_trainer, whole, max_epochs=4, callbacks=[rates, Saved(tmp_path / "first.ckpt", after=2)])
+    assert rates.seen == pytest.approx([1e-2, 1e-2, 0.75e-2, 0.25e-2])
+    assert [w.shape for w in whole.head.parameters()] == [(4, 7), (4,), (1, 4), (1,)]
+    resumed = detector()
+    data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0)
+    make_trainer(max_epochs=4).fit(resumed, datamodule=data, ckpt_path=tmp_path / "first.ckpt", weights_only=True)
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    loaded = load_detector(tmp_path / "first.ckpt", unfinished=True)
+    assert isinstance(loaded, cls)
+    assert isinstance(loaded.encoder, TwoLayers)
+
+
+class Saved(pl.Callback):
+    """A checkpoint after so many epochs."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        self.path, self.after = path, after
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == self.after:
+            trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.parametrize(
@@ -482,27 +561,11 @@ def test_sgd_with_momentum_is_an_option(make_trainer: MakeTrainer) -> None:
             ({"radius": bad}, f"radius must be positive and finite, or null for sqrt.d. / 2, got {bad}")
             for bad in (0.0, -1.0, math.nan, math.inf)
         ),
-        *(({"gamma": bad}, f"gamma must be at least 1 and finite, got {bad}") for bad in (0.5, math.nan, math.inf)),
-        *(({"mu": bad}, f"mu must be finite and not negative, got {bad}") for bad in (-1.0, math.nan, math.inf)),
+        *(({"gamma": bad}, rf"gamma must lie in \[1, inf\), got {bad}") for bad in (0.5, math.nan, math.inf)),
+        *(({"mu": bad}, rf"mu must lie in \[0, inf\), got {bad}") for bad in (-1.0, math.nan, math.inf)),
         ({"warm_up_epochs": -1}, "warm_up_epochs must not be negative, got -1"),
-        ({"noise": "pink"}, "noise must be normal or shifted, got 'pink'"),
-        ({"selection": "val"}, "selection must be none or oracle, got 'val'"),
-        ({"ascent_steps": 0}, "ascent_steps must be at least 1, got 0"),
-        *(
-            ({"ascent_step_size": bad}, f"ascent_step_size must be positive and finite, got {bad}")
-            for bad in (0.0, math.nan, math.inf)
-        ),
-        ({"lr": math.nan}, "lr must be positive, got nan"),
-        ({"weight_decay": math.nan}, "weight_decay must not be negative, got nan"),
-        ({"optimizer": "sgd", "momentum": math.nan}, r"momentum must lie in \[0, 1\), got nan"),
-        ({"project_every": 0}, "project_every must be at least 1, or end, got 0"),
-        ({"project_every": "never"}, "project_every must be at least 1, or end, got 'never'"),
-        ({"ascent_batch_norm": "off"}, "ascent_batch_norm must be eval, train or frozen, got 'off'"),
-        ({"momentum": 0.9}, "momentum must be 0 with optimizer adam, got 0.9"),
-        ({"optimizer": "lion"}, "optimizer must be adam or sgd, got lion"),
-        ({"head_dense": [0]}, "head_dense must be at least 1, got 0"),
-        ({"head_activation": "relu"}, "head_activation must be none or leaky_relu, got 'relu'"),
-        ({"encoder_weights": "a.pt"}, "encoder_weights needs network mobilenet_v2 and encoder_bias, got a.pt"),
+        ({"noise": "pink"}, "noise must be one of normal, shifted, got 'pink'"),
+        ({"selection": "val"}, "selection must be one of none, oracle, got 'val'"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
@@ -510,27 +573,48 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
         DROCC(**{**MLP, **options})
 
 
+@pytest.mark.parametrize(
+    ("part", "options", "message"),
+    [
+        (Ascent, {"steps": 0}, "ascent.steps must be at least 1, got 0"),
+        *(
+            (Ascent, {"step_size": bad}, f"ascent.step_size must be positive and finite, got {bad}")
+            for bad in (0.0, math.nan, math.inf)
+        ),
+        (Ascent, {"project_every": 0}, "ascent.project_every must be at least 1, or end, got 0"),
+        (Ascent, {"project_every": "never"}, "ascent.project_every must be at least 1, or end, got 'never'"),
+        (Ascent, {"batch_norm": "off"}, "ascent.batch_norm must be one of eval, train, frozen, got 'off'"),
+        (Head, {"dense": [0]}, r"head.dense must be at least 1, got \[0\]"),
+        (Head, {"activation": "relu"}, "head.activation must be one of none, leaky_relu, got 'relu'"),
+        (Head, {"leakiness": 1.0}, r"head.leakiness must lie in \[0, 1\), got 1.0"),
+    ],
+)
+def test_bad_arguments_of_parts_are_refused(part: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        part(**options)
+
+
 def test_outlier_exposure_needs_known_anomalies(make_trainer: MakeTrainer) -> None:
     with pytest.raises(ValueError, match="DROCCOE needs known anomalies"):
-        make_trainer(max_epochs=1).fit(
-            DROCCOE(conv_channels=(8, 4)), datamodule=OneVsAll(Stripes(), 0, batch_size=16, seed=0)
-        )
+        make_trainer(max_epochs=1).fit(DROCCOE(), datamodule=OneVsAll(Stripes(), 0, batch_size=16, seed=0))
 
 
 def test_the_networks_of_the_paper() -> None:
-    head: dict[str, Any] = {"head_dense": (64,), "head_activation": "leaky_relu", "head_bias": False}
-    cifar = DROCC(conv_channels=(32, 64, 128), rep_dim=128, **head)
+    cifar = DROCC(
+        encoder=partial(LeNetEncoder, conv_channels=(32, 64, 128), rep_dim=128),
+        head=Head(dense=(64,), activation="leaky_relu", bias=False),
+    )
     cifar.configure_for(InputSpec("image", (3, 32, 32)))
     # 3*32*25 + 32*64*25 + 64*128*25 convolutions, 2048*128 + 128*64 + 64 dense
     assert sum(weight.numel() for weight in cifar.parameters()) == 2400 + 51_200 + 204_800 + 262_144 + 8192 + 64
-    table = built(rep_dim=128)
+    table = built(encoder=partial(ENCODER, rep_dim=128))
     assert sum(weight.numel() for weight in table.parameters()) == 6 * 128 + 128 + 128 + 1
 
 
 # ---- compilation -----------------------------------------------------------------------------------------------------
 
 
-def fit_blobs(make_trainer: MakeTrainer, detector: ShellDetector, **options: Any) -> pl.Trainer:
+def fit_blobs(make_trainer: MakeTrainer, detector: DROCC, **options: Any) -> pl.Trainer:
     trainer = make_trainer(**{"max_epochs": 1, **options})
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0)
     trainer.fit(detector, datamodule=data)
@@ -540,7 +624,7 @@ def fit_blobs(make_trainer: MakeTrainer, detector: ShellDetector, **options: Any
 # samples, two steps of ascent, negatives, in DROCC-LF the influence; and no score
 @pytest.mark.parametrize(("cls", "n_forwards"), [(DROCC, 4), (DROCCLF, 5)])
 def test_only_a_fit_compiles_the_network_and_only_when_asked_to(
-    cls: type[ShellDetector], n_forwards: int, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    cls: type[DROCC], n_forwards: int, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
 
@@ -552,7 +636,7 @@ def test_only_a_fit_compiles_the_network_and_only_when_asked_to(
         return compiled
 
     monkeypatch.setattr(torch, "compile", fake_compile)
-    options: dict[str, Any] = {**MLP, "preprocessing": "standardize", "ascent_steps": 2}
+    options: dict[str, Any] = {**MLP, "preprocessing": StandardizeFeatures, "ascent": Ascent(steps=2)}
     fit_blobs(make_trainer, cls(**options))
     assert not calls
     detector = cls(**options, compile_network=True)
@@ -569,7 +653,7 @@ def test_a_detector_fitted_with_a_compiled_network_is_copied_and_pickled(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda function: lambda x: function(x))  # which no pickle takes
-    detector = DROCC(**{**MLP, "preprocessing": "standardize"}, ascent_steps=1, compile_network=True)
+    detector = DROCC(**{**MLP, "preprocessing": StandardizeFeatures}, ascent=Ascent(steps=1), compile_network=True)
     fit_blobs(make_trainer, detector)
     x = torch.randn(8, 6, generator=generator())
     before = detector.logits(x).detach()
@@ -588,7 +672,7 @@ def test_a_compiled_network_gives_the_same_offsets_and_gradients(monkeypatch: py
     x = torch.randn(8, 6, generator=generator())
     results = []
     for compiled in (False, True):
-        detector = built(compile_network=compiled, ascent_steps=2)
+        detector = built(compile_network=compiled, ascent=Ascent(steps=2))
         detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
         detector.on_fit_start()
         assert (detector.network_logits != detector.logits) is compiled
@@ -612,7 +696,7 @@ class Readiness(pl.Callback):
         self.seen: list[bool] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, ShellDetector)
+        assert isinstance(pl_module, DROCC)
         self.seen.append(pl_module.ready_to_score())
 
 
@@ -623,8 +707,8 @@ class StopAtOnce(pl.Callback):
         trainer.should_stop = True
 
 
-def warming(epochs: int, cls: type[ShellDetector] = DROCCRand) -> ShellDetector:
-    return cls(**{**MLP, "preprocessing": "standardize"}, warm_up_epochs=epochs)
+def warming(epochs: int, cls: type[DROCC] = DROCCRand) -> DROCC:
+    return cls(**{**MLP, "preprocessing": StandardizeFeatures}, warm_up_epochs=epochs)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -647,7 +731,7 @@ def test_a_fit_of_too_few_steps_for_the_warm_up_is_refused(make_trainer: MakeTra
 
 @pytest.mark.parametrize("cls", [DROCCRand, DROCC])
 def test_a_detector_is_ready_to_score_after_the_warm_up_and_from_its_checkpoint(
-    cls: type[ShellDetector], make_trainer: MakeTrainer, tmp_path: Path
+    cls: type[DROCC], make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     readiness, detector = Readiness(), warming(2, cls)
     assert not detector.ready_to_score()
@@ -675,9 +759,8 @@ def test_pretrained_weights_are_loaded_before_the_first_step_and_once(
 
     def detector() -> DROCCRand:
         torch.manual_seed(0)
-        options: dict[str, Any] = {"network": "mobilenet_v2", "rep_dim": 1280, "encoder_bias": True}
-        weights = str(tmp_path / "weights.pt")
-        return DROCCRand(**options, encoder_weights=weights, preprocessing="standardize_channels", lr=1e-9)
+        encoder = partial(MobileNetV2Encoder, affine=True, weights=str(tmp_path / "weights.pt"))
+        return DROCCRand(encoder=encoder, preprocessing=StandardizeChannels, optimizer=partial(Adam, lr=1e-9))
 
     def data() -> OneVsAll:
         return OneVsAll(Coloured(), 0, batch_size=16, seed=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,12 @@ from torch import Tensor, nn
 
 from adlightning.core.contracts import InputSpec
 from adlightning.methods import DROCCLF
-from adlightning.methods.drocc import ascend
+from adlightning.methods.drocc import ascend, project_to_shell
 from adlightning.methods.drocc_lf import influence, mahalanobis_norm, project_to_mahalanobis_shell
-from adlightning.methods.parts.shell import project_to_shell
+from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.head import Head
+from adlightning.networks import LSTMEncoder, MLPEncoder
+from adlightning.preprocessing import Identity
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -56,7 +61,7 @@ def test_influence_by_hand() -> None:
 
 
 def test_influence_is_that_of_the_loss() -> None:
-    detector = DROCCLF(network="mlp", rep_dim=8, preprocessing="identity", head_activation="leaky_relu")
+    detector = DROCCLF("grid", partial(MLPEncoder, rep_dim=8), Head(activation="leaky_relu"), preprocessing=Identity)
     detector.configure_for(InputSpec("table", (6,)))
     x = torch.randn(10, 6, generator=generator(), requires_grad=True)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(detector.logits(x), torch.ones(10))
@@ -152,23 +157,20 @@ def test_an_offset_without_part_along_the_largest_weight_is_stretched() -> None:
 
 # ---- the detector ----------------------------------------------------------------------------------------------------
 
-RADIUS, GAMMA, STEPS, STEP_SIZE = 8.0, 1.05, 6, 0.5  # noise of 12 features starts at about 3.5, outside the shell
+RADIUS, GAMMA = 8.0, 1.05  # noise of 12 features starts at about 3.5, outside the shell
+ASCENT = Ascent(steps=6, step_size=0.5, project_every=5)
 
 
 def built(**options: Any) -> DROCCLF:
     """In training mode, with a BatchNorm whose running statistics are far from those of any batch."""
     torch.manual_seed(0)
     defaults: dict[str, Any] = {
-        "network": "mlp",
-        "dense": (8,),
-        "rep_dim": 8,
-        "preprocessing": "identity",
-        "encoder_bias": True,
-        "head_activation": "leaky_relu",
+        "encoder": partial(MLPEncoder, dense=(8,), rep_dim=8, bias=True),
+        "head": Head(activation="leaky_relu"),
+        "preprocessing": Identity,
         "radius": RADIUS,
         "gamma": GAMMA,
-        "ascent_steps": STEPS,
-        "ascent_step_size": STEP_SIZE,
+        "ascent": ASCENT,
     }
     detector = DROCCLF(**{**defaults, **options})
     detector.configure_for(InputSpec("table", (12,)))
@@ -182,8 +184,8 @@ def built(**options: Any) -> DROCCLF:
 
 @pytest.mark.parametrize("bias", [0.0, 500.0])  # with 500, the loss of the released code is flat
 @pytest.mark.parametrize("mode", ["eval", "frozen"])
-def test_the_shell_is_that_of_the_influence_at_the_sample_on_running_statistics(mode: str, bias: float) -> None:
-    detector = built(ascent_batch_norm=mode)
+def test_the_shell_is_that_of_the_influence_at_the_sample_on_running_statistics(mode: Any, bias: float) -> None:
+    detector = built(ascent=replace(ASCENT, batch_norm=mode))
     (head_bias,) = [v for name, v in detector.named_parameters() if name.startswith("head") and v.ndim == 1]
     nn.init.constant_(head_bias, bias)
     x = torch.randn(20, 12, generator=generator())
@@ -198,7 +200,7 @@ def test_the_shell_is_that_of_the_influence_at_the_sample_on_running_statistics(
 @pytest.mark.parametrize("search", ["grid", "random40"])
 @pytest.mark.parametrize("every", [1, 4, "end"])
 def test_negatives_are_searched_and_projected_as_the_arguments_say(search: Any, every: Any) -> None:
-    detector = built(projection_search=search, project_every=every)
+    detector = built(projection_search=search, ascent=replace(ASCENT, project_every=every))
     x = torch.randn(20, 12, generator=generator())
     torch.manual_seed(1)
     ours = detector.offsets(x)
@@ -211,10 +213,8 @@ def test_negatives_are_searched_and_projected_as_the_arguments_say(search: Any, 
             detector.logits,
             x,
             torch.randn_like(x),
-            steps=STEPS,
-            step_size=STEP_SIZE,
-            project=lambda h: project_to_mahalanobis_shell(h, sigma, RADIUS, GAMMA, search),
-            project_every=project_every,
+            replace(ASCENT, project_every=project_every),
+            lambda h: project_to_mahalanobis_shell(h, sigma, RADIUS, GAMMA, search),
         )
 
     choices = [(a, b) for a in ("grid", "random40") for b in (1, 4, "end")]
@@ -223,7 +223,7 @@ def test_negatives_are_searched_and_projected_as_the_arguments_say(search: Any, 
 
 
 def test_coupled_by_batch_norm_the_influence_is_that_of_the_loss_of_the_batch() -> None:
-    detector = built(ascent_batch_norm="train")
+    detector = built(ascent=replace(ASCENT, batch_norm="train"))
     x = 3 * torch.randn(20, 12, generator=generator())
     points = x.clone().requires_grad_()
     loss = nn.functional.binary_cross_entropy_with_logits(detector.logits(points), torch.ones(20))
@@ -237,7 +237,8 @@ def test_coupled_by_batch_norm_the_influence_is_that_of_the_loss_of_the_batch() 
 
 def test_series_are_weighed_at_each_time() -> None:
     torch.manual_seed(0)
-    detector = DROCCLF(network="lstm", rep_dim=4, preprocessing="identity", encoder_bias=True, radius=3.0, gamma=1.0)
+    encoder = partial(LSTMEncoder, rep_dim=4, bias=True)
+    detector = DROCCLF(encoder=encoder, preprocessing=Identity, radius=3.0, gamma=1.0)
     detector.configure_for(InputSpec("series", (5, 2)))
     x = torch.randn(4, 5, 2, generator=generator())
     h = detector.offsets(x)
@@ -247,5 +248,5 @@ def test_series_are_weighed_at_each_time() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="projection_search must be grid or random40, got 'bisect'"):
+    with pytest.raises(ValueError, match="projection_search must be one of grid, random40, got 'bisect'"):
         DROCCLF(projection_search="bisect")  # type: ignore[arg-type]
