@@ -94,9 +94,9 @@ def absent_data(cells: tuple[Cell, ...]) -> list[str]:
 def _absent_weights(model: dict[str, Any]) -> str | None:
     """The network whose weights would have to be downloaded; None where they are there, or none are asked for."""
     network, weights = "vgg11", model.get("weights")
-    if model.get("features") == "torchvision":
-        network = str(model.get("backbone", "alexnet"))  # as ShallowDetector has it
-        weights = model.get("backbone_weights", "DEFAULT")
+    for _, name, features in _classes(model.get("features"), "features"):
+        if name == "BackboneFeatures":
+            network, weights = str(features.get("name", "alexnet")), features.get("weights", "DEFAULT")  # as it has them
     if weights is None or Path(str(weights)).is_file():
         return None
     home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))

@@ -12,9 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from adlightning.checkpoints.loading import checkpoint_file, read_checkpoint
 from adlightning.core.detector import AnomalyDetector
-from adlightning.core.parts import known_class
+from adlightning.core.parts import Part, known_class
 from adlightning.core.saved_arguments import declared
-from adlightning.core.thresholds import ThresholdRule
 from adlightning.data.limited_negatives import CloseNegatives
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import Source
@@ -24,7 +23,7 @@ from adlightning.files.written_names import dump_yaml
 HELP_OPTIONS = {"-h", "--help", "--print_config", "--model.help", "--data.help"}
 
 _TRUSTED = (AnomalyDetector, AnomalyDataModule, Source, CloseNegatives)
-_TRUSTED += (nn.Module, Optimizer, LRScheduler, ThresholdRule)
+_TRUSTED += (nn.Module, Optimizer, LRScheduler, Part)
 """What a class that is known already may be; nothing is imported to see."""
 
 

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.core.detector import AnomalyDetector
-from adlightning.core.parts import (
-    DecoderFactory,
-    EncoderFactory,
-    OptimizerFactory,
-    SchedulerFactory,
-    decoder_part,
-    encoder_part,
-)
+from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.saving import naming_checkpoint
-from adlightning.methods.parts.optimization import one_optimizer, optimizer_part, scheduler_part
-from adlightning.networks.encoders import WeightInit
-from adlightning.shallow.features import (
-    AutoencoderFeatures,
-    BackboneFeatures,
-    FeatureMap,
-    PCAFeatures,
-    RawFeatures,
-)
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Known, TrainingSamples
 from adlightning.shallow.oracle import Choice, Grid, choose, read_test_set, require_both_classes
-from adlightning.shallow.persistence import from_bytes, to_bytes
+from adlightning.shallow.persistence import from_bytes, require_recipe, to_bytes
 
-FeatureName = Literal["raw", "pca", "autoencoder", "torchvision"]
+Selection = Literal["none", "oracle"]
 
 
 class ShallowDetector(AnomalyDetector):
@@ -46,24 +29,16 @@ class ShallowDetector(AnomalyDetector):
     Only an autoencoder's features are trained by gradient, for `trainer.max_epochs`; a fit with others ends after its
     first epoch, in which no weight moves. Estimators run on the host in float64, features without autocast.
 
+    A detector writes :meth:`fit_estimator` and :meth:`score_features`, says its `estimator_type`, and what builds one
+    anew from a checkpoint (`adlightning.shallow.rebuilding.RECIPES`).
+
     Args:
-        features: `raw` (preprocessed values, flattened), `pca` of them, `autoencoder` (codes: the paper's hybrids) or
-            `torchvision` (activations of a network; preprocessing must be `unit`).
-        pca_components: number of principal components: with `pca`, and if given with `torchvision`. A list is a grid to
-            choose from on test data, with `selection: oracle`.
-        backbone: name of a torchvision network.
-        backbone_layer: its layer: `features` is the last convolution of AlexNet and VGG with its ReLU and pooling
-            (`features.10` AlexNet's without them), a ResNet has `layer4`.
-        backbone_weights: name of torchvision weights, downloaded where they are not yet (`DEFAULT` for the best), a
-            file with a state_dict, or null for random weights.
-        encoder: the autoencoder's; None takes LeNet for images, an MLP for tables, an LSTM for series.
-        decoder: the autoencoder's; None takes the encoder's mirror image.
-        optimizer: the autoencoder's.
-        lr_scheduler: its schedule; null for a constant learning rate.
-        weight_init: `glorot` (uniform) or `framework`.
+        features: what the estimator looks at: `RawFeatures`, `PCAFeatures`, `AutoencoderFeatures` (the papers'
+            hybrids), `BackboneFeatures`, or one's own subclass of `Features`.
         selection: `none`, or `oracle`: hyper-parameters are chosen on the TEST set, as the papers did, and results say
             so.
-        common: preprocessing and threshold, as in :class:`AnomalyDetector`.
+        preprocessing: as in :class:`AnomalyDetector`; `UnitRange` with `BackboneFeatures`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, or that the data do not allow; before anything is fitted.
@@ -81,37 +56,20 @@ class ShallowDetector(AnomalyDetector):
 
     def __init__(
         self,
-        features: FeatureName = "raw",
-        pca_components: int | list[int] | None = None,
-        backbone: str = "alexnet",
-        backbone_layer: str = "features",
-        backbone_weights: str | None = "DEFAULT",
-        encoder: EncoderFactory | None = None,
-        decoder: DecoderFactory | None = None,
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
-        weight_init: WeightInit = "glorot",
-        selection: Literal["none", "oracle"] = "none",
-        **common: Any,
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        dimensions = _dimensions(pca_components)
-        given, several = pca_components is not None, isinstance(pca_components, (list, tuple))
-        require("pca_components", not given or min(dimensions, default=0) > 0, "be positive", pca_components)
-        require("pca_components", given or features != "pca", "be given with features: pca", None)
-        takes, single = features in ("pca", "torchvision"), not several or selection == "oracle"
-        require("pca_components", takes or not given, f"not be given with features: {features}", pca_components)
-        require("pca_components", single, "be one number unless selection is oracle", pca_components)
+        super().__init__(preprocessing, threshold)
+        dimensions, name, needed = features.dimensions(), type(features).__name__, features.needs
+        single = len(dimensions) <= 1 or selection == "oracle"
+        require("features.components", single, "be one number unless selection is oracle", dimensions)
+        if needed is not None and self.preprocessing is not None:
+            given: Any = self.preprocessing.func
+            rule = f"be {needed.__name__} with features: {name}"
+            require("preprocessing", issubclass(given, needed), rule, given.__name__)
         self.features = features
-        self.pca_components = dimensions if several else pca_components
-        self.backbone = backbone
-        self.backbone_layer = backbone_layer
-        self.backbone_weights = backbone_weights
-        self.make_encoder = encoder_part("encoder", encoder)
-        self.make_decoder = decoder_part("decoder", decoder)
-        self.make_optimizer = optimizer_part("optimizer", optimizer)
-        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
-        self.weight_init = weight_init
         self.selection = selection
         self.estimator: Any = None
 
@@ -121,8 +79,9 @@ class ShallowDetector(AnomalyDetector):
     def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> Any:
         """A fitted estimator; `choice` replaces the constructor's arguments of the same names."""
 
+    @staticmethod
     @abstractmethod
-    def score_features(self, estimator: Any, features: Floats) -> Floats:
+    def score_features(estimator: Any, features: Floats, /) -> Floats:
         """Anomaly scores (N,) of features (N, D), higher for more anomalous."""
 
     def grids(self) -> tuple[Grid, Grid]:
@@ -140,47 +99,39 @@ class ShallowDetector(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """The features, for preprocessed samples of this shape."""
-        self.feature_map = self._feature_map(shape)
-        if dimensions := _dimensions(self.pca_components):
-            self.feature_map = PCAFeatures(self.feature_map, max(dimensions))
-
-    def _feature_map(self, shape: tuple[int, ...]) -> FeatureMap:
-        if self.features == "autoencoder":
-            networks = (self.make_encoder, self.make_decoder)
-            return AutoencoderFeatures(shape, self.preprocess.output, *networks, self.weight_init)
-        if self.features == "torchvision":
-            return BackboneFeatures(shape, self.backbone, self.backbone_layer, self.backbone_weights)
-        return RawFeatures(shape)
+        self.feature_map = self.features.build(shape, self.preprocess.output)
 
     @torch.no_grad()
-    def _features(self, x: Tensor) -> Floats:
+    def represent(self, x: Tensor) -> Floats:
         """Features (B, D) of raw input, in float64 on the host; the same under any precision of the run."""
         with torch.autocast(x.device.type, enabled=False):
-            return np.asarray(self.feature_map(self.preprocess(x)).cpu().double().numpy())
+            z: Tensor = self.feature_map.network(self.preprocess(x)).flatten(1).float()
+            if (pca := self.feature_map.pca) is not None:
+                z = (z - pca.center) @ pca.directions[: int(pca.kept)].T
+            return np.asarray(z.cpu().double().numpy())
 
     # ---- training -------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Check what the data must allow, before anything is trained."""
+        require_recipe(self.estimator_type)
         known = self.data.training_rows()[1]
         self.require_samples(known)
         if self.selection == "oracle":
             outer, inner = self.grids()
-            choices = bool(outer or inner) or isinstance(self.pca_components, list)
+            choices = bool(outer or inner) or len(self.features.dimensions()) > 1
             require("selection", choices, f"be none: {type(self).__name__} has nothing to choose here", self.selection)
             require_both_classes(self.data.oracle_batches(self.device))
-        self.feature_map.prepare(int(np.sum(known != KNOWN_ANOMALY)))
+        self.features.prepare(self.feature_map, int(np.sum(known != KNOWN_ANOMALY)))
         super().on_fit_start()
 
     def configure_optimizers(self) -> Any:
-        """Adam for an autoencoder; for other features steps that move nothing, which Lightning counts."""
-        if not self.feature_map.trained:
-            return SGD([self.feature_map.idle], lr=0.0)
-        return one_optimizer(self.feature_map.parameters(), self.make_optimizer, self.make_scheduler)
+        """The features' own."""
+        return self.features.configured(self.feature_map)
 
     def trains_by_gradient(self) -> bool:
         """Whether an autoencoder's features are trained."""
-        return self.feature_map.trained
+        return self.features.trained
 
     def forget_fit(self) -> None:
         """An estimator of earlier weights is forgotten: a fit that goes on moves them."""
@@ -188,26 +139,29 @@ class ShallowDetector(AnomalyDetector):
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """The loss of the features."""
-        loss = self.feature_map.loss(self.preprocess(batch.x))
-        return loss
+        return self.feature_map.loss(self.preprocess(batch.x))
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
+        """The loss of features that nothing trains, always 0, is worth no curve."""
+        super().on_train_batch_end(outputs if self.features.trained else None, batch, batch_idx)
 
     def first_scored(self) -> int:
         """With features that nothing trains, the first epoch is the last."""
-        return super().first_scored() if self.features == "autoencoder" else 0
+        return super().first_scored() if self.features.trained else 0
 
     def in_last_epoch(self) -> bool:
         """Nothing follows an epoch that trains nothing."""
-        return super().in_last_epoch() or not self.feature_map.trained
+        return super().in_last_epoch() or not self.features.trained
 
     def fit_on_training_data(self) -> None:
         """Fit features and estimator on all training samples; the same on every rank."""
-        self.trainer.should_stop = self.trainer.should_stop or not self.feature_map.trained
+        self.trainer.should_stop = self.trainer.should_stop or not self.features.trained
         with torch.autocast(self.device.type, enabled=False):
             normal: Callable[[], Iterator[Tensor]] = lambda: (  # noqa: E731
                 self.preprocess(b.x[b.known != KNOWN_ANOMALY]) for b in self.training_data()
             )
             self.feature_map.fit(normal, self.data.effective_seed())
-        batches = [(self._features(b.x), b.known.cpu().numpy()) for b in self.training_data()]
+        batches = [(self.represent(b.x), b.known.cpu().numpy()) for b in self.training_data()]
         features, known = (np.concatenate(column) for column in zip(*batches, strict=True))
         if self.selection == "oracle":
             self.estimator, choice = self._choose(features, known)
@@ -217,23 +171,23 @@ class ShallowDetector(AnomalyDetector):
 
     def _choose(self, features: Floats, known: Known) -> tuple[Any, Choice]:
         """With `selection: oracle`: the estimator that does best on the TEST set, and the values that were chosen."""
-        test = read_test_set(self.data.oracle_batches(self.device), self._features, self.data.effective_seed())
-        dimensions = _dimensions(self.pca_components) or [features.shape[1]]
+        test = read_test_set(self.data.oracle_batches(self.device), self.represent, self.data.effective_seed())
+        dimensions = self.features.dimensions() or [features.shape[1]]
         samples = {k: TrainingSamples(features[:, :k], known) for k in dimensions}
         outer, inner = self.grids()
 
         def fit(choice: Choice) -> Any:
-            return self.fit_estimator(samples[choice["pca_components"]], **choice)
+            return self.fit_estimator(samples[choice["features.components"]], **choice)
 
         def score(estimator: Any, choice: Choice, z: Floats) -> Floats:
-            return self.score_features(estimator, z[:, : choice["pca_components"]])
+            return self.score_features(estimator, z[:, : choice["features.components"]])
 
-        inner = {"pca_components": dimensions, **inner}
+        inner = {"features.components": dimensions, **inner}
         estimator, choice = choose(fit, score, outer, inner, test, self.max_workers)
-        kept = choice.pop("pca_components")
-        if isinstance(self.feature_map, PCAFeatures):
-            self.feature_map.kept.fill_(kept)
-            choice["pca_components"] = kept
+        kept = choice.pop("features.components")
+        if self.feature_map.pca is not None:
+            self.feature_map.pca.kept.fill_(kept)
+            choice["features.components"] = kept
         return estimator, choice
 
     # ---- scores ---------------------------------------------------------------------------------------------------
@@ -246,7 +200,7 @@ class ShallowDetector(AnomalyDetector):
         """Scores (B,) of raw input, computed in float64."""
         if self.estimator is None:
             raise RuntimeError("the estimator is not fitted: fit, or load a checkpoint of a finished fit")
-        scores = self.score_features(self.estimator, self._features(x))
+        scores = self.score_features(self.estimator, self.represent(x))
         return torch.as_tensor(scores, dtype=torch.float32).to(x.device)
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
@@ -270,16 +224,9 @@ class ShallowDetector(AnomalyDetector):
     def _n_features(self, checkpoint: dict[str, Any]) -> int:
         """How many features an estimator was fitted to: those of the map, or as many as a selection kept."""
         size = self.feature_map.size
-        kept = int(checkpoint["state_dict"]["feature_map.kept"]) if isinstance(self.feature_map, PCAFeatures) else size
-        require("feature_map.kept", 1 <= kept <= size, f"lie in 1..{size}", kept)
+        kept = int(checkpoint["state_dict"]["feature_map.pca.kept"]) if self.feature_map.pca is not None else size
+        require("feature_map.pca.kept", 1 <= kept <= size, f"lie in 1..{size}", kept)
         return kept
-
-
-def _dimensions(pca_components: int | Sequence[int] | None) -> list[int]:
-    """The numbers of components, ascending."""
-    if pca_components is None or isinstance(pca_components, int):
-        return [] if pca_components is None else [pca_components]
-    return sorted(pca_components)
 
 
 def require(argument: str, holds: bool, rule: str, value: object) -> None:

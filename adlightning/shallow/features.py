@@ -1,225 +1,291 @@
 """What a shallow detector looks at: raw values, autoencoder codes or a torchvision network's maps, and PCA of them.
 
-Preprocessed samples (B, ...) become features (B, D), float32. Whatever is fitted is a buffer or a weight.
+The argument `features` of a detector is a recipe, one of the classes below; made for the data it is a
+:class:`FeatureMap`. Preprocessed samples (B, ...) become features (B, D), float32. Whatever is fitted is a buffer or a
+weight.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models.feature_extraction import create_feature_extractor
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.parts import DecoderFactory, EncoderFactory
-from adlightning.methods.autoencoder import reconstruction_error
+from adlightning.core.optimization import one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    DecoderFactory,
+    EncoderFactory,
+    OptimizerFactory,
+    Part,
+    SchedulerFactory,
+    Shape,
+    decoder_part,
+    encoder_part,
+)
+from adlightning.core.rules import Rule, each, positive
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
 from adlightning.networks.initialisation import start_weights_
-from adlightning.networks.pretrained import read_weights
-from adlightning.preprocessing import Output
+from adlightning.networks.torchvision_layer import TorchvisionLayer
+from adlightning.preprocessing import Output, Preprocessing, UnitRange
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class FeatureMap(nn.Module, ABC):
-    """A map from preprocessed samples (B, ...) to features (B, `size`).
-
-    Args:
-        size: D, number of features.
-    """
-
-    trained = False
-    """Whether epochs of gradient steps come before the estimator is fitted."""
-
-    idle: nn.Parameter
-    """Moved by nothing: Lightning saves no checkpoint before a step, and ranks need a gradient to exchange."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.idle = nn.Parameter(torch.zeros(()))
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, D) of preprocessed samples (B, ...)."""
-
-    def loss(self, x: Tensor) -> Tensor:
-        """Loss of preprocessed samples (B, ...), to be minimised before the estimator is fitted; 0 without training."""
-        return 0 * self.idle
-
-    def prepare(self, n: int) -> None:
-        """Get what training on n samples begins with. Raises ValueError for what is not there or does not fit."""
-
-    def fit(self, batches: Callable[[], Iterable[Tensor]], seed: int) -> None:
-        """Fit what is no weight on fresh passes over the preprocessed training samples."""
+_COUNTS = each(positive, least=1)
 
 
-class RawFeatures(FeatureMap):
-    """The preprocessed samples themselves, flattened."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__(math.prod(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Flattened samples (B, D)."""
-        return x.flatten(1)
+def _are_components(given: Any) -> bool:
+    return positive.holds(given) if isinstance(given, int) else given is None or _COUNTS.holds(given)
 
 
-class AutoencoderFeatures(FeatureMap):
-    """Codes of an autoencoder trained on the mean squared reconstruction error (Deep SAD, Appendix E: "hybrid").
+COMPONENTS = Rule(_are_components, "be positive: one number, or a list of them to choose from with selection: oracle")
+
+
+class PrincipalComponents(nn.Module):
+    """Centre and directions onto which features are projected, in float32; fitted without known anomalies.
 
     Args:
-        shape: of a preprocessed sample.
-        output: range of the preprocessed samples.
-        encoder: makes the encoder; None takes what suits the samples.
-        decoder: makes the decoder; None takes the encoder's mirror image.
-        weight_init: `glorot` or `framework`.
-    """
-
-    trained = True
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        output: Output,
-        encoder: EncoderFactory | None,
-        decoder: DecoderFactory | None,
-        weight_init: WeightInit,
-    ) -> None:
-        made = build_encoder(encoder, shape)
-        super().__init__(representation_size(made, shape))
-        del self.idle
-        self.encoder = made
-        self.decoder = build_decoder(decoder, self.encoder, shape, output)
-        start_weights_(self, weight_init)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Codes (B, rep_dim)."""
-        codes: Tensor = self.encoder(x)
-        return codes.float()
-
-    def loss(self, x: Tensor) -> Tensor:
-        """Mean squared reconstruction error of the batch."""
-        return reconstruction_error(x, self.decoder(self.encoder(x))).mean()
-
-
-class BackboneFeatures(FeatureMap):
-    """Activations of a layer of a torchvision network, flattened (ADGAN, Section 4.2: AlexNet's last convolution).
-
-    Takes images in [0, 1]; grey ones get three equal channels, and all ImageNet's mean and deviation.
-
-    Args:
-        shape: (C, H, W), 1 or 3 channels.
-        backbone: name of a torchvision network.
-        layer: a layer's name, as :mod:`torchvision.models.feature_extraction` has it.
-        weights: name of torchvision weights, path of a file with a `state_dict`, or None for random weights.
-
-    Raises:
-        ValueError: an argument that does not fit.
-    """
-
-    ready: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, shape: tuple[int, ...], backbone: str, layer: str, weights: str | None) -> None:
-        if len(shape) != 3 or shape[0] not in (1, 3):
-            raise ValueError(f"features: torchvision takes images of 1 or 3 channels, the data have shape {shape}")
-        if backbone not in models.list_models():
-            raise ValueError(f"backbone must be the name of a torchvision network, got {backbone!r}")
-        network = models.get_model(backbone, weights=None).eval()
-        try:
-            extractor = create_feature_extractor(network, {layer: "features"})
-        except ValueError:
-            names = ", ".join(name for name, _ in network.named_children())
-            raise ValueError(f"backbone_layer must be a layer of {backbone} ({names}, ...), got {layer!r}") from None
-        extractor.eval()
-        try:
-            with torch.no_grad():
-                size = extractor(torch.zeros(1, 3, *shape[1:]))["features"].numel()
-        except RuntimeError as error:
-            raise ValueError(f"resize must give images large enough for {backbone}, got {shape}: {error}") from None
-        super().__init__(size)
-        self.backbone, self.weights = backbone, weights
-        self.extractor = extractor.requires_grad_(False).train(self.training)
-        self.register_buffer("ready", torch.tensor(False))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Flattened activations (B, D)."""
-        features: Tensor = self.extractor((x - self.mean) / self.std)["features"]
-        return features.flatten(1).float()
-
-    def prepare(self, n: int) -> None:
-        """Load the weights, once: a checkpoint has them, wherever they came from."""
-        if self.ready:
-            return
-        if self.weights is None:
-            rank_zero_warn(f"backbone_weights is null: features of a random {self.backbone} are a random projection")
-        else:
-            self._load(read_weights("backbone_weights", self.backbone, self.weights))
-        self.ready.fill_(True)
-
-    def _load(self, state: dict[str, Any]) -> None:
-        wanted = self.extractor.state_dict()
-        missing = [key for key in wanted if key not in state]
-        if missing:
-            raise ValueError(f"backbone_weights: {self.weights} lacks {missing[0]} and {len(missing) - 1} others")
-        try:
-            self.extractor.load_state_dict({key: state[key] for key in wanted})
-        except RuntimeError as error:
-            raise ValueError(f"backbone_weights: {self.weights} does not fit {self.backbone}: {error}") from None
-
-
-class PCAFeatures(FeatureMap):
-    """The first principal components of other features; fitted without known anomalies, projected in float32.
-
-    Args:
-        inner: the other features.
-        n_components: K, at most as many as there are features and training samples.
+        n_features: D, number of features.
+        n_components: K, at most D.
 
     Raises:
         ValueError: more components than features.
     """
 
     center: Tensor
-    components: Tensor
+    directions: Tensor
     kept: Tensor
     """How many of the K components are used: all, unless a selection keeps fewer."""
 
-    def __init__(self, inner: FeatureMap, n_components: int) -> None:
-        if n_components > inner.size:
-            raise ValueError(f"pca_components must be at most {inner.size}, the number of features, got {n_components}")
-        super().__init__(n_components)
-        self.inner = inner
-        del inner.idle
-        self.register_buffer("center", torch.zeros(inner.size))
-        self.register_buffer("components", torch.zeros(n_components, inner.size))
+    def __init__(self, n_features: int, n_components: int) -> None:
+        super().__init__()
+        if n_components > n_features:
+            raise ValueError(
+                f"features.components must be at most {n_features}, the number of features, got {n_components}"
+            )
+        self.register_buffer("center", torch.zeros(n_features))
+        self.register_buffer("directions", torch.zeros(n_components, n_features))
         self.register_buffer("kept", torch.tensor(n_components))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Principal components (B, kept)."""
-        features: Tensor = self.inner(x)
-        return (features - self.center) @ self.components[: int(self.kept)].T
+    def fit(self, features: Iterable[Tensor], seed: int) -> None:
+        """Centre and directions from features (B, D), batch by batch, all of which are held at once."""
+        whole = np.concatenate([z.cpu().numpy() for z in features])
+        pca = PCA(len(self.directions), random_state=seed).fit(whole.astype(np.float64))
+        self.center.copy_(torch.from_numpy(pca.mean_))
+        self.directions.copy_(torch.from_numpy(pca.components_))
+        self.kept.fill_(len(self.directions))
 
-    def prepare(self, n: int) -> None:
-        """Refuse more components than there are samples."""
-        if self.size > n:
-            raise ValueError(f"pca_components must be at most {n}, the number of training samples, got {self.size}")
-        self.inner.prepare(n)
+
+class FeatureMap(nn.Module):
+    """A network whose output, flattened, is the features, or principal components of them.
+
+    Args:
+        network: from preprocessed samples (B, ...) to (B, ...).
+        n_features: D, number of values that it gives of a sample.
+        decoder: from features (B, D) to preprocessed samples; the network is trained with it as an autoencoder. None
+            for a network that is taken as it is.
+        n_components: K, number of principal components; None for the features themselves.
+
+    Raises:
+        ValueError: more components than features.
+    """
+
+    idle: nn.Parameter | None
+    """Moved by nothing: Lightning saves no checkpoint before a step, and ranks need a gradient to exchange."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        n_features: int,
+        decoder: nn.Module | None = None,
+        n_components: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.decoder = decoder
+        self.pca = None if n_components is None else PrincipalComponents(n_features, n_components)
+        self.size = n_features if n_components is None else n_components
+        self.idle = nn.Parameter(torch.zeros(())) if decoder is None else None
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Mean squared reconstruction error of preprocessed samples (B, ...); 0 where nothing is trained."""
+        if self.decoder is None:
+            assert self.idle is not None
+            return 0 * self.idle
+        reconstruction: Tensor = self.decoder(self.network(x))
+        return (reconstruction.float() - x.float()).square().flatten(1).mean(dim=1).mean()
 
     def fit(self, batches: Callable[[], Iterable[Tensor]], seed: int) -> None:
-        """Centre and components, from all samples at once."""
-        features = np.concatenate([self.inner(x).cpu().numpy() for x in batches()])
-        pca = PCA(self.size, random_state=seed).fit(features.astype(np.float64))
-        self.center.copy_(torch.from_numpy(pca.mean_))
-        self.components.copy_(torch.from_numpy(pca.components_))
-        self.kept.fill_(self.size)
+        """Fit what is no weight on a fresh pass over the preprocessed training samples."""
+        if self.pca is not None:
+            self.pca.fit((self.network(x).flatten(1).float() for x in batches()), seed)
+
+
+class Features(Part):
+    """A recipe for features: a frozen dataclass, which makes a :class:`FeatureMap` once the size of the data is known.
+
+    One of one's own writes :meth:`build`:
+
+        @dataclass(frozen=True)
+        class Means(Features):
+            def build(self, shape, output):
+                return FeatureMap(nn.AdaptiveAvgPool2d(1), n_features=shape[0])
+    """
+
+    trained: ClassVar[bool] = False
+    """Whether epochs of gradient steps come before the estimator is fitted."""
+
+    needs: ClassVar[type[Preprocessing] | None] = None
+    """The preprocessing that they are made of, where it must be that one."""
+
+    @abstractmethod
+    def build(self, shape: Shape, output: Output) -> FeatureMap:
+        """The map, for preprocessed samples of this shape and range. Raises ValueError for what does not fit them."""
+
+    def dimensions(self) -> list[int]:
+        """Numbers of principal components that there are to choose from, ascending; none without them."""
+        return []
+
+    def configured(self, made: FeatureMap) -> Any:
+        """What `configure_optimizers` returns: by default steps that move nothing, which Lightning counts."""
+        return SGD([parameter for parameter in (made.idle,) if parameter is not None], lr=0.0)
+
+    def prepare(self, made: FeatureMap, n: int) -> None:
+        """Get what a fit to n samples begins with. Raises ValueError for what is not there or does not fit."""
+        if made.pca is not None and made.size > n:
+            raise ValueError(
+                f"features.components must be at most {n}, the number of training samples, got {made.size}"
+            )
+
+
+@dataclass(frozen=True)
+class RawFeatures(Features):
+    """The preprocessed samples themselves, flattened."""
+
+    def build(self, shape: Shape, output: Output) -> FeatureMap:
+        """A map without weights."""
+        return FeatureMap(nn.Flatten(), math.prod(shape))
+
+
+@dataclass(frozen=True)
+class PCAFeatures(Features):
+    """The first principal components of the preprocessed samples, fitted without known anomalies.
+
+    Args:
+        components: their number, at most that of features and training samples. A list is a grid to choose from on test
+            data, with `selection: oracle`.
+    """
+
+    components: int | list[int]
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"components": COMPONENTS}
+
+    def build(self, shape: Shape, output: Output) -> FeatureMap:
+        """A map of the flattened samples."""
+        return FeatureMap(nn.Flatten(), math.prod(shape), n_components=self.dimensions()[-1])
+
+    def dimensions(self) -> list[int]:
+        """The numbers given."""
+        return _ascending(self.components)
+
+
+@dataclass(frozen=True)
+class AutoencoderFeatures(Features):
+    """Codes of an autoencoder trained on the mean squared reconstruction error (Deep SAD, Appendix E: "hybrid").
+
+    Args:
+        encoder: a class made for the shape of a preprocessed sample that gives (B, d). None takes LeNet for images, an
+            MLP for tables, an LSTM for series.
+        decoder: a class made for (d, shape, output); None takes the encoder's mirror image.
+        weight_init: of our own networks, `glorot` (uniform) or `framework`.
+        optimizer: of both.
+        lr_scheduler: its schedule, in epochs; null for a constant learning rate.
+    """
+
+    encoder: EncoderFactory | None = None
+    decoder: DecoderFactory | None = None
+    weight_init: WeightInit = "glorot"
+    optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6)
+    lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50])
+
+    trained: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Keep parts as their classes and arguments."""
+        super().__post_init__()
+        object.__setattr__(self, "encoder", encoder_part("encoder", self.encoder))
+        object.__setattr__(self, "decoder", decoder_part("decoder", self.decoder))
+        object.__setattr__(self, "optimizer", optimizer_part("optimizer", self.optimizer))
+        object.__setattr__(self, "lr_scheduler", scheduler_part("lr_scheduler", self.lr_scheduler))
+
+    def build(self, shape: Shape, output: Output) -> FeatureMap:
+        """Encoder and decoder, with the weights that they start from."""
+        encoder = build_encoder(self.encoder, shape)
+        size = representation_size(encoder, shape)
+        made = FeatureMap(encoder, size, build_decoder(self.decoder, encoder, shape, output))
+        start_weights_(made, self.weight_init)
+        return made
+
+    def configured(self, made: FeatureMap) -> Any:
+        """One optimiser over everything."""
+        optimizer = optimizer_part("optimizer", self.optimizer)
+        return one_optimizer(made.parameters(), optimizer, scheduler_part("lr_scheduler", self.lr_scheduler))
+
+
+@dataclass(frozen=True)
+class BackboneFeatures(Features):
+    """Activations of a layer of a torchvision network, flattened (ADGAN, Section 4.2: AlexNet's last convolution).
+
+    Args:
+        name: of a torchvision network.
+        layer: its layer: `features` is the last convolution of AlexNet and VGG with its ReLU and pooling (`features.10`
+            AlexNet's without them), a ResNet has `layer4`.
+        weights: name of torchvision weights, downloaded where they are not yet (`DEFAULT` for the best), a file with a
+            `state_dict`, or null for random weights.
+        components: number of principal components of them; null for all activations. A list is a grid to choose from on
+            test data, with `selection: oracle`.
+    """
+
+    name: str = "alexnet"
+    layer: str = "features"
+    weights: str | None = "DEFAULT"
+    components: int | list[int] | None = None
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"components": COMPONENTS}
+    needs: ClassVar[type[Preprocessing] | None] = UnitRange
+
+    def build(self, shape: Shape, output: Output) -> FeatureMap:
+        """The network up to the layer, with random weights as yet."""
+        try:
+            network = TorchvisionLayer(shape, self.name, self.layer, self.weights)
+        except ValueError as error:
+            raise ValueError(f"features.{error}") from None
+        dimensions = self.dimensions()
+        return FeatureMap(network, network.size, n_components=dimensions[-1] if dimensions else None)
+
+    def dimensions(self) -> list[int]:
+        """The numbers given."""
+        return [] if self.components is None else _ascending(self.components)
+
+    def prepare(self, made: FeatureMap, n: int) -> None:
+        """Load the weights, once."""
+        super().prepare(made, n)
+        assert isinstance(made.network, TorchvisionLayer)
+        if self.weights is None and not made.network.ready:
+            rank_zero_warn(f"features.weights is null: features of a random {self.name} are a random projection")
+        try:
+            made.network.load_pretrained()
+        except ValueError as error:
+            raise ValueError(f"features.{error}") from None
+
+
+def _ascending(components: int | list[int]) -> list[int]:
+    return [components] if isinstance(components, int) else sorted(components)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from adlightning.shallow.base import ShallowDetector, require
+from adlightning.core.parts import PreprocessingFactory
+from adlightning.core.rules import each, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.shallow.base import Selection, ShallowDetector, require
+from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Known, TrainingSamples
 from adlightning.shallow.oracle import Choice
 
@@ -18,18 +22,27 @@ class GMM(ShallowDetector):
 
     Args:
         n_components: numbers of Gaussians to choose from by the Bayesian information criterion on the training samples.
-        common: features, selection, preprocessing and threshold, as in :class:`ShallowDetector`.
+        features: as in :class:`ShallowDetector`.
+        selection: as in :class:`ShallowDetector`.
+        preprocessing: as in :class:`ShallowDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range.
     """
 
     estimator_type = GaussianMixture
+    argument_rules: ClassVar = {"n_components": each(positive, least=1)}
 
-    def __init__(self, n_components: Sequence[int] = tuple(range(2, 21)), **common: Any) -> None:
-        super().__init__(**common)
-        positive = len(n_components) > 0 and min(n_components) > 0
-        require("n_components", positive, "be positive numbers", list(n_components))
+    def __init__(
+        self,
+        n_components: Sequence[int] = tuple(range(2, 21)),
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
+    ) -> None:
+        super().__init__(features, selection, preprocessing, threshold)
         self.n_components = list(n_components)
 
     def require_samples(self, known: Known) -> None:
@@ -43,7 +56,8 @@ class GMM(ShallowDetector):
         mixtures = (GaussianMixture(n, random_state=seed).fit(x) for n in self.n_components)
         return min(mixtures, key=lambda mixture: float(mixture.bic(x)))
 
-    def score_features(self, estimator: GaussianMixture, features: Floats) -> Floats:
+    @staticmethod
+    def score_features(estimator: GaussianMixture, features: Floats, /) -> Floats:
         """Negative log likelihood (N,)."""
         return np.asarray(-estimator.score_samples(features))
 

@@ -1,13 +1,15 @@
-"""Distances, radial kernels and what a kernel machine leaves behind, in float64 on the host."""
+"""Distances, radial kernels and what kernel machines leave behind to score with, in float64 on the host."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from sklearn.metrics.pairwise import euclidean_distances
 
 Floats = NDArray[np.float64]
@@ -86,3 +88,67 @@ class KernelExpansion:
     def anomaly_scores(self, x: Floats) -> Floats:
         """Offset minus f, (N,): above 0 outside the machine's own boundary."""
         return self.offset - self(x)
+
+
+def log_density(distances: Floats, bandwidth: float, dimension: int) -> Floats:
+    """log (1/M sum_j N(x | x_j, h^2 I)), (B,), from squared distances (B, M) to the M samples; exact far from all."""
+    nearest, scale = distances.min(axis=1), 2 * bandwidth**2
+    sums = np.exp((nearest[:, None] - distances) / scale).sum(axis=1)
+    constant = math.log(distances.shape[1]) + dimension / 2 * math.log(math.pi * scale)
+    return np.asarray(np.log(sums) - nearest / scale - constant)
+
+
+@dataclass
+class GaussianKDE:
+    """A density: samples (N, D) and the bandwidth h of the Gaussian at each."""
+
+    samples: Floats
+    bandwidth: float
+
+    def log_density(self, x: Floats) -> Floats:
+        """Log density (B,) of samples (B, D)."""
+        blocks = row_blocks(len(x), len(self.samples))
+        parts = [log_density(squared_distances(x[b], self.samples), self.bandwidth, x.shape[1]) for b in blocks]
+        return np.concatenate([np.empty(0), *parts])
+
+    def anomaly_scores(self, x: Floats) -> Floats:
+        """-log density (B,) of samples (B, D)."""
+        return -self.log_density(x)
+
+    def left_out_log_density(self) -> Floats:
+        """Log density (N,) of each of its own samples under all others; -inf is not possible for two or more."""
+        parts, n = [], len(self.samples)
+        for rows in row_blocks(n, n):
+            distances = squared_distances(self.samples[rows], self.samples)
+            np.fill_diagonal(distances[:, rows], np.inf)  # itself: no part of the sum, but counted in its mean
+            parts.append(log_density(distances, self.bandwidth, self.samples.shape[1]))
+        return np.concatenate(parts) + math.log(n / (n - 1))
+
+
+@dataclass
+class KernelRatio:
+    """A fitted ratio.
+
+    Args:
+        centers: c, (K, D), those with a positive coefficient.
+        log_coefficients: log a, (K,).
+        bandwidth: h.
+        regularization: lambda of uLSIF; None for KLIEP.
+    """
+
+    centers: Floats
+    log_coefficients: Floats
+    bandwidth: float
+    regularization: float | None
+
+    def log_ratio(self, x: Floats) -> Floats:
+        """log r (B,) of samples (B, D); exact far from all centers, where r underflows."""
+        parts = [np.empty(0)]
+        for rows in row_blocks(len(x), len(self.centers)):
+            log_kernels = squared_distances(x[rows], self.centers) / (-2 * self.bandwidth**2)
+            parts.append(logsumexp(self.log_coefficients + log_kernels, axis=1))
+        return np.concatenate(parts)
+
+    def anomaly_scores(self, x: Floats) -> Floats:
+        """-log r (B,) of samples (B, D)."""
+        return -self.log_ratio(x)

@@ -1,58 +1,62 @@
 """Kernel density ratio: KLIEP and uLSIF as detectors (Hido et al., "Statistical outlier detection using direct density
 ratio estimation", KAIS 2011).
 
-The ratio r(x) = p_normal(x) / p_unlabelled(x), a sum of Gaussian kernels at normal samples, is low for anomalies. Its
-fits are in ratio_fits.py.
+The ratio r(x) = p_normal(x) / p_unlabelled(x), a sum of Gaussian kernels at normal samples, is low for anomalies; the
+score is -log r. Its fits are in ratio_fits.py.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
 
 from adlightning.core.contracts import KNOWN_NORMAL, UNLABELLED
-from adlightning.shallow.base import ShallowDetector, require
-from adlightning.shallow.kernel import Floats, Known, TrainingSamples, row_blocks, squared_distances
+from adlightning.core.parts import PreprocessingFactory
+from adlightning.core.rules import at_least, each, or_none, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.shallow.base import Selection, ShallowDetector, require
+from adlightning.shallow.features import Features, RawFeatures
+from adlightning.shallow.kernel import Floats, KernelRatio, Known, TrainingSamples
 from adlightning.shallow.oracle import Choice
 from adlightning.shallow.ratio_fits import Distances, held_out_score, kliep, left_out_losses, ulsif
 
 FACTORS = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 REGULARIZATIONS = tuple(10.0 ** (half / 2) for half in range(-6, 3))
 
-
-@dataclass
-class KernelRatio:
-    """A fitted ratio.
-
-    Args:
-        centers: c, (K, D), those with a positive coefficient.
-        log_coefficients: log a, (K,).
-        bandwidth: h.
-        regularization: lambda of uLSIF; None for KLIEP.
-    """
-
-    centers: Floats
-    log_coefficients: Floats
-    bandwidth: float
-    regularization: float | None
-
-    def log_ratio(self, x: Floats) -> Floats:
-        """log r (B,) of samples (B, D); exact far from all centers, where r underflows."""
-        parts = [np.empty(0)]
-        for rows in row_blocks(len(x), len(self.centers)):
-            log_kernels = squared_distances(x[rows], self.centers) / (-2 * self.bandwidth**2)
-            parts.append(logsumexp(self.log_coefficients + log_kernels, axis=1))
-        return np.concatenate(parts)
+KERNEL_RULES = {
+    "n_centers": at_least(1),
+    "bandwidth": or_none(positive, "one of bandwidth_factors"),
+    "bandwidth_factors": each(positive, least=1),
+}
 
 
-class KernelRatioDetector(ShallowDetector):
-    """Ratio of the normal samples' density to that of unlabelled ones, as a sum of kernels; the score is -log r.
+def drawn_centers(samples: TrainingSamples, n_centers: int, seed: int) -> tuple[Floats, Distances]:
+    """Normal samples at random as centers of kernels (L, D), and the distances of both kinds of samples to them."""
+    rng, x = np.random.default_rng(seed), samples.features
+    rows = (rng.permutation(np.flatnonzero(samples.known == kind)) for kind in (KNOWN_NORMAL, UNLABELLED))
+    normal, unlabelled = (x[row] for row in rows)
+    centers = normal[rng.permutation(len(normal))[:n_centers]]
+    # not by way of inner products, whose rounding sets centers apart from themselves
+    return centers, Distances(*(cdist(part, centers, "sqeuclidean") for part in (normal, unlabelled)))
+
+
+def bandwidths_of(distances: Distances, bandwidth: float | None, factors: Sequence[float]) -> list[float]:
+    """The values of h to choose from: the one given, or multiples of the median distance."""
+    scale = distances.median()
+    return [f * scale for f in factors] if bandwidth is None else [bandwidth]
+
+
+def ratio(centers: Floats, log_a: Floats, bandwidth: float, regularization: float | None) -> KernelRatio:
+    """The ratio from log a (L,), without the centers for which it is -inf."""
+    kept = np.isfinite(log_a)
+    return KernelRatio(centers[kept], log_a[kept], bandwidth, regularization)
+
+
+class KernelKLIEP(ShallowDetector):
+    """KLIEP: the ratio that maximises the mean of log r over normal samples with mean 1 over unlabelled ones.
 
     Needs known normals and unlabelled samples: `TransductiveLabelled`, `InductiveLabelled` and the like, or own data
     some of which have no label.
@@ -62,7 +66,13 @@ class KernelRatioDetector(ShallowDetector):
             fewer.
         bandwidth: h, standard deviation of the kernel; null chooses among `bandwidth_factors`.
         bandwidth_factors: values of h to choose from, as multiples of the median distance of normal samples to centers.
-        common: features, preprocessing and threshold, as in :class:`ShallowDetector`.
+        cv_folds: folds of the likelihood cross-validation that chooses h.
+        hold_out_unlabelled: whether its folds leave out unlabelled samples as well as normal ones (not in the paper):
+            for data where it would take the least h because normal samples lie closer together than to unlabelled ones.
+        features: as in :class:`ShallowDetector`.
+        selection: as in :class:`ShallowDetector`.
+        preprocessing: as in :class:`ShallowDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, or training data without known normals or unlabelled samples.
@@ -70,68 +80,25 @@ class KernelRatioDetector(ShallowDetector):
 
     needs_unlabelled = True
     estimator_type = KernelRatio
+    score_features = staticmethod(KernelRatio.anomaly_scores)
+    argument_rules: ClassVar = {**KERNEL_RULES, "cv_folds": at_least(2)}
 
     def __init__(
         self,
         n_centers: int = 100,
         bandwidth: float | None = None,
         bandwidth_factors: Sequence[float] = FACTORS,
-        **common: Any,
+        cv_folds: int = 5,
+        hold_out_unlabelled: bool = False,
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        positive = len(bandwidth_factors) > 0 and min(bandwidth_factors) > 0
-        require("n_centers", n_centers >= 1, "be at least 1", n_centers)
-        require("bandwidth", bandwidth is None or bandwidth > 0, "be positive", bandwidth)
-        require("bandwidth_factors", positive, "be positive numbers", list(bandwidth_factors))
+        super().__init__(features, selection, preprocessing, threshold)
         self.n_centers = n_centers
         self.bandwidth = bandwidth
         self.bandwidth_factors = list(bandwidth_factors)
-
-    @abstractmethod
-    def solve(self, distances: Distances, bandwidths: Sequence[float]) -> tuple[Floats, float, float | None]:
-        """log a (L,), -inf for zero, with the best of the bandwidths, and lambda where there is one."""
-
-    def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelRatio:
-        """The ratio, with what was not given chosen on the training samples."""
-        rng, x = np.random.default_rng(self.data.effective_seed()), samples.features
-        rows = (rng.permutation(np.flatnonzero(samples.known == kind)) for kind in (KNOWN_NORMAL, UNLABELLED))
-        normal, unlabelled = (x[row] for row in rows)
-        centers = normal[rng.permutation(len(normal))[: self.n_centers]]
-        # not by way of inner products, whose rounding sets centers apart from themselves
-        distances = Distances(*(cdist(part, centers, "sqeuclidean") for part in (normal, unlabelled)))
-        scale = distances.median()
-        bandwidths = [f * scale for f in self.bandwidth_factors] if self.bandwidth is None else [self.bandwidth]
-        log_a, bandwidth, regularization = self.solve(distances, bandwidths)
-        kept = np.isfinite(log_a)
-        return KernelRatio(centers[kept], log_a[kept], bandwidth, regularization)
-
-    def score_features(self, estimator: KernelRatio, features: Floats) -> Floats:
-        """-log r (N,)."""
-        return -estimator.log_ratio(features)
-
-    def chosen(self, estimator: KernelRatio) -> Choice:
-        """The bandwidth, and lambda where there is one."""
-        values = {"bandwidth": estimator.bandwidth, "regularization": estimator.regularization}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-class KernelKLIEP(KernelRatioDetector):
-    """KLIEP: the ratio that maximises the mean of log r over normal samples with mean 1 over unlabelled ones.
-
-    Args:
-        cv_folds: folds of the likelihood cross-validation that chooses h.
-        hold_out_unlabelled: whether its folds leave out unlabelled samples as well as normal ones (not in the paper):
-            for data where it would take the least h because normal samples lie closer together than to unlabelled ones.
-        ratio: centers and bandwidth, as in :class:`KernelRatioDetector`; features, preprocessing and threshold, as in
-            :class:`ShallowDetector`.
-
-    Raises:
-        ValueError: an argument outside its range, or training data without known normals or unlabelled samples.
-    """
-
-    def __init__(self, cv_folds: int = 5, hold_out_unlabelled: bool = False, **ratio: Any) -> None:
-        super().__init__(**ratio)
-        require("cv_folds", cv_folds >= 2, "be at least 2", cv_folds)
         self.cv_folds = cv_folds
         self.hold_out_unlabelled = hold_out_unlabelled
 
@@ -143,35 +110,68 @@ class KernelKLIEP(KernelRatioDetector):
             fits = self.bandwidth is not None or self.cv_folds <= n
             require("cv_folds", fits, f"be at most {n}, the number of {name}", self.cv_folds)
 
-    def solve(self, distances: Distances, bandwidths: Sequence[float]) -> tuple[Floats, float, None]:
-        """The maximum, with the bandwidth of the best held-out score."""
-        h, seed = bandwidths[0], self.data.effective_seed()
+    def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelRatio:
+        """The maximum, with the bandwidth of the best held-out score unless one is given."""
+        seed = self.data.effective_seed()
+        centers, distances = drawn_centers(samples, self.n_centers, seed)
+        bandwidths = bandwidths_of(distances, self.bandwidth, self.bandwidth_factors)
+        h = bandwidths[0]
         if len(bandwidths) > 1:
             scores = [held_out_score(distances, h, self.cv_folds, seed, self.hold_out_unlabelled) for h in bandwidths]
             h = bandwidths[int(np.argmax(scores))]
-        return kliep(*distances.log_kernels(h)), h, None
+        return ratio(centers, kliep(*distances.log_kernels(h)), h, None)
+
+    def chosen(self, estimator: KernelRatio) -> Choice:
+        """The bandwidth."""
+        return {"bandwidth": estimator.bandwidth}
 
 
-class KernelULSIF(KernelRatioDetector):
+class KernelULSIF(ShallowDetector):
     """uLSIF: the regularised least-squares fit of the ratio, with negative coefficients set to 0.
 
+    Needs known normals and unlabelled samples, as :class:`KernelKLIEP`.
+
     Args:
+        n_centers: number of normal samples, at random by the run's seed, that are centers of kernels; all if there are
+            fewer.
+        bandwidth: h, standard deviation of the kernel; null chooses among `bandwidth_factors`.
+        bandwidth_factors: values of h to choose from, as multiples of the median distance of normal samples to centers.
         regularization: lambda; null chooses among `regularizations`, together with h, by leaving one out.
         regularizations: values of lambda to choose from.
-        ratio: centers and bandwidth, as in :class:`KernelRatioDetector`; features, preprocessing and threshold, as in
-            :class:`ShallowDetector`.
+        features: as in :class:`ShallowDetector`.
+        selection: as in :class:`ShallowDetector`.
+        preprocessing: as in :class:`ShallowDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, or training data without known normals or unlabelled samples.
     """
 
+    needs_unlabelled = True
+    estimator_type = KernelRatio
+    score_features = staticmethod(KernelRatio.anomaly_scores)
+    argument_rules: ClassVar = {
+        **KERNEL_RULES,
+        "regularization": or_none(positive, "one of regularizations"),
+        "regularizations": each(positive, least=1),
+    }
+
     def __init__(
-        self, regularization: float | None = None, regularizations: Sequence[float] = REGULARIZATIONS, **ratio: Any
+        self,
+        n_centers: int = 100,
+        bandwidth: float | None = None,
+        bandwidth_factors: Sequence[float] = FACTORS,
+        regularization: float | None = None,
+        regularizations: Sequence[float] = REGULARIZATIONS,
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**ratio)
-        positive = len(regularizations) > 0 and min(regularizations) > 0
-        require("regularization", regularization is None or regularization > 0, "be positive", regularization)
-        require("regularizations", positive, "be positive numbers", list(regularizations))
+        super().__init__(features, selection, preprocessing, threshold)
+        self.n_centers = n_centers
+        self.bandwidth = bandwidth
+        self.bandwidth_factors = list(bandwidth_factors)
         self.regularization = regularization
         self.regularizations = list(regularizations)
 
@@ -182,8 +182,10 @@ class KernelULSIF(KernelRatioDetector):
         rule = "be given, with regularization, unless there are two samples of each kind to leave one out"
         require("bandwidth", not chooses or least > 1, rule, self.bandwidth)
 
-    def solve(self, distances: Distances, bandwidths: Sequence[float]) -> tuple[Floats, float, float]:
-        """The closed form, with the bandwidth and the lambda of the least leave-one-out score."""
+    def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelRatio:
+        """The closed form, with the bandwidth and the lambda of the least leave-one-out score unless they are given."""
+        centers, distances = drawn_centers(samples, self.n_centers, self.data.effective_seed())
+        bandwidths = bandwidths_of(distances, self.bandwidth, self.bandwidth_factors)
         grid = self.regularizations if self.regularization is None else [self.regularization]
         h, regularization = bandwidths[0], grid[0]
         if len(bandwidths) * len(grid) > 1:
@@ -192,4 +194,9 @@ class KernelULSIF(KernelRatioDetector):
             h, regularization = bandwidths[int(row)], grid[int(column)]
         a = ulsif(*distances.kernels(h), regularization)
         with np.errstate(divide="ignore"):
-            return np.log(a), h, regularization
+            return ratio(centers, np.log(a), h, regularization)
+
+    def chosen(self, estimator: KernelRatio) -> Choice:
+        """The bandwidth and lambda."""
+        assert estimator.regularization is not None
+        return {"bandwidth": estimator.bandwidth, "regularization": estimator.regularization}

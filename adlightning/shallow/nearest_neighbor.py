@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from adlightning.shallow.base import ShallowDetector, require
+from adlightning.core.parts import PreprocessingFactory
+from adlightning.core.rules import at_least
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.shallow.base import Selection, ShallowDetector, require
+from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Known, TrainingSamples
 
 
@@ -16,17 +20,27 @@ class NearestNeighbor(ShallowDetector):
 
     Args:
         n_neighbors: k.
-        common: features, selection, preprocessing and threshold, as in :class:`ShallowDetector`.
+        features: as in :class:`ShallowDetector`.
+        selection: as in :class:`ShallowDetector`.
+        preprocessing: as in :class:`ShallowDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range.
     """
 
     estimator_type = NearestNeighbors
+    argument_rules: ClassVar = {"n_neighbors": at_least(1)}
 
-    def __init__(self, n_neighbors: int = 1, **common: Any) -> None:
-        super().__init__(**common)
-        require("n_neighbors", n_neighbors >= 1, "be at least 1", n_neighbors)
+    def __init__(
+        self,
+        n_neighbors: int = 1,
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
+    ) -> None:
+        super().__init__(features, selection, preprocessing, threshold)
         self.n_neighbors = n_neighbors
 
     def require_samples(self, known: Known) -> None:
@@ -39,7 +53,8 @@ class NearestNeighbor(ShallowDetector):
         """The training samples."""
         return NearestNeighbors(n_neighbors=self.n_neighbors, algorithm="brute").fit(samples.features)
 
-    def score_features(self, estimator: NearestNeighbors, features: Floats) -> Floats:
+    @staticmethod
+    def score_features(estimator: NearestNeighbors, features: Floats, /) -> Floats:
         """Distance (N,) to the k-th training sample."""
         return np.asarray(estimator.kneighbors(features)[0][:, -1])
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.svm import OneClassSVM
 
-from adlightning.shallow.base import ShallowDetector, require
+from adlightning.core.parts import PreprocessingFactory
+from adlightning.core.rules import Rule, between, each, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.shallow.base import Selection, ShallowDetector
+from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, KernelExpansion, TrainingSamples, scale_gamma
 from adlightning.shallow.oracle import Choice, Grid
 
 PAPER_GAMMAS = tuple(2.0**exponent for exponent in range(-7, 3))
 CACHE_MB = 1000
+POSITIVE_OR_SCALE = Rule(lambda value: value == "scale" or positive.holds(value), f"{positive.words}, or scale")
 
 
 class OCSVM(ShallowDetector):
@@ -25,13 +30,23 @@ class OCSVM(ShallowDetector):
         gamma: of the radial kernel; `scale` is 1 / (D Var[x]).
         gammas: with `selection: oracle`, values of gamma to choose from on 10 % of the test set.
         nus: with `selection: oracle`, values of nu to choose from on the whole test set.
-        common: features, selection, preprocessing and threshold, as in :class:`ShallowDetector`.
+        features: as in :class:`ShallowDetector`.
+        selection: as in :class:`ShallowDetector`.
+        preprocessing: as in :class:`ShallowDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range.
     """
 
     estimator_type = KernelExpansion
+    argument_rules: ClassVar = {
+        "nu": between(0, 1, "right"),
+        "gamma": POSITIVE_OR_SCALE,
+        "gammas": each(positive, least=1),
+        "nus": each(between(0, 1, "right"), least=1),
+    }
+    score_features = staticmethod(KernelExpansion.anomaly_scores)
     max_workers = 4
 
     def __init__(
@@ -41,13 +56,12 @@ class OCSVM(ShallowDetector):
         gamma: float | Literal["scale"] = "scale",
         gammas: Sequence[float] = PAPER_GAMMAS,
         nus: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
-        **common: Any,
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        require("nu", 0 < nu <= 1, "lie in (0, 1]", nu)
-        require("gamma", gamma == "scale" or gamma > 0, "be positive or scale", gamma)
-        require("gammas", len(gammas) > 0 and min(gammas) > 0, "be positive numbers", list(gammas))
-        require("nus", len(nus) > 0 and 0 < min(nus) <= max(nus) <= 1, "be numbers in (0, 1]", list(nus))
+        super().__init__(features, selection, preprocessing, threshold)
         self.kernel = kernel
         self.nu = nu
         self.gamma = gamma
@@ -69,10 +83,6 @@ class OCSVM(ShallowDetector):
             return _expansion(OneClassSVM(gamma=gamma, nu=nu, cache_size=CACHE_MB).fit(x), x, gamma)
         kernel = np.exp(-gamma * distances)
         return _expansion(OneClassSVM(kernel="precomputed", nu=nu, cache_size=CACHE_MB).fit(kernel), x, gamma)
-
-    def score_features(self, estimator: KernelExpansion, features: Floats) -> Floats:
-        """Offset minus the kernel expansion, (N,)."""
-        return estimator.anomaly_scores(features)
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
         """Gamma, which `scale` takes from the data."""

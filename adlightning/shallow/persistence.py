@@ -7,7 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adlightning.shallow.rebuilding import RECIPES, Recipe
 from adlightning.shallow.stored import read_stored
+
+
+def require_recipe(kind: type) -> Recipe:
+    """What builds estimators of a type from stored values. Raises ValueError where nothing says so."""
+    if kind not in RECIPES:
+        raise ValueError(
+            f"there must be a recipe for a {kind.__name__} in adlightning.shallow.rebuilding.RECIPES: without one no "
+            "checkpoint with it can be loaded"
+        )
+    return RECIPES[kind]
 
 
 def to_bytes(estimator: Any) -> Tensor:
@@ -29,13 +40,9 @@ def from_bytes(data: object, expected: type, n_features: int) -> Any:
         ValueError: data that hold something else, damaged data, types that no such estimator consists of, or values
             that are not those of one.
     """
-    from adlightning.shallow.rebuilding import RECIPES  # imports the detectors
-
     if not isinstance(data, Tensor) or data.dtype != torch.uint8:
         raise ValueError("the checkpoint's estimator must be a tensor of bytes")
-    if expected not in RECIPES:
-        raise ValueError(f"there must be a recipe for a {expected.__name__} in adlightning.shallow.rebuilding.RECIPES")
-    recipe = RECIPES[expected]
+    recipe = require_recipe(expected)
     try:
         stored = read_stored(data.cpu().numpy().tobytes(), recipe.kinds)
         if stored.kind != (name := f"{expected.__module__}.{expected.__qualname__}"):

@@ -15,9 +15,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.tree import ExtraTreeRegressor
 from sklearn.tree._tree import NODE_DTYPE, Tree
 
-from adlightning.shallow.kde import GaussianKDE
-from adlightning.shallow.kernel import Floats, KernelExpansion
-from adlightning.shallow.kernel_ratio import KernelRatio
+from adlightning.shallow.kernel import Floats, GaussianKDE, KernelExpansion, KernelRatio
 from adlightning.shallow.stored import Stored
 
 LARGEST = 1e150
@@ -190,8 +188,8 @@ def _recipe(build: Callable[[dict[str, Any], int], Any], *kinds: str) -> Recipe:
 
 RECIPES: dict[type, Recipe] = {
     KernelExpansion: _recipe(_expansion, "adlightning.shallow.kernel.KernelExpansion"),
-    GaussianKDE: _recipe(_density, "adlightning.shallow.kde.GaussianKDE"),
-    KernelRatio: _recipe(_ratio, "adlightning.shallow.kernel_ratio.KernelRatio"),
+    GaussianKDE: _recipe(_density, "adlightning.shallow.kernel.GaussianKDE"),
+    KernelRatio: _recipe(_ratio, "adlightning.shallow.kernel.KernelRatio"),
     GaussianMixture: _recipe(_mixture, "sklearn.mixture._gaussian_mixture.GaussianMixture"),
     LocalOutlierFactor: _recipe(_factor, "sklearn.neighbors._lof.LocalOutlierFactor"),
     NearestNeighbors: _recipe(_neighbors, "sklearn.neighbors._unsupervised.NearestNeighbors"),
@@ -202,4 +200,7 @@ RECIPES: dict[type, Recipe] = {
         "sklearn.tree._tree.Tree",
     ),
 }
-"""How each estimator that a detector of ours leaves is built from what was stored of it; its own type comes first."""
+"""How each estimator that a detector leaves is built from what was stored of it; its own type comes first.
+
+A detector of one's own adds the entry of its `estimator_type` beside itself (docs/adding_a_method.md).
+"""

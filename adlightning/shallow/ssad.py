@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from adlightning.shallow.base import ShallowDetector, require
-from adlightning.shallow.kernel import Floats, KernelExpansion, Known, TrainingSamples, scale_gamma
-from adlightning.shallow.ocsvm import PAPER_GAMMAS
+from adlightning.core.parts import PreprocessingFactory
+from adlightning.core.rules import each, not_negative, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.shallow.base import Selection, ShallowDetector
+from adlightning.shallow.features import Features, RawFeatures
+from adlightning.shallow.kernel import KernelExpansion, Known, TrainingSamples, scale_gamma
+from adlightning.shallow.ocsvm import PAPER_GAMMAS, POSITIVE_OR_SCALE
 from adlightning.shallow.oracle import Choice, Grid
 from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
 
@@ -24,7 +28,10 @@ class SSAD(ShallowDetector):
         eta_unlabelled: cost of an unlabelled sample on the wrong side.
         eta_labelled: cost of a labelled sample on the wrong side.
         gammas: with `selection: oracle`, values of gamma to choose from on 10 % of the test set.
-        common: features, selection, preprocessing and threshold, as in :class:`ShallowDetector`.
+        features: as in :class:`ShallowDetector`.
+        selection: as in :class:`ShallowDetector`.
+        preprocessing: as in :class:`ShallowDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, or for which the training samples allow no solution.
@@ -32,6 +39,14 @@ class SSAD(ShallowDetector):
 
     uses_known_anomalies = True
     estimator_type = KernelExpansion
+    argument_rules: ClassVar = {
+        "gamma": POSITIVE_OR_SCALE,
+        "kappa": not_negative,
+        "eta_unlabelled": positive,
+        "eta_labelled": positive,
+        "gammas": each(positive, least=1),
+    }
+    score_features = staticmethod(KernelExpansion.anomaly_scores)
 
     def __init__(
         self,
@@ -40,14 +55,12 @@ class SSAD(ShallowDetector):
         eta_unlabelled: float = 1.0,
         eta_labelled: float = 1.0,
         gammas: Sequence[float] = PAPER_GAMMAS,
-        **common: Any,
+        features: Features = RawFeatures(),
+        selection: Selection = "none",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        require("gamma", gamma == "scale" or gamma > 0, "be positive or scale", gamma)
-        require("kappa", kappa >= 0, "not be negative", kappa)
-        require("eta_unlabelled", eta_unlabelled > 0, "be positive", eta_unlabelled)
-        require("eta_labelled", eta_labelled > 0, "be positive", eta_labelled)
-        require("gammas", len(gammas) > 0 and min(gammas) > 0, "be positive numbers", list(gammas))
+        super().__init__(features, selection, preprocessing, threshold)
         self.gamma = gamma
         self.kappa = kappa
         self.eta_unlabelled = eta_unlabelled
@@ -69,10 +82,6 @@ class SSAD(ShallowDetector):
         gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
         costs = (self.kappa, self.eta_unlabelled, self.eta_labelled)
         return solve(SSADProblem(x, samples.known, gamma, *costs), seed=self.data.effective_seed())[0]
-
-    def score_features(self, estimator: KernelExpansion, features: Floats) -> Floats:
-        """Offset minus the kernel expansion, (N,)."""
-        return estimator.anomaly_scores(features)
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
         """Gamma, which `scale` takes from the data."""

@@ -27,6 +27,7 @@ from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.deep_svdd import DeepSVDD
+from adlightning.preprocessing import StandardizeFeatures
 from adlightning.shallow import GMM, KDE, IsolationForest
 from adlightning.shallow.persistence import to_bytes
 
@@ -68,12 +69,12 @@ def estimators() -> dict[str, tuple[AnomalyDetector, Any]]:
     from sklearn.ensemble import IsolationForest as Forest
     from sklearn.mixture import GaussianMixture
 
-    from adlightning.shallow.kde import GaussianKDE
+    from adlightning.shallow.kernel import GaussianKDE
 
     return {
-        "gmm": (GMM(preprocessing="standardize"), GaussianMixture(2, random_state=0).fit(X)),
-        "kde": (KDE(preprocessing="standardize"), GaussianKDE(X, 1.0)),
-        "forest": (IsolationForest(preprocessing="standardize"), Forest(n_estimators=4, random_state=0).fit(X)),
+        "gmm": (GMM(preprocessing=StandardizeFeatures), GaussianMixture(2, random_state=0).fit(X)),
+        "kde": (KDE(preprocessing=StandardizeFeatures), GaussianKDE(X, 1.0)),
+        "forest": (IsolationForest(preprocessing=StandardizeFeatures), Forest(n_estimators=4, random_state=0).fit(X)),
     }
 
 

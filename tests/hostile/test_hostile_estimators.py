@@ -31,9 +31,7 @@ from adlightning.shallow import (
     NearestNeighbor,
     ShallowDetector,
 )
-from adlightning.shallow.kde import GaussianKDE
-from adlightning.shallow.kernel import KernelExpansion
-from adlightning.shallow.kernel_ratio import KernelRatio
+from adlightning.shallow.kernel import GaussianKDE, KernelExpansion, KernelRatio
 from adlightning.shallow.persistence import from_bytes, to_bytes
 
 X = np.random.default_rng(0).normal(size=(40, 3))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
+from torch.optim import Adam
 
+from adlightning.core.parts import EncoderFactory
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.unlabelled import TransductiveLabelled
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures, UnitRange
 from adlightning.shallow import (
     GMM,
     KDE,
@@ -25,6 +30,7 @@ from adlightning.shallow import (
     NearestNeighbor,
     ShallowDetector,
 )
+from adlightning.shallow.features import AutoencoderFeatures, BackboneFeatures, PCAFeatures
 
 DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "ocsvm": (OCSVM, {}),
@@ -38,12 +44,24 @@ DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "kernel_kliep": (KernelKLIEP, {}),
     "kernel_ulsif": (KernelULSIF, {}),
 }
+
+
+def codes(encoder: EncoderFactory, lr: float) -> AutoencoderFeatures:
+    return AutoencoderFeatures(encoder, optimizer=partial(Adam, lr=lr, weight_decay=1e-6))
+
+
 FEATURES: dict[str, dict[str, Any]] = {
     "raw": {},
-    "pca": {"features": "pca", "pca_components": 4},
-    "autoencoder": {"features": "autoencoder", "network": "mlp", "dense": (16,), "rep_dim": 4, "lr": 1e-2},
+    "pca": {"features": PCAFeatures(components=4)},
+    "autoencoder": {"features": codes(partial(MLPEncoder, dense=(16,), rep_dim=4), lr=1e-2)},
 }
-TORCHVISION = {"features": "torchvision", "backbone": "squeezenet1_1", "backbone_weights": None, "resize": 32}
+UNIT = {"preprocessing": UnitRange}
+
+
+def torchvision(resize: int = 32, **options: Any) -> dict[str, Any]:
+    """Arguments of a detector on features of a small network with random weights."""
+    features = BackboneFeatures(**{"name": "squeezenet1_1", "weights": None, **options})
+    return {"features": features, "preprocessing": partial(UnitRange, resize=resize)}
 
 
 def table(**options: Any) -> AnomalyDataModule:
@@ -66,7 +84,7 @@ def images(**options: Any) -> AnomalyDataModule:
 def make(name: str, **options: Any) -> ShallowDetector:
     cls, arguments = DETECTORS[name]
     torch.manual_seed(0)
-    return cls(**{"preprocessing": "standardize", **arguments, **options})
+    return cls(**{"preprocessing": StandardizeFeatures, **arguments, **options})
 
 
 def fit(

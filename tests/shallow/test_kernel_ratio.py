@@ -16,11 +16,13 @@ from sklearn.model_selection import KFold
 from torch import Tensor
 
 from adlightning.core.contracts import InputSpec
+from adlightning.core.thresholds import Contamination
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.data.unlabelled import InductiveLabelled, TransductiveLabelled
+from adlightning.preprocessing import Identity
 from adlightning.shallow import kernel
-from adlightning.shallow.kernel_ratio import KernelRatio
+from adlightning.shallow.kernel import KernelRatio
 from adlightning.shallow.ratio_fits import Distances, held_out_score, kliep, left_out_losses, mixture_weights, ulsif
 
 Floats = NDArray[np.float64]
@@ -207,7 +209,7 @@ def test_the_median_counts_no_center_with_itself() -> None:
 @pytest.mark.parametrize("name", ["kernel_kliep", "kernel_ulsif"])
 def test_the_ratio_of_two_gaussians_is_found(make_trainer: MakeTrainer, name: str) -> None:
     data = InductiveLabelled(source=Gaussians(), labelled_anomaly_ratio=0.0, seed=0)
-    detector = make(name, preprocessing="identity")
+    detector = make(name, preprocessing=Identity)
     fit(make_trainer, detector, data)
     x = np.array([-1.0, 0.0, 1.0])
     true = norm.pdf(x) / (norm.pdf(x) / 2 + norm.pdf(x, loc=6) / 2)
@@ -254,7 +256,7 @@ def test_centers_are_some_known_normals_by_the_seed(make_trainer: MakeTrainer, n
     for seed in (0, 0, 1):
         # the same training samples for any seed: the source has a test part, and nothing is held out
         data = TransductiveLabelled(source=Gaussians(), validation_fraction=0.0, seed=seed)
-        detector = make(name, n_centers=7, bandwidth=0.3, preprocessing="identity")
+        detector = make(name, n_centers=7, bandwidth=0.3, preprocessing=Identity)
         fit(make_trainer, detector, data)
         normal, unlabelled = parts(detector, data)
         assert 0 < len(detector.estimator.centers) <= 7
@@ -321,7 +323,7 @@ def test_normals_that_are_all_alike_have_one_finite_score(make_trainer: MakeTrai
             return Samples(x, samples.y, samples.names)
 
     data = InductiveLabelled(source=Constant(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0)
-    detector = make(name, threshold_rule="contamination", threshold_value=0.1)
+    detector = make(name, threshold=Contamination(share=0.1))
     fit(make_trainer, detector, data)
     scores, labels = detector.anomaly_score(raw_test_input(data)), torch.from_numpy(data.split.test_labels)
     assert torch.isfinite(scores).all()

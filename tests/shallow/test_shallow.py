@@ -15,6 +15,8 @@ from shallow_cases import DETECTORS, FEATURES, auroc_on_test, fit, make, raw_tes
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.checkpoints.loading import load_detector
+from adlightning.core.parts import described
+from adlightning.preprocessing import GlobalContrastL1, StandardizeFeatures
 from adlightning.shallow import (
     GMM,
     KDE,
@@ -26,6 +28,7 @@ from adlightning.shallow import (
     NearestNeighbor,
     ShallowDetector,
 )
+from adlightning.shallow.features import BackboneFeatures, PCAFeatures
 
 UNSUPERVISED = [name for name in DETECTORS if name != "ssad"]
 EVERY_CASE = [(name, features) for name in DETECTORS if name != "linear_ocsvm" for features in FEATURES]
@@ -51,7 +54,7 @@ def test_anomalies_score_higher_without_company_and_after_a_checkpoint(
     trainer.save_checkpoint(path)
     loaded = load_detector(path)
     assert type(loaded) is type(detector)
-    assert loaded.hyperparameters() == detector.hyperparameters()
+    assert described(loaded.arguments) == described(detector.arguments)
     assert loaded.training_record["chosen"] == detector.training_record["chosen"]
     assert torch.equal(loaded.anomaly_score(x), whole)
     assert loaded.threshold == detector.threshold
@@ -78,7 +81,7 @@ def test_known_anomalies_never_reach_an_unsupervised_detector(make_trainer: Make
             seen.append(samples.known)
             return super().fit_estimator(samples, **choice)
 
-    detector, data = Watched(preprocessing="standardize", **DETECTORS[name][1]), table_for(name)
+    detector, data = Watched(preprocessing=StandardizeFeatures, **DETECTORS[name][1]), table_for(name)
     fit(make_trainer, detector, data)
     assert (data.split.known == -1).sum() > 0
     assert [len(known) for known in seen] == [(data.split.known != -1).sum()]
@@ -90,7 +93,7 @@ def test_known_anomalies_do_not_reach_the_autoencoder_of_an_unsupervised_detecto
     for ratio in (0.0, 0.1):
         detector, data = make("ocsvm", **FEATURES["autoencoder"]), table(labelled_anomaly_ratio=ratio)
         fit(make_trainer, detector, data)
-        codes.append(detector.feature_map(detector.preprocess(raw_test_input(data)[:5])))
+        codes.append(torch.from_numpy(detector.represent(raw_test_input(data)[:5])))
     assert torch.equal(codes[0], codes[1])
 
 
@@ -215,33 +218,36 @@ def test_reduced_precision_does_not_reach_the_scores(make_trainer: MakeTrainer, 
     ("cls", "arguments", "message"),
     [
         (OCSVM, {"nu": 0}, r"nu must lie in \(0, 1\], got 0"),
-        (OCSVM, {"gamma": -1.0}, "gamma must be positive or scale, got -1.0"),
-        (OCSVM, {"gammas": []}, r"gammas must be positive numbers, got \[\]"),
-        (OCSVM, {"nus": [0.5, 2]}, r"nus must be numbers in \(0, 1\], got \[0.5, 2\]"),
+        (OCSVM, {"gamma": -1.0}, "gamma must be positive and finite, or scale, got -1.0"),
+        (OCSVM, {"gammas": []}, r"gammas must hold at least 1, and each be positive and finite, got \[\]"),
+        (OCSVM, {"nus": [0.5, 2]}, r"nus must hold at least 1, and each lie in \(0, 1\], got \[0.5, 2\]"),
         (IsolationForest, {"n_estimators": 0}, "n_estimators must be at least 1, got 0"),
         (IsolationForest, {"max_samples": 1}, "max_samples must be at least 2, got 1"),
-        (KDE, {"bandwidth": 0.0}, "bandwidth must be positive, got 0.0"),
-        (KDE, {"bandwidths": [-1]}, r"bandwidths must be positive numbers, got \[-1\]"),
+        (KDE, {"bandwidth": 0.0}, "bandwidth must be positive and finite, or null for .*, got 0.0"),
+        (KDE, {"bandwidths": [-1]}, r"bandwidths must hold at least 1, and each be positive and finite, got \[-1\]"),
         (KDE, {"cv_folds": 1}, "cv_folds must be at least 2, got 1"),
-        (GMM, {"n_components": [0]}, r"n_components must be positive numbers, got \[0\]"),
+        (GMM, {"n_components": [0]}, r"n_components must hold at least 1, and each be positive and finite, got \[0\]"),
         (LOF, {"n_neighbors": 0}, "n_neighbors must be at least 1, got 0"),
         (NearestNeighbor, {"n_neighbors": 0}, "n_neighbors must be at least 1, got 0"),
         (KernelKLIEP, {"n_centers": 0}, "n_centers must be at least 1, got 0"),
-        (KernelKLIEP, {"bandwidth": 0.0}, "bandwidth must be positive, got 0.0"),
-        (KernelKLIEP, {"bandwidth_factors": []}, r"bandwidth_factors must be positive numbers, got \[\]"),
-        (KernelKLIEP, {"bandwidth_factors": [1, 0]}, r"bandwidth_factors must be positive numbers, got \[1, 0\]"),
+        (KernelKLIEP, {"bandwidth": 0.0}, "bandwidth must be positive and finite, or null for .*, got 0.0"),
+        (KernelKLIEP, {"bandwidth_factors": []}, r"bandwidth_factors must hold at least 1, .* got \[\]"),
+        (KernelKLIEP, {"bandwidth_factors": [1, 0]}, r"bandwidth_factors must .* each be positive .* got \[1, 0\]"),
         (KernelKLIEP, {"cv_folds": 1}, "cv_folds must be at least 2, got 1"),
-        (KernelULSIF, {"regularization": 0.0}, "regularization must be positive, got 0.0"),
-        (KernelULSIF, {"regularizations": [-1]}, r"regularizations must be positive numbers, got \[-1\]"),
-        (KDE, {"features": "pca"}, "pca_components must be given with features: pca"),
-        (KDE, {"features": "pca", "pca_components": 0}, "pca_components must be positive, got 0"),
-        (KDE, {"features": "raw", "pca_components": 3}, "pca_components must not be given with features: raw, got 3"),
-        (KDE, {"features": "pca", "pca_components": [2, 3]}, r"unless selection is oracle, got \[2, 3\]"),
-        (KDE, {"features": "torchvision", "preprocessing": "gcn_l1"}, "preprocessing must be unit .* got gcn_l1"),
-        (KDE, {"lr": 0.0}, "lr must be positive, got 0.0"),
-        (KDE, {"lr_milestones": [-1]}, r"lr_milestones must not be negative, got \[-1\]"),
-        (KDE, {"weight_decay": -1.0}, "weight_decay must not be negative, got -1.0"),
-        (KDE, {"rep_dim": 0}, "rep_dim must be positive, got 0"),
+        (KernelULSIF, {"regularization": 0.0}, "regularization must be positive and finite, or null for .*, got 0.0"),
+        (KernelULSIF, {"regularizations": [-1]}, r"regularizations must .* each be positive .* got \[-1\]"),
+        (KDE, {"selection": "test"}, "selection must be one of none, oracle, got 'test'"),
+        (OCSVM, {"kernel": "cubic"}, "kernel must be one of rbf, linear, got 'cubic'"),
+        (
+            KDE,
+            {"features": PCAFeatures([3, 2])},
+            r"features.components must be one number unless selection is oracle, got \[2, 3\]",
+        ),
+        (
+            KDE,
+            {"features": BackboneFeatures(), "preprocessing": GlobalContrastL1},
+            "preprocessing must be UnitRange with features: BackboneFeatures, got GlobalContrastL1",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(cls: type[ShallowDetector], arguments: dict[str, Any], message: str) -> None:
@@ -258,7 +264,7 @@ def test_bad_arguments_are_refused(cls: type[ShallowDetector], arguments: dict[s
         ("nearest_neighbor", {"n_neighbors": 1000}, "n_neighbors must be at most"),
         ("ssad", {"kappa": 1000.0}, r"kappa must be at most \d+ for \d+ labelled samples, got 1000"),
         ("ssad", {"eta_unlabelled": 1e-3}, "eta_unlabelled and eta_labelled must add up to at least 1 .* got 0.1"),
-        ("kde", {"features": "pca", "pca_components": 7}, "pca_components must be at most 6, the number of features"),
+        ("kde", {"features": PCAFeatures(7)}, "features.components must be at most 6, the number of features"),
         ("kde", {"selection": "oracle"}, "selection must be none: KDE has nothing to choose here, got oracle"),
         ("kernel_kliep", {"cv_folds": 1000}, r"cv_folds must be at most \d+, the number of known normals, got 1000"),
         (

@@ -18,8 +18,8 @@ from sklearn.svm import OneClassSVM
 from torch import Tensor
 
 from adlightning.shallow import kernel
-from adlightning.shallow.kde import GaussianKDE, cross_validated_bandwidth
-from adlightning.shallow.kernel import KernelExpansion, row_blocks, scale_gamma
+from adlightning.shallow.kde import cross_validated_bandwidth
+from adlightning.shallow.kernel import GaussianKDE, KernelExpansion, row_blocks, scale_gamma
 
 Fitted = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Tensor]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,48 +10,48 @@ import numpy as np
 import pytest
 import torch
 from conftest import MakeTrainer
-from shallow_cases import TORCHVISION, auroc_on_test, fit, images, make, raw_test_input, table
+from shallow_cases import UNIT, auroc_on_test, codes, fit, images, make, raw_test_input, table, torchvision
 from sklearn.decomposition import PCA
 from torchvision import models
 
 from adlightning.checkpoints.loading import load_detector
+from adlightning.networks import LeNetEncoder
+from adlightning.networks.torchvision_layer import TorchvisionLayer
+from adlightning.shallow import NearestNeighbor
 from adlightning.shallow.features import BackboneFeatures, PCAFeatures
-
-UNIT = {"preprocessing": "unit"}
 
 
 def test_raw_features_are_the_flattened_preprocessed_samples(make_trainer: MakeTrainer) -> None:
     detector, data = make("nearest_neighbor", **UNIT), images()
     fit(make_trainer, detector, data)
     x = raw_test_input(data)[:3]
-    assert torch.equal(detector.feature_map(detector.preprocess(x)), x.flatten(1) / 255)
+    assert np.array_equal(detector.represent(x), (x.flatten(1) / 255).numpy())
 
 
 def test_principal_components_are_those_of_samples_not_known_as_anomalies(make_trainer: MakeTrainer) -> None:
-    detector, data = make("ssad", features="pca", pca_components=3), table()
+    detector, data = make("ssad", features=PCAFeatures(components=3)), table()
     fit(make_trainer, detector, data)
     x = data.train_samples.x
     assert isinstance(x, torch.Tensor)
     normal = detector.preprocess(x[torch.from_numpy(data.split.train[data.split.known != -1])]).double().numpy()
     test = detector.preprocess(raw_test_input(data))
     expected = PCA(3, svd_solver="full").fit(normal).transform(test.double().numpy())
-    actual = detector.feature_map(test).detach().numpy()
+    actual = detector.represent(raw_test_input(data))
     np.testing.assert_allclose(np.abs(actual), np.abs(expected), atol=1e-4)
 
 
 def test_a_selection_keeps_the_first_components(make_trainer: MakeTrainer) -> None:
-    detector, data = make("gmm", features="pca", pca_components=[2, 5], selection="oracle"), table()
+    detector, data = make("gmm", features=PCAFeatures(components=[5, 2]), selection="oracle"), table()
     fit(make_trainer, detector, data)
-    kept = detector.training_record["chosen"]["pca_components"]
-    z = detector.feature_map(detector.preprocess(raw_test_input(data)))
+    kept = detector.training_record["chosen"]["features.components"]
+    z = detector.represent(raw_test_input(data))
     assert z.shape[1] == kept == detector.estimator.means_.shape[1]
-    assert isinstance(detector.feature_map, PCAFeatures)
     assert detector.feature_map.size == 5
 
 
 def test_more_components_than_samples_are_refused(make_trainer: MakeTrainer) -> None:
-    detector = make("kde", features="pca", pca_components=200, **UNIT)
-    with pytest.raises(ValueError, match=r"pca_components must be at most \d+, the number of training samples"):
+    detector = make("kde", features=PCAFeatures(components=200), **UNIT)
+    with pytest.raises(ValueError, match=r"features.components must be at most \d+, the number of training samples"):
         fit(make_trainer, detector, images())
 
 
@@ -59,8 +60,8 @@ def test_more_components_than_samples_are_refused(make_trainer: MakeTrainer) -> 
 def test_anomalies_score_higher_on_features_of_a_random_network(
     make_trainer: MakeTrainer, tmp_path: Path, name: str, components: int | None
 ) -> None:
-    detector, data = make(name, pca_components=components, **TORCHVISION, **UNIT), images()
-    with pytest.warns(UserWarning, match="backbone_weights is null") as caught:
+    detector, data = make(name, **torchvision(components=components)), images()
+    with pytest.warns(UserWarning, match="features.weights is null") as caught:
         trainer = fit(make_trainer, detector, data)
     said = " ".join(str(warning.message) for warning in caught)
     assert "features of a random squeezenet1_1 are a random projection" in said
@@ -75,9 +76,16 @@ def test_anomalies_score_higher_on_features_of_a_random_network(
 
 
 def test_the_autoencoder_of_images_gives_codes(make_trainer: MakeTrainer) -> None:
-    detector, data = make("kde", features="autoencoder", rep_dim=16, lr=3e-3, **UNIT), images()
+    detector, data = (
+        make(
+            "kde",
+            features=codes(partial(LeNetEncoder, rep_dim=16), lr=3e-3),
+            **UNIT,
+        ),
+        images(),
+    )
     trainer = fit(make_trainer, detector, data, epochs=10)
-    assert detector.feature_map(detector.preprocess(raw_test_input(data)[:3])).shape == (3, 16)
+    assert detector.represent(raw_test_input(data)[:3]).shape == (3, 16)
     assert auroc_on_test(trainer, detector, data) > 0.9
 
 
@@ -86,24 +94,26 @@ def test_weights_come_from_a_file_once(make_trainer: MakeTrainer, tmp_path: Path
     torch.manual_seed(7)
     network = models.squeezenet1_1().eval()
     torch.save(network.state_dict(), file)
-    options = {**TORCHVISION, **UNIT, "backbone_weights": str(file)}
+    options = torchvision(weights=str(file))
     detector, data = make("nearest_neighbor", **options), images()
     trainer = fit(make_trainer, detector, data)
-    x = detector.preprocess(raw_test_input(data)[:4])
+    raw = raw_test_input(data)[:4]
+    x = detector.preprocess(raw)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = network.features((x.expand(-1, 3, -1, -1) - mean.view(3, 1, 1)) / std.view(3, 1, 1)).flatten(1)
-    torch.testing.assert_close(detector.feature_map(x), expected)
+    torch.testing.assert_close(torch.from_numpy(detector.represent(raw)).float(), expected)
     trainer.save_checkpoint(tmp_path / "d.ckpt")
     file.unlink()  # the checkpoint is a whole detector
     loaded = load_detector(tmp_path / "d.ckpt")
-    torch.testing.assert_close(loaded.get_submodule("feature_map")(x), expected)
+    assert isinstance(loaded, NearestNeighbor)
+    torch.testing.assert_close(torch.from_numpy(loaded.represent(raw)).float(), expected)
     make_trainer(max_epochs=2).fit(
         make("nearest_neighbor", **options), datamodule=images(), ckpt_path=tmp_path / "d.ckpt", weights_only=True
     )
 
 
 def test_the_networks_weights_do_not_move(make_trainer: MakeTrainer) -> None:
-    detector, data = make("nearest_neighbor", **TORCHVISION, **UNIT), images()
+    detector, data = make("nearest_neighbor", **torchvision()), images()
     data.setup("fit")
     detector.configure_for(data.input_spec)
     before = {name: value.clone() for name, value in detector.feature_map.state_dict().items() if "ready" not in name}
@@ -120,7 +130,7 @@ def _weights(tmp_path: Path, content: Any) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": torch.zeros(1)}, r"backbone_weights: .* lacks features.0.weight and \d+ others"),
+        ({"a": torch.zeros(1)}, r"features.weights: .* lacks features.0.weight and \d+ others"),
         (torch.zeros(1), "must hold a state_dict, got Tensor"),
         (Path("x"), "is truncated, corrupt or holds pickled objects"),
     ],
@@ -128,14 +138,14 @@ def _weights(tmp_path: Path, content: Any) -> str:
 def test_weights_that_do_not_fit_are_refused(
     make_trainer: MakeTrainer, tmp_path: Path, content: object, message: str
 ) -> None:
-    options = {**TORCHVISION, **UNIT, "backbone_weights": _weights(tmp_path, content)}
+    options = torchvision(weights=_weights(tmp_path, content))
     with pytest.raises(ValueError, match=message):
         fit(make_trainer, make("kde", **options), images())
 
 
 def test_weights_of_another_size_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     state = {key: torch.zeros(1) for key in models.squeezenet1_1().state_dict()}
-    options = {**TORCHVISION, **UNIT, "backbone_weights": _weights(tmp_path, state)}
+    options = torchvision(weights=_weights(tmp_path, state))
     with pytest.raises(ValueError, match="does not fit squeezenet1_1"):
         fit(make_trainer, make("kde", **options), images())
 
@@ -143,14 +153,14 @@ def test_weights_of_another_size_are_refused(make_trainer: MakeTrainer, tmp_path
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"backbone": "lenet"}, "backbone must be the name of a torchvision network, got 'lenet'"),
-        ({"backbone_layer": "nowhere"}, r"backbone_layer must be a layer of squeezenet1_1 .* got 'nowhere'"),
-        ({"backbone_weights": "nowhere.pt"}, "backbone_weights must be a file, null or one of .* got nowhere.pt"),
-        ({"backbone": "alexnet", "resize": 16}, r"resize must give images large enough for alexnet, got \(1, 16, 16\)"),
+        ({"name": "lenet"}, "features.name must be the name of a torchvision network, got 'lenet'"),
+        ({"layer": "nowhere"}, r"features.layer must be a layer of squeezenet1_1 .* got 'nowhere'"),
+        ({"weights": "nowhere.pt"}, "features.weights must be a file, null or one of .* got nowhere.pt"),
+        ({"name": "alexnet", "resize": 16}, r"features.name: alexnet needs larger images than \(1, 16, 16\)"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(make_trainer: MakeTrainer, changed: dict[str, Any], message: str) -> None:
-    detector = make("kde", **{**TORCHVISION, **UNIT, **changed})
+    detector = make("kde", **torchvision(**changed))
     with pytest.raises(ValueError, match=message):
         fit(make_trainer, detector, images())
 
@@ -158,10 +168,10 @@ def test_networks_that_do_not_fit_are_refused(make_trainer: MakeTrainer, changed
 def test_other_input_than_grey_or_coloured_images_is_refused() -> None:
     for shape in ((6,), (2, 32, 32)):
         with pytest.raises(ValueError, match="takes images of 1 or 3 channels"):
-            BackboneFeatures(shape, "squeezenet1_1", "features", None)
+            BackboneFeatures("squeezenet1_1", weights=None).build(shape, "sigmoid")
 
 
 def test_a_residual_networks_layer_is_found_by_name() -> None:
-    features = BackboneFeatures((3, 32, 32), "resnet18", "layer4", None)
-    assert features.size == 512
-    assert features(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
+    layer = TorchvisionLayer((3, 32, 32), "resnet18", "layer4", None)
+    assert layer.size == 512
+    assert layer(torch.zeros(2, 3, 32, 32)).shape == (2, 512, 1, 1)

@@ -18,6 +18,7 @@ from adlightning.core.contracts import EvalBatch
 from adlightning.core.metrics import ranking_metrics
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import Part, Samples
+from adlightning.shallow.features import PCAFeatures
 from adlightning.shallow.oracle import OracleSet, candidates, choose, stratified_part
 
 
@@ -70,8 +71,8 @@ def test_inner_values_are_chosen_on_the_part_and_outer_ones_on_all(workers: int)
         ("ocsvm", {"gammas": [1e-3, 0.1, 1e5], "nus": [0.05, 0.5]}, {"gamma", "nu"}),
         ("linear_ocsvm", {"nus": [0.05, 0.5]}, {"nu"}),
         ("ssad", {"gammas": [1e-3, 0.1, 1e5]}, {"gamma"}),
-        ("kde", {"features": "pca", "pca_components": [1, 3, 5]}, {"pca_components", "bandwidth"}),
-        ("gmm", {"features": "pca", "pca_components": [1, 3]}, {"pca_components", "n_components"}),
+        ("kde", {"features": PCAFeatures(components=[1, 3, 5])}, {"features.components", "bandwidth"}),
+        ("gmm", {"features": PCAFeatures(components=[1, 3])}, {"features.components", "n_components"}),
     ],
 )
 def test_a_choice_is_of_the_grid_recorded_and_in_the_checkpoint(
@@ -82,8 +83,10 @@ def test_a_choice_is_of_the_grid_recorded_and_in_the_checkpoint(
     assert detector.selection == "oracle"
     record = detector.training_record["chosen"]
     assert set(record) == chosen
-    for argument in {"gamma", "nu", "pca_components"} & chosen:
-        assert record[argument] in options[{"gamma": "gammas", "nu": "nus"}.get(argument, argument)]
+    for argument in {"gamma", "nu"} & chosen:
+        assert record[argument] in options[f"{argument}s"]
+    if "features.components" in chosen:
+        assert record["features.components"] in options["features"].components
     trainer.save_checkpoint(tmp_path / "d.ckpt")
     loaded, x = load_detector(tmp_path / "d.ckpt"), raw_test_input(data)
     assert loaded.selection == "oracle"

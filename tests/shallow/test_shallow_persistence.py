@@ -18,8 +18,7 @@ from skops import io as skops
 from torch import Tensor
 
 from adlightning.checkpoints.loading import load_detector
-from adlightning.shallow.kde import GaussianKDE
-from adlightning.shallow.kernel import KernelExpansion
+from adlightning.shallow.kernel import GaussianKDE, KernelExpansion
 from adlightning.shallow.persistence import from_bytes, to_bytes
 from adlightning.shallow.rebuilding import RECIPES
 
