@@ -38,6 +38,12 @@ GeneratorFactory = Callable[[int, Shape, Output], nn.Module]
 CriticFactory = Callable[[Shape, bool], nn.Module]
 """From the shape of a sample, and whether it may have BatchNorm, to a module that gives one number a sample, (B,)."""
 
+LatentEncoderFactory = Callable[[Shape, int], nn.Module]
+"""From the shape of a preprocessed sample and a size to a module from samples (B, ...) to latents (B, size)."""
+
+DiscriminatorFactory = Callable[[Shape], nn.Module]
+"""From the shape of a sample to a module that gives one number a sample, (B,)."""
+
 PreprocessingFactory = Callable[[Shape], Preprocessing]
 """From the shape of a raw sample to what prepares it."""
 
@@ -125,6 +131,11 @@ def encoder_part(argument: str, encoder: EncoderFactory | None) -> partial[nn.Mo
 def decoder_part(argument: str, decoder: DecoderFactory | None) -> partial[nn.Module] | None:
     """A decoder as a part, or None for what suits the encoder. Raises ValueError for anything else."""
     return None if decoder is None else as_part(argument, decoder, nn.Module)
+
+
+def network_part(argument: str, network: Callable[..., nn.Module]) -> partial[nn.Module]:
+    """A network as a part. Raises ValueError for anything else."""
+    return as_part(argument, network, nn.Module)
 
 
 def described(value: Any) -> Any:

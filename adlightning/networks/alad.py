@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from adlightning.networks.gan import DCGANCritic, square_side, stages
+from adlightning.networks.mlp import check_positive
 
 Pairing = Literal["height", "channels"]
 
@@ -29,7 +30,7 @@ class JointDiscriminator(nn.Module):
         joint_units: units of the layer of both.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take.
+        ValueError: images that are not square or of a side it does not take, or a size below 1.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class JointDiscriminator(nn.Module):
         joint_units: int = 1024,
     ) -> None:
         super().__init__()
+        check_positive("latent_units", (latent_units,))
+        check_positive("joint_units", (joint_units,))
         first, doublings = stages(square_side(shape))
         n_image = width * 2 ** (doublings - 1) * first**2
         self.image = nn.Sequential(DCGANCritic(shape, width=width).features, nn.Flatten())
@@ -64,13 +67,14 @@ class ImagePairDiscriminator(nn.Module):
         pairing: an image lies below the other (`height`), or has channels of its own (`channels`).
 
     Raises:
-        ValueError: images that are not square, or an unknown pairing.
+        ValueError: images that are not square, an unknown pairing, or a width below 1.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int = 128, pairing: Pairing = "height") -> None:
         super().__init__()
         if pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be one of {', '.join(get_args(Pairing))}, got {pairing!r}")
+        check_positive("width", (width,))
         self.dim = 2 if pairing == "height" else 1
         channels, height, side = shape[0], square_side(shape), shape[2]
         if pairing == "height":
@@ -112,7 +116,9 @@ class LatentPairDiscriminator(nn.Module):
 
 
 def alad_init_(network: nn.Module) -> None:
-    """The released start, in place: weights N(0, 0.01), biases 0, BatchNorms as they are without training."""
+    """The released start, in place, of a network of ours: weights N(0, 0.01), biases 0, BatchNorms without training."""
+    if type(network).__module__.partition(".")[0] != "adlightning":
+        return
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.init.normal_(module.weight, 0, 0.01)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adlightning.networks.gan import ACTIVATIONS, square_side, stages
-from adlightning.networks.mlp import Output
+from adlightning.networks.mlp import Output, check_positive
 
 FenceNetwork = Literal["dense", "conv"]
 
@@ -23,27 +23,29 @@ class FenceGenerator(nn.Module):
     channels down to `width`, and to the image; BatchNorm and then leaky ReLU (0.2) before each.
 
     Args:
-        shape: (C, S, S) of the images.
         latent_dim: dimension of the latents.
-        network: `dense` or `conv`.
-        width: channels of the last feature map.
-        hidden: units of the hidden layer of `dense`; `conv` does not look at it.
+        shape: (C, S, S) of the images.
         output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
+        network: `dense`, the released code's for MNIST, or `conv`, for CIFAR-10.
+        width: channels of the feature map next to the image: 64 for MNIST, 32 for CIFAR-10.
+        hidden: units of the hidden layer of `dense`; `conv` does not look at it.
 
     Raises:
-        ValueError: images that are not square or of a side it cannot make, or an unknown network.
+        ValueError: images that are not square or of a side it cannot make, an unknown network, or a size below 1.
     """
 
     def __init__(
         self,
-        shape: tuple[int, ...],
         latent_dim: int,
+        shape: tuple[int, ...],
+        output: Output = "tanh",
         network: FenceNetwork = "dense",
         width: int = 64,
         hidden: int = 1024,
-        output: Output = "tanh",
     ) -> None:
         super().__init__()
+        check_positive("width", (width,))
+        check_positive("hidden", (hidden,))
         first, doublings = maps(square_side(shape), network)
         channels = width * 2 ** (doublings - 1)
         n_first = channels * first**2
@@ -82,13 +84,15 @@ class FenceDiscriminator(nn.Module):
         network, width, hidden: as in :class:`FenceGenerator`.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take, or an unknown network.
+        ValueError: images that are not square or of a side it does not take, an unknown network, or a size below 1.
     """
 
     def __init__(
         self, shape: tuple[int, ...], network: FenceNetwork = "dense", width: int = 64, hidden: int = 1024
     ) -> None:
         super().__init__()
+        check_positive("width", (width,))
+        check_positive("hidden", (hidden,))
         first, halvings = maps(square_side(shape), network)
         layers: list[nn.Module]
         if network == "dense":

@@ -14,11 +14,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils import parametrizations, parametrize
 
 from adlightning.networks.gan import ACTIVATIONS, square_side, stages
-from adlightning.networks.mlp import Output
+from adlightning.networks.mlp import Output, check_positive
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -34,11 +33,12 @@ class StridedEncoder(nn.Module):
         width: channels of the first feature map.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take.
+        ValueError: images that are not square or of a side it does not take, or a width below 1.
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 64) -> None:
         super().__init__()
+        check_positive("width", (width,))
         first, doublings = stages(square_side(shape))
         layers: list[nn.Module] = []
         n_in, n_out = shape[0], width
@@ -75,17 +75,18 @@ class ResidualGenerator(nn.Module):
     For S = 32: latent_dim -> 256 @ 4x4, three up-blocks of 256.
 
     Args:
-        shape: (C, S, S) of the images.
         latent_dim: dimension of the latents.
-        width: channels of all feature maps.
+        shape: (C, S, S) of the images.
         output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
+        width: channels of all feature maps.
 
     Raises:
-        ValueError: images that are not square or of a side it cannot make.
+        ValueError: images that are not square or of a side it cannot make, or a width below 1.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 256, output: Output = "tanh") -> None:
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], output: Output = "tanh", width: int = 256) -> None:
         super().__init__()
+        check_positive("width", (width,))
         self.first, doublings = stages(square_side(shape))
         self.linear = _xavier(nn.Linear(latent_dim, width * self.first**2))
         self.blocks = nn.Sequential(*(_UpBlock(width) for _ in range(doublings)))
@@ -120,7 +121,7 @@ class _CriticBlock(nn.Module):
 
 
 class ResidualCritic(nn.Module):
-    """Stacked images (B, n_channels, S, S) to one number each (B,): residual blocks, sum over pixels, a linear layer.
+    """Stacked images (B, C, S, S) to one number each (B,): residual blocks, sum over pixels, a linear layer.
 
     For S = 32: two down-blocks, which lead to 8x8 pixels, and two plain ones, all of 128 channels. There is no
     BatchNorm: a gradient penalty needs samples that do not depend on one another.
@@ -128,26 +129,26 @@ class ResidualCritic(nn.Module):
     With spectral normalisation each use in training mode takes one step of power iteration, in float32.
 
     Args:
-        n_channels: channels of the input, twice those of an image for pairs.
-        side: S.
+        shape: (C, S, S) of the input, with twice the channels of an image for pairs.
         width: channels of all feature maps, and number of features.
-        normalise: spectral normalisation of every layer.
+        spectral_norm: spectral normalisation of every layer.
 
     Raises:
-        ValueError: a side it does not take.
+        ValueError: images that are not square or of a side it does not take, or a width below 1.
     """
 
-    def __init__(self, n_channels: int, side: int, width: int = 128, normalise: bool = True) -> None:
+    def __init__(self, shape: tuple[int, ...], width: int = 128, spectral_norm: bool = True) -> None:
         super().__init__()
-        _, doublings = stages(side)
-        blocks = [_CriticBlock(n_channels, width, down=True, is_first=True)]
+        check_positive("width", (width,))
+        _, doublings = stages(square_side(shape))
+        blocks = [_CriticBlock(shape[0], width, down=True, is_first=True)]
         blocks += [_CriticBlock(width, width, down=True) for _ in range(doublings - 2)]
         blocks += [_CriticBlock(width, width, down=False) for _ in range(2)]
         self.blocks = nn.Sequential(*blocks)
         self.last = _xavier(nn.Linear(width, 1, bias=False))
-        if normalise:
+        if spectral_norm:
             for layer in list(self._layers()):
-                spectral_norm(layer, n_power_iterations=1)
+                parametrizations.spectral_norm(layer, n_power_iterations=1)
 
     def _layers(self) -> Iterator[nn.Module]:
         return (module for module in self.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adlightning.networks.gan import ACTIVATIONS, DCGANCritic, dcgan_init_, square_side, stages
-from adlightning.networks.mlp import Output
+from adlightning.networks.mlp import Output, check_positive
 
 WIDEST = 8  # times the width: feature maps have no more channels
 
@@ -20,15 +20,16 @@ class UNet(nn.Module):
 
     Args:
         shape: (C, S, S) of the images.
-        width: channels of the first feature map.
         output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
+        width: channels of the first feature map.
 
     Raises:
-        ValueError: images that are not square, or of a side that 4 does not divide.
+        ValueError: images that are not square or of a side that 4 does not divide, or a width below 1.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int = 64, output: Output = "tanh") -> None:
+    def __init__(self, shape: tuple[int, ...], output: Output = "tanh", width: int = 64) -> None:
         super().__init__()
+        check_positive("width", (width,))
         side, n_in = square_side(shape), shape[0]
         if side % 4:
             raise ValueError(f"images must have a side that 4 divides, got {side}")
@@ -75,11 +76,12 @@ class FeatureDiscriminator(nn.Module):
         width: channels of the first feature map.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take.
+        ValueError: images that are not square or of a side it does not take, or a size below 1.
     """
 
     def __init__(self, shape: tuple[int, ...], n_features: int = 100, width: int = 64) -> None:
         super().__init__()
+        check_positive("n_features", (n_features,))
         first, doublings = stages(square_side(shape))
         self.convolutions = DCGANCritic(shape, width=width).features
         self.features = nn.Conv2d(width * 2 ** (doublings - 1), n_features, first, bias=False)

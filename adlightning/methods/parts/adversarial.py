@@ -75,6 +75,19 @@ class Players:
             for weight in still:
                 weight.requires_grad_(True)
 
+    @contextmanager
+    def evaluating(self, *names: str) -> Iterator[None]:
+        """Within it these players are in eval mode, and no gradients are taken."""
+        parts = [part for name in names for part in self.networks[name].modules() if part.training]
+        for part in parts:
+            part.training = False
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for part in parts:
+                part.training = True
+
     def minimise(self, loss: Tensor, *moving: str) -> None:
         """One step of these players' optimisers down the loss; the other players' weights stay."""
         schedules = self._schedules() if self.interval == "step" else []
