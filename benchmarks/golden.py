@@ -40,9 +40,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD, ARRAYS = (Path(__file__).with_name(f"golden.{suffix}") for suffix in ("json", "npz"))
 EPOCHS, BATCHES = 3, 4
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+NETWORKS = ("encoder", "generator", "critic", "discriminator", "joint_discriminator", "image_discriminator")
 SMALL = {"n_steps": 2, "n_seeds": 2, "ascent.steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
-SMALL |= {f"{network}.width": 8 for network in ("encoder", "generator", "critic", "discriminator")}
-SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2}
+SMALL |= {f"{network}.width": 8 for network in NETWORKS}
+SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2, "negatives.warm_up_epochs": 1}
 SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}
 SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
 OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}

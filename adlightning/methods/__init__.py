@@ -1,6 +1,8 @@
 """The methods of the papers, a file each: the loss as pure functions on top, the LightningModule below."""
 
 from adlightning.methods.adgan import ADGAN
+from adlightning.methods.alad import ALAD
+from adlightning.methods.ama import AMA, SemiSupervisedAMA
 from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.binary_classifier import BinaryClassifier
@@ -10,11 +12,15 @@ from adlightning.methods.drocc import DROCC
 from adlightning.methods.drocc_lf import DROCCLF
 from adlightning.methods.drocc_oe import DROCCOE
 from adlightning.methods.drocc_rand import DROCCRand
+from adlightning.methods.fence_gan import FenceGAN
+from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
 from adlightning.methods.stacked_ss_dgm import StackedSSDGM
 
 __all__ = [
     "ADGAN",
+    "ALAD",
+    "AMA",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
@@ -25,6 +31,9 @@ __all__ = [
     "DROCCRand",
     "DeepSAD",
     "DeepSVDD",
+    "FenceGAN",
+    "SemiSupervisedAMA",
+    "SkipGANomaly",
     "SoftBoundaryDeepSVDD",
     "StackedSSDGM",
 ]

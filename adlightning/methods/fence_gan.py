@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from adlightning.core.contracts import TrainBatch
-from adlightning.methods.parts.adversarial import AdversarialDetector, fake_loss, real_loss
-from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator, FenceNetwork
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    DiscriminatorFactory,
+    GeneratorFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    network_part,
+)
+from adlightning.core.rules import at_least, between, not_negative, or_none, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.parts.adversarial import Players, fake_loss, one_optimizer_each, real_loss
+from adlightning.networks.checks import check_network, made
+from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 
 Encirclement = Literal["cross_entropy", "log_distance"]
 
@@ -38,7 +50,7 @@ def dispersion(images: Tensor) -> Tensor:
     return ((flat - flat.mean(dim=0)).square().sum(dim=1) + 1e-12).sqrt().mean()
 
 
-class FenceGAN(AdversarialDetector):
+class FenceGAN(AnomalyDetector):
     """Fence GAN: generated samples spread where the discriminator says alpha, which so learns a tight boundary.
 
     Epochs 0 to `pretrain_epochs` - 1 train the discriminator alone; then each batch is a step of the discriminator and
@@ -46,6 +58,8 @@ class FenceGAN(AdversarialDetector):
 
     Args:
         latent_dim: dimension of the latents, N(0, I): 200 for MNIST, 256 for CIFAR-10.
+        generator: a class made for (latent_dim, shape, output), from latents to images.
+        discriminator: a class made for the shape of an image, from images to logits (B,), high for the data's.
         alpha: what the discriminator is to say of generated samples, in (0, 1): 0.1 for MNIST, 0.5 for CIFAR-10.
         beta: weight of the inverse of their dispersion: 30 and 10.
         gamma: weight of generated samples in the discriminator's loss: 0.1 and 0.5.
@@ -53,77 +67,80 @@ class FenceGAN(AdversarialDetector):
         separate_steps: the discriminator takes a step for the normal samples and another for generated ones, as in the
             released code; False takes one for both, as in the paper.
         pretrain_epochs: epochs that train the discriminator alone.
-        network: `dense`, the released code's for MNIST, or `conv`, for CIFAR-10.
-        width: channels of the feature map next to the image: 64 for MNIST, 32 for CIFAR-10.
-        hidden: units of the hidden layer of `dense`.
-        lr_discriminator: learning rate of Adam, with betas (0.5, 0.999): 1e-5 and 1e-4.
-        lr_generator: learning rate of the generator's: 2e-5 and 1e-3.
-        common: schedule and gradient norm, as in :class:`AdversarialDetector`; preprocessing and threshold, as in
-            :class:`AnomalyDetector`.
+        discriminator_optimizer: learning rate 1e-5 for MNIST, 1e-4 for CIFAR-10.
+        generator_optimizer: learning rate 2e-5 and 1e-3.
+        lr_scheduler: of both; null for constant learning rates. The first phase counts.
+        lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
+        max_gradient_norm: bound on the norm of a player's gradient; null for none.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, images of a side that the network cannot make, or a
-            `trainer.max_epochs` that ends within the first phase.
+        ValueError: an argument outside its range, networks that do not fit the images, or a `trainer.max_epochs` that
+            ends within the first phase.
     """
 
     uses_known_anomalies = False
     first_phase_argument = "pretrain_epochs"
-
-    generator: FenceGenerator
-    discriminator: FenceDiscriminator
+    argument_rules: ClassVar = {
+        "latent_dim": at_least(1),
+        "alpha": between(0, 1),
+        "beta": not_negative,
+        "gamma": not_negative,
+        "pretrain_epochs": not_negative,
+        "max_gradient_norm": or_none(positive, "no bound"),
+    }
 
     def __init__(
         self,
         latent_dim: int = 200,
+        generator: GeneratorFactory = partial(FenceGenerator, network="dense", width=64, hidden=1024),
+        discriminator: DiscriminatorFactory = partial(FenceDiscriminator, network="dense", width=64, hidden=1024),
         alpha: float = 0.1,
         beta: float = 30.0,
         gamma: float = 0.1,
         encirclement: Encirclement = "cross_entropy",
         separate_steps: bool = False,
         pretrain_epochs: int = 15,
-        network: FenceNetwork = "dense",
-        width: int = 64,
-        hidden: int = 1024,
-        lr_discriminator: float = 1e-5,
-        lr_generator: float = 2e-5,
-        **common: Any,
+        discriminator_optimizer: OptimizerFactory = partial(Adam, lr=1e-5, betas=(0.5, 0.999)),
+        generator_optimizer: OptimizerFactory = partial(Adam, lr=2e-5, betas=(0.5, 0.999)),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: Interval = "epoch",
+        max_gradient_norm: float | None = None,
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        for name, value in (("latent_dim", latent_dim), ("width", width), ("hidden", hidden)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must lie in (0, 1), got {alpha}")
-        for name, weight in (("beta", beta), ("gamma", gamma)):
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must not be negative and be finite, got {weight}")
-        for name, rate in (("lr_discriminator", lr_discriminator), ("lr_generator", lr_generator)):
-            if not 0 < rate < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {rate}")
-        if pretrain_epochs < 0:
-            raise ValueError(f"pretrain_epochs must not be negative, got {pretrain_epochs}")
-        chosen = (("encirclement", encirclement, Encirclement), ("network", network, FenceNetwork))
-        for name, choice, kind in chosen:
-            if choice not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {choice!r}")
+        super().__init__(preprocessing, threshold)
+        self.automatic_optimization = False
         self.latent_dim = latent_dim
+        self.make_generator = network_part("generator", generator)
+        self.make_discriminator = network_part("discriminator", discriminator)
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
         self.encirclement = encirclement
         self.separate_steps = separate_steps
         self.pretrain_epochs = pretrain_epochs
-        self.network = network
-        self.width = width
-        self.hidden = hidden
-        self.lr_discriminator = lr_discriminator
-        self.lr_generator = lr_generator
+        self.make_optimizers = {
+            "discriminator": optimizer_part("discriminator_optimizer", discriminator_optimizer),
+            "generator": optimizer_part("generator_optimizer", generator_optimizer),
+        }
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.max_gradient_norm = max_gradient_norm
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Generator and discriminator for images of this shape; the generator's range is the preprocessed input's."""
-        output = self.preprocess.output
-        self.generator = FenceGenerator(shape, self.latent_dim, self.network, self.width, self.hidden, output)
-        self.discriminator = FenceDiscriminator(shape, self.network, self.width, self.hidden)
+        self.generator = made("generator", self.make_generator, self.latent_dim, shape, self.preprocess.output)
+        self.discriminator = made("discriminator", self.make_discriminator, shape)
+        check_network("generator", self.generator, [(self.latent_dim,)], shape)
+        check_network("discriminator", self.discriminator, [shape], ())
+        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        self.players = Players(self, networks, self.max_gradient_norm, self.lr_scheduler_interval)
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser for each player."""
+        return one_optimizer_each(self.players.networks, self.make_optimizers, self.make_scheduler)
 
     def on_train_epoch_start(self) -> None:
         """Note how far training has come: a checkpoint says so."""
@@ -135,38 +152,34 @@ class FenceGAN(AdversarialDetector):
         begun: int = self.training_record.get("epochs", 0)
         return not self.pretrain_epochs or begun > self.pretrain_epochs
 
-    def players(self) -> dict[str, nn.Module]:
-        """Discriminator and generator."""
-        return {"discriminator": self.discriminator, "generator": self.generator}
-
-    def new_optimizer(self, player: str, parameters: Iterator[nn.Parameter]) -> Optimizer:
-        """Adam, with a learning rate for each."""
-        lr = self.lr_generator if player == "generator" else self.lr_discriminator
-        return Adam(parameters, lr=lr, betas=(0.5, 0.999))
-
     def latents(self, n: int) -> Tensor:
         """Latents (n, latent_dim), by the run's random state."""
         return torch.randn(n, self.latent_dim, device=self.device)
 
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
         """A step of the discriminator and, after its epochs alone, one of the generator."""
         real = self.preprocess(batch.x)
-        with self.only("discriminator"):
+        with self.players.only("discriminator"):
             with torch.no_grad():
                 fake = self.generator(self.latents(len(real)))
             loss = real_loss(self.discriminator(real).float())
             if self.separate_steps:
-                self.minimise(loss, "discriminator")
+                self.players.minimise(loss, "discriminator")
             of_generated = self.gamma * fake_loss(self.discriminator(fake).float())
-            self.minimise(of_generated if self.separate_steps else loss + of_generated, "discriminator")
-        if self.current_epoch >= self.pretrain_epochs:
-            with self.only("generator"):
-                fake = self.generator(self.latents(len(real)))
-                encircling = encirclement_loss(self.discriminator(fake).float(), self.alpha, self.encirclement)
-                spread = dispersion(fake)
-                self.minimise(encircling + self.beta / spread, "generator")
-            self.curves.add(self.global_step, encirclement_loss=encircling, dispersion=spread)
-        self.log_loss(loss + of_generated, batch)
+            self.players.minimise(of_generated if self.separate_steps else loss + of_generated, "discriminator")
+        if self.current_epoch < self.pretrain_epochs:
+            return {"loss": loss + of_generated}
+        with self.players.only("generator"):
+            fake = self.generator(self.latents(len(real)))
+            encircling = encirclement_loss(self.discriminator(fake).float(), self.alpha, self.encirclement)
+            spread = dispersion(fake)
+            self.players.minimise(encircling + self.beta / spread, "generator")
+        return {"loss": loss + of_generated, "encirclement_loss": encircling, "dispersion": spread}
+
+    def on_train_epoch_end(self) -> None:
+        """Let the schedules go on."""
+        super().on_train_epoch_end()
+        self.players.end_epoch()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The discriminator's negative logit (B,): the ranking of -D(x) without its saturation at 0 and 1."""

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from adlightning.core.contracts import TrainBatch
-from adlightning.methods.parts.adversarial import AdversarialDetector, fake_loss, real_loss
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    DiscriminatorFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    Shape,
+    network_part,
+)
+from adlightning.core.rules import between, not_negative, or_none, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.parts.adversarial import Players, fake_loss, one_optimizer_each, real_loss
+from adlightning.networks.checks import check_network, made
 from adlightning.networks.unet import FeatureDiscriminator, UNet
+from adlightning.preprocessing import Output
+
+ReproducerFactory = Callable[[Shape, Output], nn.Module]
+"""From the shape of a sample and its range to a module from samples to samples."""
 
 Residual = Literal["squared", "absolute"]
 
@@ -44,7 +61,7 @@ def skip_ganomaly_score(
     return share * reconstruction + (1 - share) * latent
 
 
-class SkipGANomaly(AdversarialDetector):
+class SkipGANomaly(AnomalyDetector):
     """Skip-GANomaly: a generator with skips that reproduces normal samples, and a discriminator's features of both.
 
     Each batch is a step of the generator down
@@ -56,8 +73,9 @@ class SkipGANomaly(AdversarialDetector):
     and so its company, into it.
 
     Args:
-        n_features: size of the discriminator's layer of features.
-        width: channels of the feature map next to the image, in both networks.
+        generator: a class made for (shape, output), from images to their reproductions.
+        discriminator: a class made for the shape of an image, from images to logits (B,), high for the data's, and
+            features (B, n).
         adversarial_weight: weight of calling reproductions real.
         contextual_weight: weight of the residual.
         latent_weight: weight of the features' distance.
@@ -65,73 +83,80 @@ class SkipGANomaly(AdversarialDetector):
             code.
         reconstruction_share: share of the residual in the score, in [0, 1]; the rest is the features'.
         residual: the score's: `squared`, as the released code, or `absolute`.
-        lr: learning rate of both, of Adam with betas (0.5, 0.999).
-        common: schedule and gradient norm, as in :class:`AdversarialDetector`; preprocessing and threshold, as in
-            :class:`AnomalyDetector`.
+        generator_optimizer: of the generator.
+        discriminator_optimizer: of the discriminator.
+        lr_scheduler: of both; null for constant learning rates.
+        lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
+        max_gradient_norm: bound on the norm of a player's gradient; null for none.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or images of a side that the networks do not take.
+        ValueError: an argument outside its range, or networks that do not fit the images.
     """
 
     uses_known_anomalies = False
-
-    generator: UNet
-    discriminator: FeatureDiscriminator
+    argument_rules: ClassVar = {
+        "adversarial_weight": not_negative,
+        "contextual_weight": not_negative,
+        "latent_weight": not_negative,
+        "reconstruction_share": between(0, 1, "both"),
+        "max_gradient_norm": or_none(positive, "no bound"),
+    }
 
     def __init__(
         self,
-        n_features: int = 100,
-        width: int = 64,
+        generator: ReproducerFactory = partial(UNet, width=64),
+        discriminator: DiscriminatorFactory = partial(FeatureDiscriminator, n_features=100, width=64),
         adversarial_weight: float = 1.0,
         contextual_weight: float = 50.0,
         latent_weight: float = 1.0,
         discriminator_latent: bool = False,
         reconstruction_share: float = 0.9,
         residual: Residual = "squared",
-        lr: float = 2e-4,
-        **common: Any,
+        generator_optimizer: OptimizerFactory = partial(Adam, lr=2e-4, betas=(0.5, 0.999)),
+        discriminator_optimizer: OptimizerFactory = partial(Adam, lr=2e-4, betas=(0.5, 0.999)),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: Interval = "epoch",
+        max_gradient_norm: float | None = None,
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        for name, value in (("n_features", n_features), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        weights = (adversarial_weight, contextual_weight, latent_weight)
-        for name, weight in zip(("adversarial_weight", "contextual_weight", "latent_weight"), weights, strict=True):
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must not be negative and be finite, got {weight}")
-        if not 0 <= reconstruction_share <= 1:
-            raise ValueError(f"reconstruction_share must lie in [0, 1], got {reconstruction_share}")
-        if residual not in get_args(Residual):
-            raise ValueError(f"residual must be one of {', '.join(get_args(Residual))}, got {residual!r}")
-        if not 0 < lr < math.inf:
-            raise ValueError(f"lr must be positive and finite, got {lr}")
-        self.n_features = n_features
-        self.width = width
+        super().__init__(preprocessing, threshold)
+        self.automatic_optimization = False
+        self.make_generator = network_part("generator", generator)
+        self.make_discriminator = network_part("discriminator", discriminator)
         self.adversarial_weight = adversarial_weight
         self.contextual_weight = contextual_weight
         self.latent_weight = latent_weight
         self.discriminator_latent = discriminator_latent
         self.reconstruction_share = reconstruction_share
         self.residual = residual
-        self.lr = lr
+        self.make_optimizers = {
+            "generator": optimizer_part("generator_optimizer", generator_optimizer),
+            "discriminator": optimizer_part("discriminator_optimizer", discriminator_optimizer),
+        }
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.max_gradient_norm = max_gradient_norm
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Generator and discriminator for images of this shape; the generator's range is the preprocessed input's."""
-        self.generator = UNet(shape, self.width, self.preprocess.output)
-        self.discriminator = FeatureDiscriminator(shape, self.n_features, self.width)
+        self.generator = made("generator", self.make_generator, shape, self.preprocess.output)
+        self.discriminator = made("discriminator", self.make_discriminator, shape)
+        check_network("generator", self.generator, [shape], shape)
+        check_network("discriminator", self.discriminator, [shape], (), (None,))
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self.players = Players(self, networks, self.max_gradient_norm, self.lr_scheduler_interval)
 
-    def players(self) -> dict[str, nn.Module]:
-        """Generator and discriminator."""
-        return {"generator": self.generator, "discriminator": self.discriminator}
+    def configure_optimizers(self) -> Any:
+        """One optimiser for each player."""
+        return one_optimizer_each(self.players.networks, self.make_optimizers, self.make_scheduler)
 
-    def new_optimizer(self, player: str, parameters: Iterator[nn.Parameter]) -> Optimizer:
-        """Adam for both."""
-        return Adam(parameters, lr=self.lr, betas=(0.5, 0.999))
-
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
         """A step of the generator, and one of the discriminator on the same reproductions."""
         real = self.preprocess(batch.x)
-        with self.only("generator"):
+        with self.players.only("generator"):
             fake = self.generator(real)
             logits, fake_features = self.discriminator(fake)
             with torch.no_grad():
@@ -140,18 +165,21 @@ class SkipGANomaly(AdversarialDetector):
             latent = latent_loss(features, fake_features)
             loss = self.adversarial_weight * adversarial + self.contextual_weight * contextual
             loss = loss + self.latent_weight * latent
-            self.minimise(loss, "generator")
-        with self.only("discriminator"):
+            self.players.minimise(loss, "generator")
+        with self.players.only("discriminator"):
             logits, features = self.discriminator(real)
             fake_logits, fake_features = self.discriminator(fake.detach())
             of_discriminator = real_loss(logits.float()) + fake_loss(fake_logits.float())
             if self.discriminator_latent:
                 of_discriminator = of_discriminator + self.latent_weight * latent_loss(features, fake_features)
-            self.minimise(of_discriminator, "discriminator")
-        self.curves.add(
-            self.global_step, contextual_loss=contextual, latent_loss=latent, discriminator=of_discriminator
-        )
-        self.log_loss(loss, batch)
+            self.players.minimise(of_discriminator, "discriminator")
+        curves = {"contextual_loss": contextual, "latent_loss": latent, "discriminator": of_discriminator}
+        return {"loss": loss, **curves}
+
+    def on_train_epoch_end(self) -> None:
+        """Let the schedules go on."""
+        super().on_train_epoch_end()
+        self.players.end_epoch()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The weighted residuals (B,) of values and features."""
