@@ -116,7 +116,7 @@ class ALAD(AnomalyDetector):
         generator: GeneratorFactory = partial(DCGANGenerator, width=128),
         joint_discriminator: LatentEncoderFactory = partial(JointDiscriminator, width=128),
         image_discriminator: DiscriminatorFactory = partial(ImagePairDiscriminator, width=128),
-        latent_discriminator: LatentPairFactory | None = partial(LatentPairDiscriminator),
+        latent_discriminator: LatentPairFactory | None = LatentPairDiscriminator,
         spectral_norm: bool = True,
         ema_decay: float = 0.999,
         score_type: Literal["features", "absolute", "euclidean", "logit"] = "features",

@@ -1,7 +1,9 @@
 """Plain networks: no Lightning, no knowledge of methods."""
 
+from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator, LatentPairDiscriminator
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
+from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
 from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
@@ -9,6 +11,8 @@ from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
 from adlightning.networks.mlp import MLPDecoder, MLPEncoder
 from adlightning.networks.mobilenet import MobileNetV2Encoder
 from adlightning.networks.pretrained import read_weights
+from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
+from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.networks.vgg import VGG11
 from adlightning.networks.wide_resnet import WideResNet10x4
 
@@ -18,13 +22,23 @@ __all__ = [
     "DCGANCritic",
     "DCGANEncoder",
     "DCGANGenerator",
+    "FeatureDiscriminator",
+    "FenceDiscriminator",
+    "FenceGenerator",
+    "ImagePairDiscriminator",
+    "JointDiscriminator",
     "LSTMDecoder",
     "LSTMEncoder",
+    "LatentPairDiscriminator",
     "LeNetDecoder",
     "LeNetEncoder",
     "MLPDecoder",
     "MLPEncoder",
     "MobileNetV2Encoder",
+    "ResidualCritic",
+    "ResidualGenerator",
+    "StridedEncoder",
+    "UNet",
     "WideResNet10x4",
     "build_decoder",
     "build_encoder",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +17,57 @@ import torch
 from conftest import MakeTrainer
 from gan_cases import images, stripes
 from torch import Tensor
+from torch.optim import Adam
 
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ranking_metrics
+from adlightning.core.parts import described
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import AMA, SemiSupervisedAMA
-from adlightning.methods.ama import in_annulus, in_cube, in_scaled_cube, overwritten, rescaled
-from adlightning.methods.parts.adversarial import gradient_penalty
-from adlightning.methods.parts.mirrored import MirroredDetector
-from adlightning.methods.parts.pair_losses import (
+from adlightning.methods.ama import CriticTurns, Interpolation, Negatives
+from adlightning.methods.ama.detector import (
     a_score,
+    atypical_latents,
     corners,
-    latent_norms,
     mean_over,
+    overwritten,
     r_score,
     reconstruction_terms,
     simplex_weights,
 )
+from adlightning.methods.parts.adversarial import GradientPenalty, gradient_penalty
+from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
+from adlightning.preprocessing import SymmetricRange, UnitRange
 
-SMALL: dict[str, Any] = {"latent_dim": 4, "encoder_width": 4, "generator_width": 8, "critic_width": 6}
-QUICK: dict[str, Any] = {**SMALL, "critic_steps": 2, "first_scored_epoch": 0, "lr": 1e-3}
+NO_NEGATIVES = Negatives(kind="none")
+
+
+def networks(encoder: int, generator: int, critic: int, spectral_norm: bool = True) -> dict[str, Any]:
+    """Networks of these widths."""
+    return {
+        "encoder": partial(StridedEncoder, width=encoder),
+        "generator": partial(ResidualGenerator, width=generator),
+        "critic": partial(ResidualCritic, width=critic, spectral_norm=spectral_norm),
+    }
+
+
+def adam(lr: float) -> dict[str, Any]:
+    """The paper's optimisers with another learning rate."""
+    betas = {"critic": (0.0, 0.9), "generator": (0.0, 0.9), "encoder": (0.5, 0.9)}
+    return {f"{name}_optimizer": partial(Adam, lr=lr, betas=pair) for name, pair in betas.items()}
+
+
+SMALL: dict[str, Any] = {"latent_dim": 4, **networks(4, 8, 6)}
+QUICK: dict[str, Any] = {**SMALL, "critic_turns": CriticTurns(steps=2), "first_scored_epoch": 0, **adam(1e-3)}
+AT_ONCE = {"negatives": Negatives(warm_up_epochs=0)}
 CPU = torch.device("cpu")
 SPEC = InputSpec("image", (1, 16, 16))
 
 
 def built(**options: Any) -> AMA:
     torch.manual_seed(0)
-    detector = AMA(**{**SMALL, "warm_up_epochs": 0, **options})
+    detector = AMA(**{**SMALL, **AT_ONCE, **options})
     detector.configure_for(SPEC)
     return detector
 
@@ -64,10 +88,6 @@ def test_reconstruction_terms_by_hand() -> None:
     assert reconstruction_terms(real, made, some, 5).item() == pytest.approx((2 - 1 - 5 * (3 + 4)) / 4)
     assert mean_over(real, ~some).item() == pytest.approx(2)
     assert mean_over(real, none).item() == 0
-
-
-def test_norms_are_not_squared() -> None:
-    assert latent_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]])).tolist() == [5, 2]
 
 
 def test_pixel_gradient_penalty_by_hand() -> None:
@@ -124,32 +144,45 @@ def test_samples_are_mixed_with_normals() -> None:
 
 
 @pytest.mark.parametrize(("direction", "low", "high"), [("inward", 1.5, 2.0), ("outward", 2.0, 2.5)])
+@pytest.mark.parametrize("radius", ["sqrt_dim", "empirical"])
 def test_atypical_latents_lie_in_the_annulus_in_the_directions_of_real_ones(
-    direction: Any, low: float, high: float
+    direction: Any, radius: Any, low: float, high: float
 ) -> None:
     torch.manual_seed(0)
-    latents = torch.randn(2000, 6)
-    made = in_annulus(latents, 2.0, 0.5, direction)
+    latents = torch.randn(2001, 4)
+    if radius == "empirical":
+        latents *= 2 / latents.norm(dim=1).median()
+    positions = torch.randint(2001, (2000,))
+    made = atypical_latents(latents, positions, Negatives(direction=direction, delta=0.5, radius=radius))
     norms = made.norm(dim=1)
     assert low - 1e-5 <= norms.min() < low + 0.01
     assert high - 0.01 < norms.max() <= high + 1e-5
     assert norms.mean().item() == pytest.approx((low + high) / 2, abs=0.01)
-    torch.testing.assert_close(torch.cosine_similarity(made, latents), torch.ones(2000))
-    assert in_annulus(latents, 0.1, 0.5, "inward").norm(dim=1).max() <= 0.1 + 1e-6
+    torch.testing.assert_close(torch.cosine_similarity(made, latents[positions]), torch.ones(2000))
+    inside = Negatives(delta=5.0, radius="empirical")  # thicker than the radius: the rest is at the origin
+    norms = atypical_latents(latents, positions, inside).norm(dim=1)
+    assert norms.min() == 0
+    assert norms.max() <= latents.norm(dim=1).median() + 1e-6
 
 
 def test_other_atypical_latents() -> None:
     torch.manual_seed(0)
-    latents = torch.randn(2000, 6)
-    shares = rescaled(latents, "inward").norm(dim=1) / latents.norm(dim=1)
+    latents, all_of_them = torch.randn(2000, 6), torch.arange(2000)
+
+    def made(kind: Any, direction: Any = "inward") -> Tensor:
+        return atypical_latents(latents, all_of_them, Negatives(kind=kind, direction=direction))
+
+    shares = made("scaled").norm(dim=1) / latents.norm(dim=1)
     assert 0 < shares.min() < 0.01
     assert 0.49 < shares.max() <= 0.5
-    assert (rescaled(latents, "outward").norm(dim=1) / latents.norm(dim=1)).min() >= 2
-    cube = in_cube(2000, 6, CPU)
+    assert (made("scaled", "outward").norm(dim=1) / latents.norm(dim=1)).min() >= 2
+    cube = made("sipple")
     assert cube.min().item() == pytest.approx(-1, abs=0.01)
     assert cube.max().item() == pytest.approx(1, abs=0.01)
     assert cube.norm(dim=1).max() <= math.sqrt(6)
-    small = in_scaled_cube(2000, torch.tensor([[3.0, -0.5], [1.0, 2.0]]))
+    batch = torch.tensor([[3.0, -0.5], [1.0, 2.0]])
+    small = atypical_latents(batch, torch.zeros(2000, dtype=torch.long), Negatives(kind="sipple_code"))
+    assert small.shape == (2000, 2)
     assert small.min() >= 0
     assert small.max().item() == pytest.approx(0.5, abs=0.01)
 
@@ -164,29 +197,26 @@ def test_overwritten_samples_are_the_drawn_ones() -> None:
 @pytest.mark.parametrize(
     ("options", "low", "high"),
     [
-        ({"atypical": "annulus", "delta": 0.5}, 1.5, 2.0),
-        ({"atypical": "annulus", "delta": 0.5, "direction": "outward"}, 2.0, 2.5),
-        ({"atypical": "annulus", "delta": 1e-3, "shell_radius": "empirical"}, None, None),
-        ({"atypical": "sipple"}, 0.0, 2.0),
-        ({"atypical": "sipple_code"}, 0.0, 0.2),
+        ({"delta": 0.5}, 1.5, 2.0),
+        ({"delta": 0.5, "direction": "outward"}, 2.0, 2.5),
+        ({"delta": 1e-3, "radius": "empirical"}, None, None),
+        ({"kind": "sipple"}, 0.0, 2.0),
+        ({"kind": "sipple_code"}, 0.0, 0.2),
     ],
 )
 def test_negatives_are_a_share_of_the_batch_made_in_eval_mode(
     options: dict[str, Any], low: float | None, high: float | None
 ) -> None:
-    detector = built(negative_share=0.1, **options)
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def watch(latents: Tensor, positions: Tensor, made: Any = detector.atypical_latents) -> Tensor:
-        seen.append((latents, made(latents, positions)))
-        return seen[-1][1]
-
-    detector.atypical_latents = watch  # type: ignore[method-assign]
-    networks = torch.nn.ModuleList(detector.players().values())
+    detector = built(negatives=Negatives(share=0.1, warm_up_epochs=0, **options))
+    of_encoder: list[Tensor] = []
+    of_generator: list[Tensor] = []
+    detector.encoder.register_forward_hook(lambda *_: of_encoder.append(_[-1]))
+    detector.generator.register_forward_hook(lambda *_: of_generator.append(_[1][0]))
+    networks = torch.nn.ModuleList(detector.players.networks.values())
     before = copy.deepcopy(networks.state_dict())
     x = detector.preprocess(images(100))
     mixed, negative = detector.with_negatives(x, torch.zeros(100))
-    ((latents, made),) = seen
+    (latents,), (made,) = of_encoder, of_generator
     assert len(made) == 10
     assert 5 <= negative.sum() <= 10
     assert torch.equal(mixed[~negative], x[~negative])
@@ -204,16 +234,16 @@ def test_negatives_are_a_share_of_the_batch_made_in_eval_mode(
     torch.testing.assert_close(detector.encoder(x), latents)
 
 
-@pytest.mark.parametrize("options", [{"atypical": "none"}, {"warm_up_epochs": 1}, {"lambda_neg": 0.0}])
+@pytest.mark.parametrize("options", [{"kind": "none"}, {"warm_up_epochs": 1}, {"weight": 0.0}])
 def test_there_are_no_negatives_without_need(options: dict[str, Any]) -> None:
-    x = torch.randn(10, 1, 16, 16)
-    mixed, negative = built(**options).with_negatives(x, torch.zeros(10))
+    x, negatives = torch.randn(10, 1, 16, 16), Negatives(**{"warm_up_epochs": 0, **options})
+    mixed, negative = built(negatives=negatives).with_negatives(x, torch.zeros(10))
     assert mixed is x
     assert not negative.any()
 
 
 def test_a_fit_that_ends_before_there_are_negatives_says_so(make_trainer: MakeTrainer) -> None:
-    with pytest.warns(UserWarning, match=r"max_epochs=1 ends within model.warm_up_epochs=10: no negatives"):
+    with pytest.warns(UserWarning, match=r"max_epochs=1 ends within model.negatives.warm_up_epochs=10: no negatives"):
         make_trainer(max_epochs=1).fit(AMA(**QUICK), datamodule=stripes())
 
 
@@ -235,7 +265,7 @@ def test_negatives_begin_after_the_warm_up(make_trainer: MakeTrainer) -> None:
             return x, negative
 
     torch.manual_seed(0)
-    make_trainer(max_epochs=3).fit(Watched(**QUICK, warm_up_epochs=1), datamodule=stripes())
+    make_trainer(max_epochs=3).fit(Watched(**QUICK, negatives=Negatives(warm_up_epochs=1)), datamodule=stripes())
     assert seen[:3] == [0, 0, 0]
     assert all(1 <= n <= 2 for n in seen[3:])
 
@@ -275,12 +305,12 @@ class Watch(pl.Callback):
         self.before: dict[str, Tensor] = {}
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        names = list(pl_module.players())
+        names = list(pl_module.players.networks)
         gradients = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
         self.steps.append((names[trainer.optimizers.index(optimizer)], torch.cat(gradients).clone()))
         now = {
             name: torch.cat([p.detach().flatten() for p in player.parameters()]).clone()
-            for name, player in pl_module.players().items()
+            for name, player in pl_module.players.networks.items()
         }
         self.moved.append({name for name in self.before if not torch.equal(now[name], self.before[name])})
         self.before = now
@@ -292,21 +322,21 @@ class Watch(pl.Callback):
 
 def watched(make_trainer: MakeTrainer, batches: int = 1, **options: Any) -> Watch:
     torch.manual_seed(0)
-    detector, watch = AMA(**{**QUICK, "warm_up_epochs": 0, **options}), Watch()
+    detector, watch = AMA(**{**QUICK, **AT_ONCE, **options}), Watch()
     pl.seed_everything(1, verbose=False)
     make_trainer(max_epochs=1, limit_train_batches=batches, callbacks=[watch]).fit(detector, datamodule=stripes())
     return watch
 
 
 def test_players_move_in_turn(make_trainer: MakeTrainer) -> None:
-    watch = watched(make_trainer, batches=2, critic_steps=3)
+    watch = watched(make_trainer, batches=2, critic_turns=CriticTurns(steps=3))
     turn = ["critic"] * 3 + ["encoder", "generator"]
     assert watch.order == turn * 2
     assert watch.moved[1:] == [{name} for name in watch.order[:-1]]
 
 
 def test_fresh_batches_are_a_step_each(make_trainer: MakeTrainer) -> None:
-    watch = watched(make_trainer, batches=3, critic_steps=3, fresh_batches=True)
+    watch = watched(make_trainer, batches=3, critic_turns=CriticTurns(steps=3, fresh_batches=True))
     assert watch.order == ["critic"] * 3 + ["encoder", "generator"]
 
 
@@ -315,13 +345,16 @@ def gradients(watch: Watch, player: str) -> Tensor:
 
 
 def test_interpolated_images_train_whom_they_shall(make_trainer: MakeTrainer) -> None:
-    none, generator, both = (watched(make_trainer, interp_grad=who, atypical="none") for who in ("none", "G", "EG"))
+    who: list[Any] = ["none", "G", "EG"]
+    none, generator, both = (
+        watched(make_trainer, interpolation=Interpolation(gradient=player), negatives=NO_NEGATIVES) for player in who
+    )
     for watch in (generator, both):
         assert torch.equal(gradients(watch, "critic"), gradients(none, "critic"))
         assert not torch.allclose(gradients(watch, "generator"), gradients(none, "generator"), rtol=1e-3)
     torch.testing.assert_close(gradients(generator, "encoder"), gradients(none, "encoder"), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(gradients(both, "encoder"), gradients(none, "encoder"), rtol=1e-3)
-    left_out = watched(make_trainer, lambda_inter=0.0, atypical="none")
+    left_out = watched(make_trainer, interpolation=Interpolation(weight=0.0), negatives=NO_NEGATIVES)
     assert not torch.allclose(gradients(left_out, "critic"), gradients(none, "critic"), rtol=1e-3)
 
 
@@ -331,7 +364,10 @@ def test_the_norms_train_the_encoder_alone(make_trainer: MakeTrainer) -> None:
     assert not torch.allclose(gradients(free, "encoder"), gradients(bound, "encoder"), rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"gp_mode": "per_pixel"}, {"penalty_weight": 0.0}, {"mirrored": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{"penalty": GradientPenalty(mode="per_pixel")}, {"penalty": GradientPenalty(weight=0.0)}, {"mirrored": False}],
+)
 def test_penalties_and_pairs_change_what_the_critic_learns(make_trainer: MakeTrainer, options: dict[str, Any]) -> None:
     usual, other = gradients(watched(make_trainer), "critic"), gradients(watched(make_trainer, **options), "critic")
     assert usual.shape != other.shape or not torch.allclose(usual, other, rtol=1e-3)
@@ -339,10 +375,16 @@ def test_penalties_and_pairs_change_what_the_critic_learns(make_trainer: MakeTra
 
 def test_the_penalty_bounds_the_critics_gradient_along_the_second_image(make_trainer: MakeTrainer) -> None:
     torch.manual_seed(0)
-    options = {"spectral_norm": False, "lambda_inter": 0.0, "atypical": "none", "critic_steps": 100, "lr": 3e-3}
+    options = {
+        **networks(4, 8, 6, spectral_norm=False),
+        "interpolation": Interpolation(weight=0.0),
+        "negatives": NO_NEGATIVES,
+        "critic_turns": CriticTurns(steps=100),
+        **adam(3e-3),
+    }
     norms = []
     for weight in (0.0, 10.0):
-        detector = AMA(**{**QUICK, **options, "penalty_weight": weight})
+        detector = AMA(**{**QUICK, **options, "penalty": GradientPenalty(weight=weight)})
         make_trainer(max_epochs=1, limit_train_batches=1).fit(detector, datamodule=stripes())
         x = torch.full((1, 1, 16, 16), 0.5)
         pairs = detector.eval().pairs(x, x + 0.1).requires_grad_()
@@ -356,7 +398,7 @@ def test_the_penalty_bounds_the_critics_gradient_along_the_second_image(make_tra
 
 def fitted(make_trainer: MakeTrainer, epochs: int = 2, seed: int = 0, **options: Any) -> tuple[AMA, OneVsAll]:
     pl.seed_everything(seed, verbose=False)
-    detector, data = AMA(**{**QUICK, "warm_up_epochs": 1, **options}), stripes()
+    detector, data = AMA(**{**QUICK, "negatives": Negatives(warm_up_epochs=1), **options}), stripes()
     make_trainer(max_epochs=epochs).fit(detector, datamodule=data)
     return detector.eval(), data
 
@@ -392,7 +434,7 @@ def test_scores_do_not_depend_on_batch_or_company(make_trainer: MakeTrainer) -> 
 
 def test_learning_lowers_the_error_of_reconstruction(make_trainer: MakeTrainer) -> None:
     def error(epochs: int) -> float:
-        detector, data = fitted(make_trainer, epochs, critic_steps=3, lr=3e-3)
+        detector, data = fitted(make_trainer, epochs, critic_turns=CriticTurns(steps=3), **adam(3e-3))
         x = training_images(data)[:20]
         with torch.no_grad():
             return float((detector.reconstructions(x) - detector.preprocess(x)).square().mean())
@@ -403,11 +445,8 @@ def test_learning_lowers_the_error_of_reconstruction(make_trainer: MakeTrainer) 
 @pytest.mark.parametrize("score", ["A", "R"])
 def test_anomalies_score_higher(make_trainer: MakeTrainer, score: Any) -> None:
     pl.seed_everything(0, verbose=False)
-    widths = {"encoder_width": 8, "generator_width": 8, "critic_width": 8}
-    detector, data = (
-        AMA(**{**QUICK, **widths, "critic_steps": 3, "lr": 3e-3, "score_type": score, "warm_up_epochs": 1}),
-        stripes(),
-    )
+    options = {**QUICK, **networks(8, 8, 8), "critic_turns": CriticTurns(steps=3), **adam(3e-3), "score_type": score}
+    detector, data = AMA(**options, negatives=Negatives(warm_up_epochs=1)), stripes()
     trainer = make_trainer(max_epochs=8)
     trainer.fit(detector, datamodule=data)
     trainer.test(detector, datamodule=data, verbose=False)
@@ -427,7 +466,7 @@ def test_checkpoint_round_trip(make_trainer: MakeTrainer, tmp_path: Path) -> Non
     loaded = load_detector(tmp_path / "ama.ckpt")
     assert isinstance(loaded, AMA)
     assert loaded.ready_to_score()
-    assert loaded.hyperparameters() == detector.hyperparameters()
+    assert described(loaded.arguments) == described(detector.arguments)
     x = data.test_samples.x
     assert isinstance(x, Tensor)
     with torch.no_grad():
@@ -438,7 +477,9 @@ def test_checkpoint_round_trip(make_trainer: MakeTrainer, tmp_path: Path) -> Non
 def test_a_resumed_run_goes_on_with_its_turns_and_its_negatives(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def fit(epochs: int, **options: Any) -> tuple[AMA, Watch]:
         torch.manual_seed(0)
-        detector, watch = AMA(**QUICK, fresh_batches=True, warm_up_epochs=1), Watch()
+        turns = CriticTurns(steps=2, fresh_batches=True)
+        detector = AMA(**{**QUICK, "critic_turns": turns}, negatives=Negatives(warm_up_epochs=1))
+        watch = Watch()
         trainer = make_trainer(max_epochs=epochs, callbacks=[watch])
         trainer.fit(detector, datamodule=stripes(), **options)
         trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -479,7 +520,7 @@ def test_every_validation_has_scores_of_its_own_weights_from_the_first_scored_ep
 
 def test_half_precision(make_trainer: MakeTrainer) -> None:
     torch.manual_seed(0)
-    detector, data = AMA(**QUICK, warm_up_epochs=0), stripes()
+    detector, data = AMA(**QUICK, **AT_ONCE), stripes()
     data.setup("fit")
     detector.configure_for(data.input_spec)
     before = copy.deepcopy(dict(detector.named_parameters()))
@@ -490,12 +531,13 @@ def test_half_precision(make_trainer: MakeTrainer) -> None:
         assert not torch.equal(weight, before[name]), name
 
 
-@pytest.mark.parametrize(("options", "warned"), [({"lambda_reg": 100.0}, True), ({"atypical": "none"}, False)])
+@pytest.mark.parametrize(("kind", "lambda_reg", "warned"), [("annulus", 100.0, True), ("none", 1.0, False)])
 def test_latents_far_from_the_annulus_are_told_of_once(
-    make_trainer: MakeTrainer, options: dict[str, Any], warned: bool, recwarn: pytest.WarningsRecorder
+    make_trainer: MakeTrainer, kind: Any, lambda_reg: float, warned: bool, recwarn: pytest.WarningsRecorder
 ) -> None:
     torch.manual_seed(0)
-    detector = AMA(**{**QUICK, "lr": 1e-2, "latent_dim": 16, "warm_up_epochs": 1, "delta": 0.5, **options})
+    negatives = Negatives(kind=kind, warm_up_epochs=1, delta=0.5)
+    detector = AMA(**{**QUICK, **adam(1e-2), "latent_dim": 16, "negatives": negatives, "lambda_reg": lambda_reg})
     make_trainer(max_epochs=4).fit(detector, datamodule=stripes())
     told = [str(w.message) for w in recwarn if "median norm of latents" in str(w.message)]
     assert len(told) == int(warned)
@@ -509,53 +551,225 @@ def test_latents_far_from_the_annulus_are_told_of_once(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        *[({name: 0}, f"{name} must be at least 1, got 0") for name in (*SMALL, "critic_steps")],
-        ({"simplex_points": 1}, "simplex_points must be at least 2, got 1"),
-        ({"simplex": "remainder", "simplex_points": 4}, "simplex_points must be 2 or 3 with simplex: remainder"),
+        ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         ({"first_scored_epoch": -1}, "first_scored_epoch must not be negative, got -1"),
-        ({"warm_up_epochs": -1}, "warm_up_epochs must not be negative, got -1"),
-        *[
-            ({name: -1.0}, f"{name} must be finite and not negative, got -1.0")
-            for name in ("lambda_inter", "lambda_neg", "lambda_reg", "penalty_weight")
-        ],
-        ({"lambda_reg": math.nan}, "lambda_reg must be finite and not negative, got nan"),
-        ({"lr": 0.0}, "lr must be positive and finite, got 0"),
-        ({"betas": (0.5,)}, r"betas must be two numbers in \[0, 1\), got \[0.5\]"),
-        ({"encoder_betas": (0.5, 1.0)}, r"encoder_betas must be two numbers in \[0, 1\), got \[0.5, 1.0\]"),
-        ({"simplex": "flat"}, "simplex must be one of normalized, remainder, got 'flat'"),
-        ({"interp_grad": "D"}, "interp_grad must be one of none, G, EG, got 'D'"),
-        ({"gp_mode": "sum"}, "gp_mode must be one of per_sample, per_pixel, got 'sum'"),
+        ({"lambda_reg": -1.0}, "lambda_reg must not be negative, got -1.0"),
+        ({"lambda_reg": math.nan}, "lambda_reg must not be negative, got nan"),
         ({"score_type": "B"}, "score_type must be one of A, R, got 'B'"),
-        ({"atypical": "far"}, "atypical must be one of annulus, scaled, sipple, sipple_code, none, got 'far'"),
-        ({"direction": "up"}, "direction must be one of inward, outward, got 'up'"),
-        ({"shell_radius": "one"}, "shell_radius must be one of sqrt_dim, empirical, got 'one'"),
-        ({"delta": 0.0}, "delta must be positive and finite, got 0"),
-        ({"delta": 2.1}, r"delta must not exceed sqrt\(latent_dim\) = 2, got 2.1"),
-        ({"negative_share": 0.0}, r"negative_share must lie in \(0, 1\], got 0"),
-        ({"negative_share": 1.1}, r"negative_share must lie in \(0, 1\], got 1.1"),
-        ({"lr_milestones": [-1]}, "lr_milestones must not be negative"),
+        ({"max_gradient_norm": 0.0}, "max_gradient_norm must be positive and finite, or null for no bound, got 0.0"),
+        ({"negatives": Negatives(delta=2.1)}, r"negatives.delta must not exceed sqrt\(latent_dim\) = 2, got 2.1"),
+        ({"encoder": StridedEncoder((1, 16, 16), 4)}, "encoder must be a subclass of Module"),
+        ({"critic_optimizer": ResidualCritic}, "critic_optimizer must be a subclass of Optimizer"),
     ],
 )
 def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AMA(**{**SMALL, **options})
+    if "negatives" not in options:
+        with pytest.raises(ValueError, match=message):
+            SemiSupervisedAMA(**{**SMALL, **options})
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "message"),
+    [
+        (CriticTurns, {"steps": 0}, "critic_turns.steps must be at least 1, got 0"),
+        (Interpolation, {"points": 1}, "interpolation.points must be at least 2, got 1"),
+        (Interpolation, {"simplex": "remainder", "points": 4}, "interpolation.points must be 2 or 3 with simplex: rem"),
+        (Interpolation, {"weight": -1.0}, "interpolation.weight must not be negative, got -1.0"),
+        (Interpolation, {"simplex": "flat"}, "interpolation.simplex must be one of normalized, remainder, got 'flat'"),
+        (Interpolation, {"gradient": "D"}, "interpolation.gradient must be one of none, G, EG, got 'D'"),
+        (GradientPenalty, {"weight": -1.0}, "weight must not be negative, got -1.0"),
+        (GradientPenalty, {"mode": "sum"}, "mode must be one of per_sample, per_pixel, got 'sum'"),
+        (Negatives, {"weight": -1.0}, "negatives.weight must not be negative, got -1.0"),
+        (Negatives, {"warm_up_epochs": -1}, "negatives.warm_up_epochs must not be negative, got -1"),
+        (
+            Negatives,
+            {"kind": "far"},
+            "negatives.kind must be one of annulus, scaled, sipple, sipple_code, none, got 'f",
+        ),
+        (Negatives, {"direction": "up"}, "negatives.direction must be one of inward, outward, got 'up'"),
+        (Negatives, {"radius": "one"}, "negatives.radius must be one of sqrt_dim, empirical, got 'one'"),
+        (Negatives, {"delta": 0.0}, "negatives.delta must be positive and finite, got 0"),
+        (Negatives, {"share": 0.0}, r"negatives.share must lie in \(0, 1\], got 0"),
+        (Negatives, {"share": 1.1}, r"negatives.share must lie in \(0, 1\], got 1.1"),
+    ],
+)
+def test_parts_outside_their_range_are_refused(part: type[Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        part(**options)
+    if part is Negatives and "weight" in options:
+        with pytest.raises(ValueError, match=r"lambda_neg must not be negative, got -1.0"):
+            SemiSupervisedAMA(**SMALL, lambda_neg=-1.0)
 
 
 def test_batches_without_a_negative_and_images_of_other_sides_are_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"negative_share must amount to at least one .* got 0.04 of 20"):
-        make_trainer().fit(AMA(**SMALL, negative_share=0.04), datamodule=stripes())
-    AMA(**SMALL, delta=2.1, direction="outward")
+    with pytest.raises(ValueError, match=r"negatives.share must amount to at least one .* got 0.04 of 20"):
+        make_trainer().fit(AMA(**SMALL, negatives=Negatives(share=0.04)), datamodule=stripes())
+    AMA(**SMALL, negatives=Negatives(delta=2.1, direction="outward"))
     for cls in (AMA, SemiSupervisedAMA):
-        detector: MirroredDetector = cls(**SMALL)
         with pytest.raises(ValueError, match="square images"):
-            detector.configure_for(InputSpec("image", (1, 16, 32)))
+            cls(**SMALL).configure_for(InputSpec("image", (1, 16, 32)))
+        for name in ("encoder", "generator", "critic"):
+            thin = {**SMALL, name: partial(SMALL[name].func, width=0)}
+            with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+                cls(**thin).configure_for(SPEC)
+
+
+# ---- parts of one's own ----------------------------------------------------------------------------------------------
+
+
+class OwnEncoder(torch.nn.Module):
+    """A linear map of all pixels."""
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(math.prod(shape), latent_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        latents: Tensor = self.linear(x.flatten(1))
+        return latents
+
+
+class OwnGenerator(torch.nn.Module):
+    """A linear map to all pixels, after a frozen layer."""
+
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], output: str, hidden: int = 8) -> None:
+        super().__init__()
+        self.shape, self.output = shape, output
+        self.frozen = torch.nn.Linear(latent_dim, hidden).requires_grad_(False)
+        self.linear = torch.nn.Linear(hidden, math.prod(shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        assert self.output == "tanh"
+        images: Tensor = self.linear(self.frozen(z)).tanh().unflatten(1, self.shape)
+        return images
+
+
+class OwnCritic(torch.nn.Module):
+    """A hidden layer, whose units are the features."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.hidden, self.last = torch.nn.Linear(math.prod(shape), 10), torch.nn.Linear(10, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.hidden(x.flatten(1)).relu()
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: Tensor = self.last(self.features(x))
+        return values.flatten()
+
+
+class Unfitting(OwnEncoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, 1:])
+
+
+class Featureless(OwnCritic):
+    features = None  # type: ignore[assignment]
+
+
+class Columns(OwnCritic):
+    def forward(self, x: Tensor) -> Tensor:
+        values: Tensor = self.last(self.features(x))
+        return values
+
+
+OWN: dict[str, Any] = {
+    "encoder": OwnEncoder,
+    "generator": partial(OwnGenerator, hidden=12),
+    "critic": OwnCritic,
+    "critic_optimizer": partial(torch.optim.AdamW, lr=2e-3),
+    "generator_optimizer": partial(torch.optim.SGD, lr=1e-2, momentum=0.5),
+    "encoder_optimizer": partial(torch.optim.AdamW, lr=1e-3),
+    "lr_scheduler": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=4),
+    "max_gradient_norm": 1.0,
+}
+
+
+class Rates(pl.Callback):
+    """Learning rates of the players at the start of each epoch."""
+
+    def __init__(self) -> None:
+        self.rates: list[list[float]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+
+def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resumed_to_the_bit(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    def fit(epochs: int, **more: Any) -> tuple[AMA, list[list[float]]]:
+        pl.seed_everything(0, verbose=False)
+        rates = Rates()
+        detector = AMA(**{**QUICK, **AT_ONCE, **OWN})
+        trainer = make_trainer(max_epochs=epochs, callbacks=[rates])
+        trainer.fit(detector, datamodule=stripes(validation_fraction=0.2), **more)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return detector, rates.rates
+
+    whole, rates = fit(4)
+    cosine = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
+    for epoch, at in enumerate(rates):
+        assert at == pytest.approx([cosine[epoch] * lr for lr in (2e-3, 1e-2, 1e-3)])
+    assert all(not p.requires_grad for p in whole.generator.get_submodule("frozen").parameters())
+    fit(2)
+    resumed, later = fit(4, ckpt_path=tmp_path / "2.ckpt")
+    assert later == rates[2:]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    loaded = load_detector(tmp_path / "4.ckpt")
+    assert torch.equal(loaded.anomaly_score(images(5)), whole.anomaly_score(images(5)))
+    assert described(loaded.arguments) == described(whole.arguments)
+
+
+def test_schedules_go_by_the_players_steps_or_watch_a_metric(make_trainer: MakeTrainer) -> None:
+    torch.manual_seed(0)
+    rates = Rates()
+    one_cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2, total_steps=20)
+    detector = AMA(**{**QUICK, **AT_ONCE}, lr_scheduler=one_cycle, lr_scheduler_interval="step")
+    make_trainer(max_epochs=3, callbacks=[rates]).fit(detector, datamodule=stripes())
+    expected = Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(expected, max_lr=1e-2, total_steps=20)
+    at = []
+    for _ in range(18):
+        at.append(expected.param_groups[0]["lr"])
+        expected.step()
+        schedule.step()
+    # an epoch has three batches: six steps of the critic, three of the others
+    for epoch, seen in enumerate(rates.rates):
+        assert seen == pytest.approx([at[6 * epoch], at[3 * epoch], at[3 * epoch]])
+    rates = Rates()
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, threshold=1e9, patience=0, factor=0.5)
+    detector = AMA(**{**QUICK, **AT_ONCE}, lr_scheduler=plateau)
+    make_trainer(max_epochs=3, callbacks=[rates]).fit(detector, datamodule=stripes())
+    assert [seen[0] for seen in rates.rates] == pytest.approx([1e-3, 5e-4, 2.5e-4])  # nothing is a billion times better
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"critic": Featureless}, r"critic must have a method features that gives \(B, n\) for \(B, 2, 16, 16\), Feat"),
+        ({"critic": Columns}, r"critic must give \(B,\) for \(B, 2, 16, 16\), Columns gives \(B, 1\)"),
+        ({"encoder": partial(StridedEncoder, depth=3)}, "encoder cannot be made for .*depth"),
+        ({"generator": OwnEncoder}, "generator cannot be made for 4, "),
+        ({"encoder": Unfitting}, r"encoder: Unfitting does not take \(B, 1, 16, 16\): "),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_before_training(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AMA(**{**SMALL, **options}).configure_for(SPEC)
 
 
 def test_sides_and_ranges_follow_the_data() -> None:
-    for shape, options in (((1, 8, 8), {}), ((3, 28, 28), {"resize": 32}), ((3, 28, 28), {"preprocessing": "unit"})):
-        detector = AMA(**SMALL, **options)
+    resized = partial(SymmetricRange, resize=32)
+    for shape, preprocessing in (((1, 8, 8), SymmetricRange), ((3, 28, 28), resized), ((3, 28, 28), UnitRange)):
+        detector = AMA(**SMALL, preprocessing=preprocessing)
         detector.configure_for(InputSpec("image", shape))
         x: Sequence[int] = detector.reconstructions(torch.zeros(2, *shape, dtype=torch.uint8)).shape[1:]
-        assert tuple(x) == ((3, 32, 32) if "resize" in options else shape)
+        assert tuple(x) == ((3, 32, 32) if preprocessing is resized else shape)
     made = detector.reconstructions(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))
     assert made.min() >= 0

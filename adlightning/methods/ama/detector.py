@@ -30,7 +30,7 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import at_least, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.ama.settings import Interpolation, Negatives, Simplex
+from adlightning.methods.ama.settings import CriticTurns, Interpolation, Negatives, Simplex
 from adlightning.methods.parts.adversarial import (
     GradientPenalty,
     Players,
@@ -130,8 +130,8 @@ def a_score(r: Tensor, mean: Tensor) -> Tensor:
 class AMA(AnomalyDetector):
     """AMA, unsupervised: an autoencoder against a critic of pairs (x, x) and (x, G(E(x))), and negatives.
 
-    A batch is `critic_steps` steps of the critic and one of encoder and generator. Reconstructions and interpolated
-    images of a batch are made once: they do not change while the critic moves.
+    A batch is `critic_turns.steps` steps of the critic and one of encoder and generator. Reconstructions and
+    interpolated images of a batch are made once: they do not change while the critic moves.
 
     The A-score needs the mean of R over the training set, which is taken at each validation from epoch
     `first_scored_epoch` on, and after the last step: there are no scores before.
@@ -147,8 +147,7 @@ class AMA(AnomalyDetector):
         negatives: images of atypical latents.
         lambda_reg: weight of the mean norm of the latents of normals.
         penalty: on the critic's gradient.
-        critic_steps: steps of the critic for each one of encoder and generator.
-        fresh_batches: each of these steps has a batch of its own; else they share one, as in the released code.
+        critic_turns: how many steps of the critic there are for one of encoder and generator.
         score_type: `A`, or `R`, higher for what is reconstructed worse.
         first_scored_epoch: first epoch whose validation has scores, and whose weights `--monitor` may choose.
         critic_optimizer, generator_optimizer, encoder_optimizer: of each player.
@@ -170,7 +169,6 @@ class AMA(AnomalyDetector):
     argument_rules: ClassVar = {
         "latent_dim": at_least(1),
         "lambda_reg": not_negative,
-        "critic_steps": at_least(1),
         "first_scored_epoch": not_negative,
         "max_gradient_norm": or_none(positive, "no bound"),
     }
@@ -191,8 +189,7 @@ class AMA(AnomalyDetector):
         negatives: Negatives = Negatives(),
         lambda_reg: float = 1.0,
         penalty: GradientPenalty = GradientPenalty(weight=10.0),
-        critic_steps: int = 5,
-        fresh_batches: bool = False,
+        critic_turns: CriticTurns = CriticTurns(),
         score_type: Literal["A", "R"] = "A",
         first_scored_epoch: int = 20,
         critic_optimizer: OptimizerFactory = partial(Adam, lr=3e-4, betas=(0.0, 0.9)),
@@ -202,7 +199,7 @@ class AMA(AnomalyDetector):
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
         selection: Literal["none", "oracle"] = "none",
-        preprocessing: PreprocessingFactory | None = partial(SymmetricRange),
+        preprocessing: PreprocessingFactory | None = SymmetricRange,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
@@ -217,8 +214,7 @@ class AMA(AnomalyDetector):
         self.negatives = negatives
         self.lambda_reg = lambda_reg
         self.penalty = penalty
-        self.critic_steps = critic_steps
-        self.fresh_batches = fresh_batches
+        self.critic_turns = critic_turns
         self.score_type = score_type
         self.first_scored_epoch = first_scored_epoch
         optimizers = {"critic": critic_optimizer, "generator": generator_optimizer, "encoder": encoder_optimizer}
@@ -237,8 +233,8 @@ class AMA(AnomalyDetector):
         self.critic = made("critic", self.make_critic, seen)
         check_network("encoder", self.encoder, [shape], (self.latent_dim,))
         check_network("generator", self.generator, [(self.latent_dim,)], shape)
-        check_network("critic", self.critic, [seen], ())
         check_network("critic", self.critic, [seen], (None,), method="features")
+        check_network("critic", self.critic, [seen], ())
         networks = {"critic": self.critic, "generator": self.generator, "encoder": self.encoder}
         self.players = Players(self, networks, self.max_gradient_norm, self.lr_scheduler_interval)
         self.register_buffer("r_mean", torch.tensor(math.nan))
@@ -268,8 +264,8 @@ class AMA(AnomalyDetector):
         """The critic's steps and, when its turn has come, one of encoder and generator."""
         self.forget_fit()
         x, negative = self.with_negatives(self.preprocess(batch.x), batch.known)
-        n_steps = 1 if self.fresh_batches else self.critic_steps
-        due = self._critic_steps + n_steps >= self.critic_steps
+        n_steps = 1 if self.critic_turns.fresh_batches else self.critic_turns.steps
+        due = self._critic_steps + n_steps >= self.critic_turns.steps
         with self.players.only("encoder", "generator"), torch.set_grad_enabled(due):
             latents = self.encoder(x)
             made, mixed = self.generator(latents), self._interpolated(latents, negative)

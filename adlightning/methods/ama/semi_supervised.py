@@ -20,7 +20,7 @@ from adlightning.core.parts import (
 from adlightning.core.rules import not_negative
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.ama.detector import AMA
-from adlightning.methods.ama.settings import Interpolation, Negatives
+from adlightning.methods.ama.settings import CriticTurns, Interpolation, Negatives
 from adlightning.methods.parts.adversarial import GradientPenalty
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.preprocessing import SymmetricRange
@@ -31,8 +31,8 @@ class SemiSupervisedAMA(AMA):
 
     Args:
         lambda_neg: weight of the negatives, which are a part of the batch over which the mean is taken.
-        latent_dim, encoder, generator, critic, mirrored, interpolation, lambda_reg, penalty, critic_steps,
-            fresh_batches, score_type, first_scored_epoch: as in :class:`AMA`.
+        latent_dim, encoder, generator, critic, mirrored, interpolation, lambda_reg, penalty, critic_turns,
+            score_type, first_scored_epoch: as in :class:`AMA`.
         critic_optimizer, generator_optimizer, encoder_optimizer, lr_scheduler, lr_scheduler_interval,
             max_gradient_norm: as in :class:`AMA`.
         preprocessing: as in :class:`AMA`.
@@ -57,8 +57,7 @@ class SemiSupervisedAMA(AMA):
         lambda_neg: float = 5.0,
         lambda_reg: float = 1.0,
         penalty: GradientPenalty = GradientPenalty(weight=10.0),
-        critic_steps: int = 5,
-        fresh_batches: bool = False,
+        critic_turns: CriticTurns = CriticTurns(),
         score_type: Literal["A", "R"] = "A",
         first_scored_epoch: int = 20,
         critic_optimizer: OptimizerFactory = partial(Adam, lr=3e-4, betas=(0.0, 0.9)),
@@ -67,7 +66,7 @@ class SemiSupervisedAMA(AMA):
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[30, 60, 90]),
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
-        preprocessing: PreprocessingFactory | None = partial(SymmetricRange),
+        preprocessing: PreprocessingFactory | None = SymmetricRange,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(
@@ -80,8 +79,7 @@ class SemiSupervisedAMA(AMA):
             negatives=Negatives(kind="none", weight=lambda_neg),
             lambda_reg=lambda_reg,
             penalty=penalty,
-            critic_steps=critic_steps,
-            fresh_batches=fresh_batches,
+            critic_turns=critic_turns,
             score_type=score_type,
             first_scored_epoch=first_scored_epoch,
             critic_optimizer=critic_optimizer,

@@ -1,4 +1,4 @@
-"""What AMA is told of interpolated images and of negatives: groups of its arguments, checked, and said in words."""
+"""What AMA is told of turns, interpolated images and negatives: groups of its arguments, checked, and said in words."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ Direction = Literal["inward", "outward"]
 Radius = Literal["sqrt_dim", "empirical"]
 
 FAR = 2  # times or a part of sqrt(d): the median norm is then far from where the annulus lies
+
+
+@dataclass(frozen=True)
+class CriticTurns:
+    """How many steps the critic takes before one of encoder and generator.
+
+    Args:
+        steps: of the critic.
+        fresh_batches: each of these steps has a batch of its own; else they share one, as in the released code.
+    """
+
+    steps: int = 5
+    fresh_batches: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_arguments({"critic_turns.steps": at_least(1)}, {}, {"critic_turns.steps": self.steps})
 
 
 @dataclass(frozen=True)
