@@ -20,11 +20,11 @@ from torch.optim import Adam
 from turns import take_turns
 
 from adlightning.core.memory import keep_freed_memory
-from adlightning.methods.parts.inversion import Inversion, pairs_that_fit
+from adlightning.methods.parts.inversion import Inversion, LatentSearch, pairs_that_fit
 from adlightning.networks.gan import DCGANGenerator
 
 
-def one_by_one(generator: nn.Module, x: Tensor, starts: Tensor, search: Inversion) -> Tensor:
+def one_by_one(generator: nn.Module, x: Tensor, starts: Tensor, search: LatentSearch) -> Tensor:
     """Losses (N,) of pairs, one after the other."""
     losses = []
     for sample, start in zip(x, starts, strict=True):
@@ -54,28 +54,29 @@ def main() -> None:
     device, n = torch.device(options.device), options.samples * options.seeds
     torch.manual_seed(0)
     shape = (options.channels, options.side, options.side)
-    generator = DCGANGenerator(shape, latent_dim=256).to(device).eval()
+    generator = DCGANGenerator(256, shape).to(device).eval()
     x, starts = torch.rand(n, *shape, device=device) * 2 - 1, torch.randn(n, 256, device=device)
-    search = Inversion(options.steps)
     fitting = pairs_that_fit(generator, x[0].numel(), device)
-    chunk = options.chunk or fitting
+    search = LatentSearch(n_steps=options.steps, chunk_size=options.chunk or fitting)
+    inversion = Inversion(search, 256)
 
-    batched = search(generator, x, starts, chunk)[1]
+    batched = inversion.of_pairs(generator, x, starts)[1]
     difference = ((batched - one_by_one(generator, x, starts, search)).abs() / batched).max().item()
-    print(f"largest relative difference of the losses: {difference:.1e}; {fitting} pairs fit at a time, {chunk} taken")
+    print(f"largest relative difference of the losses: {difference:.1e}", end="; ")
+    print(f"{fitting} pairs fit at a time, {search.chunk_size} taken")
 
     def loop() -> None:
         one_by_one(generator, x, starts, search)
 
     def stacked() -> None:
-        search(generator, x, starts, chunk)
+        inversion.of_pairs(generator, x, starts)
 
     sides = {"one by one": loop, "batched": stacked}
     take_turns(f"{n} pairs, {options.steps} steps, {options.side} pixels,", sides, options.rounds, 1, options.device)
 
     pairs = options.chunk or fitting
     x, starts = torch.rand(pairs, *shape, device=device) * 2 - 1, torch.randn(pairs, 256, device=device)
-    seconds = min(timed(lambda: search(generator, x, starts, pairs), device) for _ in range(3))
+    seconds = min(timed(lambda: inversion.of_pairs(generator, x, starts), device) for _ in range(3))
     weights = sum(weight.numel() for weight in generator.parameters())
     # a step reads weights twice, writes gradients, then reads and writes weights and both moments
     moved = 4 * weights * pairs * options.steps * (2 + 1 + 7)

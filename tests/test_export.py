@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits, Sphere
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
+from adlightning.networks.gan import DCGANCritic
+from adlightning.preprocessing import SymmetricRange
 
 ROOT = Path(__file__).parents[1]
 QUICK: dict[str, Any] = {
@@ -56,7 +58,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "GeometricTransforms": {"threshold_rule": "contamination", "threshold_value": 0.1},
     "AMA": {"critic_steps": 1},
     "SemiSupervisedAMA": {"critic_steps": 1},
-    "ADGAN": {"n_steps": 1, "n_seeds": 1, "width": 8},
+    "ADGAN": {"search.n_steps": 1, "search.n_seeds": 1, "generator.width": 8, "critic.width": 8},
 }
 
 Fit = Callable[[str], Path]
@@ -237,11 +239,12 @@ def test_an_exported_file_gives_the_verdicts_of_the_verb_score(table_run: Path, 
 READY = {"center_is_set", "has_centers"}
 IMAGES, SERIES = InputSpec("image", (1, 28, 28)), InputSpec("series", (4, 3))
 TABLE = InputSpec("table", (5,))
+NARROW = partial(DCGANCritic, width=8)
 VARIANTS: dict[str, Callable[[], tuple[AnomalyDetector, InputSpec]]] = {
     "resized, contrast": lambda: (DeepSVDD(resize=32, pad=2, preprocessing="gcn_l1", pretrain_epochs=0), IMAGES),
     "lstm": lambda: (DROCC(network="lstm", rep_dim=8, encoder_bias=True, preprocessing="standardize"), SERIES),
     "epsilon": lambda: (GOAD(epsilon=1e-3, distance_floor=0.1, n_layers=2), TABLE),
-    "critic": lambda: (ADGAN(score_type="critic", width=8, preprocessing="symmetric"), IMAGES),
+    "critic": lambda: (ADGAN(critic=NARROW, score_type="critic", preprocessing=SymmetricRange), IMAGES),
 }
 
 

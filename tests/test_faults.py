@@ -25,7 +25,8 @@ from adlightning.core.memory import lacks_memory, memory_is_full
 from adlightning.core.stopping import Stopped
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.methods import ADGAN, Autoencoder
-from adlightning.methods.parts.inversion import Inversion
+from adlightning.methods.parts.inversion import Inversion, LatentSearch
+from adlightning.networks.gan import DCGANGenerator
 
 ROOT = Path(__file__).parents[1]
 SHORT = [
@@ -348,13 +349,15 @@ def test_one_sample_that_does_not_fit_is_the_end(monkeypatch: pytest.MonkeyPatch
         tried.append(n)
         no_memory()
 
-    with pytest.warns(UserWarning, match="model.chunk_size is 1 now"), pytest.raises(torch.OutOfMemoryError):
-        PartSize("model.chunk_size").run(work, 5)
+    with pytest.warns(UserWarning, match="data.eval_batch_size is 1 now"), pytest.raises(torch.OutOfMemoryError):
+        PartSize("data.eval_batch_size").run(work, 5)
     assert tried == [5, 2, 1]
 
 
 def test_a_search_that_does_not_fit_searches_fewer_pairs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    detector = ADGAN(n_seeds=2, n_steps=1, latent_dim=4, width=4, chunk_size=8)
+    detector = ADGAN(
+        partial(DCGANGenerator, width=4), latent_dim=4, search=LatentSearch(n_seeds=2, n_steps=1, chunk_size=8)
+    )
     detector.configure_for(InputSpec("image", (1, 8, 8)))
     detector.eval()
     x = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -367,7 +370,7 @@ def test_a_search_that_does_not_fit_searches_fewer_pairs_at_a_time(monkeypatch: 
         return search(self, generator, part, *rest)
 
     monkeypatch.setattr(Inversion, "_search", too_little_memory)
-    with pytest.warns(UserWarning, match="model.chunk_size is 2 now"):
+    with pytest.warns(UserWarning, match="model.search.chunk_size is 2 now"):
         torch.testing.assert_close(detector.anomaly_score(x), expected, rtol=1e-4, atol=1e-6)
 
 

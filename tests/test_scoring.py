@@ -7,6 +7,7 @@ import inspect
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,18 @@ from adlightning.methods import (
     SemiSupervisedAMA,
 )
 from adlightning.methods import SkipGANomaly as Skip
+from adlightning.methods.parts.inversion import LatentSearch
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.preprocessing import SymmetricRange
 
 SYMMETRIC: dict[str, Any] = {"preprocessing": "symmetric"}
-SEARCH = {"latent_dim": 8, "width": 4, "n_seeds": 2, "n_steps": 2, **SYMMETRIC}
+GAN: dict[str, Any] = {
+    "generator": partial(DCGANGenerator, width=4),
+    "critic": partial(DCGANCritic, width=4),
+    "latent_dim": 8,
+    "preprocessing": SymmetricRange,
+}
+SEARCH = {**GAN, "search": LatentSearch(n_seeds=2, n_steps=2)}
 MIRROR: dict[str, Any] = {
     "latent_dim": 4,
     "encoder_width": 4,
@@ -57,7 +67,7 @@ MIRROR |= {"first_scored_epoch": 0, "lr": 1e-3}
 GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "adgan": (ADGAN, SEARCH),
     "adgan by its critic": (ADGAN, {**SEARCH, "score_type": "critic"}),
-    "anogan": (AnoGAN, SEARCH),
+    "anogan": (AnoGAN, {**GAN, "search": LatentSearch(2, 2, 0.01, lr_weights=0)}),
     "alad": (ALAD, {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7, **SYMMETRIC}),
     "ama": (AMA, {**MIRROR, "warm_up_epochs": 1}),
     "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),

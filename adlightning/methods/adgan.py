@@ -165,7 +165,7 @@ class ADGAN(AnomalyDetector):
         self.generator = build_generator(self.make_generator, self.latent_dim, shape, self.preprocess.output)
         self.critic = build_critic(self.make_critic, shape, self.lipschitz.allows_batch_norm)
         if self.score_needs is not None:
-            self.inversion.require_batchable(self.generator, shape)
+            self.inversion.require_batchable(self.generator)
         networks = {"critic": self.critic, "generator": self.generator}
         self.players = Players(self, networks, self.max_gradient_norm, self.lr_scheduler_interval)
         # of the critic since the generator's last step, of the generator in all: a run that is resumed goes on there

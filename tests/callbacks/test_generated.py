@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from adlightning.callbacks.generated import write_generated
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import ADGAN, Autoencoder, DeepSVDD
+from adlightning.methods.parts.inversion import LatentSearch
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.preprocessing import SymmetricRange
 
 SPEC = InputSpec("image", (1, 16, 16))
 X = Stripes().load("test").x
@@ -49,7 +53,13 @@ def rows_drawn(
 
 
 def test_adgan_shows_reconstructions_search_and_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    detector = ADGAN(latent_dim=8, width=4, n_seeds=2, n_steps=20, preprocessing="symmetric")
+    detector = ADGAN(
+        partial(DCGANGenerator, width=4),
+        partial(DCGANCritic, width=4),
+        latent_dim=8,
+        search=LatentSearch(n_seeds=2, n_steps=20),
+        preprocessing=SymmetricRange,
+    )
     drawn = rows_drawn(monkeypatch, tmp_path, detector)
     assert set(drawn) == {"reconstructions.png", "filmstrip.png", "generated.png"}
     rows, captions = drawn["reconstructions.png"]

@@ -1,9 +1,10 @@
-"""ADGAN and AnoGAN: the WGAN's losses and turns, the search against a loop over pairs, scores, and what is refused."""
+"""ADGAN and AnoGAN: the WGAN's losses and turns, scores, and what is refused."""
 
 from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +12,57 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
-from gan_cases import images, stripes
+from gan_cases import images, stripes, trained_
 from torch import Tensor, nn
+from torch.optim import SGD, Adam, RMSprop
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import InputSpec
 from adlightning.methods import ADGAN, AnoGAN
-from adlightning.methods.adgan import prior_surprise
+from adlightning.methods.adgan import CriticTurns, critic_loss, generator_loss, prior_surprise
 from adlightning.methods.anogan import anogan_loss
-from adlightning.methods.parts.adversarial import between, gradient_penalty
-from adlightning.methods.parts.inversion import Inversion, pairs_that_fit, squared_distance, starting_latents
-from adlightning.methods.parts.searching import mean_over_seeds
-from adlightning.methods.parts.wgan import critic_loss, critic_steps_due, generator_loss
+from adlightning.methods.parts.adversarial import (
+    GradientPenalty,
+    Lipschitz,
+    WeightClipping,
+    between,
+    gradient_penalty,
+)
+from adlightning.methods.parts.inversion import Inversion, LatentSearch, starting_latents
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator, stages
+from adlightning.preprocessing import SymmetricRange
 
-SMALL: dict[str, Any] = {"latent_dim": 8, "width": 4, "preprocessing": "symmetric", "critic_bursts": False}
+SMALL: dict[str, Any] = {
+    "latent_dim": 8,
+    "generator": partial(DCGANGenerator, width=4),
+    "critic": partial(DCGANCritic, width=4),
+    "preprocessing": SymmetricRange,
+    "critic_turns": CriticTurns(steps=1, bursts=False),
+}
 SPEC = InputSpec("image", (1, 16, 16))
+TWO_STEPS = {ADGAN: LatentSearch(n_steps=2), AnoGAN: LatentSearch(1, 2, 0.01, lr_weights=0, betas=(0.9, 0.999))}
 
 
-def built(cls: type[ADGAN] | type[AnoGAN] = ADGAN, **options: Any) -> ADGAN | AnoGAN:
+def in_turns(steps: int) -> dict[str, Any]:
+    return {**SMALL, "critic_turns": CriticTurns(steps=steps, bursts=False)}
+
+
+def optimizers(made: Any) -> dict[str, Any]:
+    return {"critic_optimizer": made, "generator_optimizer": made}
+
+
+def built(cls: type[ADGAN] = ADGAN, **options: Any) -> ADGAN:
     torch.manual_seed(0)
     detector = cls(**{**SMALL, **options})
     detector.configure_for(SPEC)
-    # statistics and weights of a network that was trained
-    for module in detector.generator.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-        elif isinstance(module, nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0, 0.2)
+    trained_(detector.generator)
     return detector.eval()
+
+
+def found(detector: ADGAN, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, losses and images that the search ends with."""
+    return detector.inversion(detector.generator, x, detector.preprocess(x))
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -64,7 +84,7 @@ def test_other_sides_are_refused(side: int) -> None:
 @pytest.mark.parametrize("kernel_size", [3, 4])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)])
 def test_generator_and_critic_fit_images_of_each_size(shape: tuple[int, int, int], kernel_size: int) -> None:
-    generator = DCGANGenerator(shape, latent_dim=5, width=2, kernel_size=kernel_size)
+    generator = DCGANGenerator(5, shape, width=2, kernel_size=kernel_size)
     critic = DCGANCritic(shape, width=2, kernel_size=kernel_size)
     made = generator(torch.randn(3, 5))
     assert made.shape == (3, *shape)
@@ -73,13 +93,13 @@ def test_generator_and_critic_fit_images_of_each_size(shape: tuple[int, int, int
 
 
 def test_paper_size_of_the_generator_for_32_pixels() -> None:
-    widths = [m.out_channels for m in DCGANGenerator((3, 32, 32), 256).modules() if isinstance(m, nn.ConvTranspose2d)]
+    widths = [m.out_channels for m in DCGANGenerator(256, (3, 32, 32)).modules() if isinstance(m, nn.ConvTranspose2d)]
     assert widths == [256, 128, 64, 3]
 
 
 def test_images_that_are_not_square_are_refused() -> None:
     with pytest.raises(ValueError, match="square images"):
-        DCGANGenerator((1, 16, 32), 8)
+        DCGANGenerator(8, (1, 16, 32))
 
 
 # ---- the WGAN --------------------------------------------------------------------------------------------------------
@@ -115,16 +135,28 @@ def test_points_between_are_on_the_lines_one_a_pair() -> None:
 
 
 def test_turns_of_the_critic() -> None:
-    due = [critic_steps_due(n, 5, bursts=True) for n in (0, 24, 25, 499, 500, 501, 1000)]
+    due = [CriticTurns(steps=5).due(n) for n in (0, 24, 25, 499, 500, 501, 1000)]
     assert due == [100, 100, 5, 5, 100, 5, 100]
-    assert critic_steps_due(0, 5, bursts=False) == 5
-    assert critic_steps_due(0, 200, bursts=True) == 200
+    assert CriticTurns(steps=5, bursts=False).due(0) == 5
+    assert CriticTurns(steps=200).due(0) == 200
 
 
-@pytest.mark.parametrize("lipschitz", ["clipping", "penalty"])
-def test_a_batch_moves_the_critic_and_the_fifth_the_generator(make_trainer: MakeTrainer, lipschitz: Any) -> None:
+def test_penalty_and_clipping_by_hand() -> None:
     torch.manual_seed(0)
-    detector = ADGAN(**SMALL, lipschitz=lipschitz, critic_steps=2, clip=0.02)
+    critic, x = nn.Linear(2, 1, bias=False), torch.ones(3, 2)
+    critic.weight.data.copy_(torch.tensor([[3.0, -4.0]]))  # norm 5 wherever the points lie
+    assert GradientPenalty(weight=0.5).penalty(critic, x, -x).item() == pytest.approx(0.5 * (5 - 1) ** 2, rel=1e-5)
+    assert WeightClipping().penalty(critic, x, -x).item() == 0
+    GradientPenalty().bound_(critic)
+    assert critic.weight.tolist() == [[3, -4]]
+    WeightClipping(bound=0.5).bound_(critic)
+    assert critic.weight.tolist() == [[0.5, -0.5]]
+
+
+@pytest.mark.parametrize("lipschitz", [WeightClipping(bound=0.02), GradientPenalty()])
+def test_a_batch_moves_the_critic_and_the_fifth_the_generator(make_trainer: MakeTrainer, lipschitz: Lipschitz) -> None:
+    torch.manual_seed(0)
+    detector = ADGAN(**in_turns(2), lipschitz=lipschitz, search=TWO_STEPS[ADGAN])
     seen: list[tuple[bool, bool]] = []
 
     class Watch(pl.Callback):
@@ -144,15 +176,15 @@ def test_a_batch_moves_the_critic_and_the_fifth_the_generator(make_trainer: Make
     assert detector.steps_taken.tolist() == [0, 3]
     assert len(detector.curves.rows) == 6
     largest = max(weight.abs().max().item() for weight in detector.critic.parameters())
-    assert (largest <= 0.02) == (lipschitz == "clipping")
+    assert (largest <= 0.02) == isinstance(lipschitz, WeightClipping)
     has_batch_norm = any(isinstance(m, nn.BatchNorm2d) for m in detector.critic.modules())
-    assert has_batch_norm == (lipschitz == "clipping")
+    assert has_batch_norm == isinstance(lipschitz, WeightClipping)
 
 
 def test_a_resumed_run_takes_its_turns_where_it_stood(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def fit(epochs: int, **options: Any) -> ADGAN:
         torch.manual_seed(0)
-        detector = ADGAN(**SMALL, critic_steps=2)
+        detector = ADGAN(**in_turns(2), search=TWO_STEPS[ADGAN])
         trainer = make_trainer(max_epochs=epochs)
         trainer.fit(detector, datamodule=stripes(), **options)
         trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -162,11 +194,11 @@ def test_a_resumed_run_takes_its_turns_where_it_stood(make_trainer: MakeTrainer,
     assert fit(2, ckpt_path=tmp_path / "last.ckpt").steps_taken.tolist() == [0, 3]
 
 
-@pytest.mark.parametrize("lipschitz", ["clipping", "penalty"])
-def test_both_players_move_in_half_precision(make_trainer: MakeTrainer, lipschitz: Any) -> None:
+@pytest.mark.parametrize("lipschitz", [WeightClipping(), GradientPenalty()])
+def test_both_players_move_in_half_precision(make_trainer: MakeTrainer, lipschitz: Lipschitz) -> None:
     torch.manual_seed(0)
-    options = {**SMALL, "critic_steps": 1, "optimizer": "adam", "lr": 1e-3, "lipschitz": lipschitz}
-    detector, data = ADGAN(**options, n_steps=1), stripes()
+    options = {**SMALL, **optimizers(partial(Adam, lr=1e-3, betas=(0.0, 0.9))), "lipschitz": lipschitz}
+    detector, data = ADGAN(**options, search=LatentSearch(n_steps=1)), stripes()
     data.setup("fit")
     detector.configure_for(data.input_spec)
     before = copy.deepcopy(dict(detector.named_parameters()))
@@ -178,7 +210,9 @@ def test_both_players_move_in_half_precision(make_trainer: MakeTrainer, lipschit
 
 def test_learning_rates_follow_the_epochs_and_gradients_are_bounded(make_trainer: MakeTrainer) -> None:
     torch.manual_seed(0)
-    detector = ADGAN(**SMALL, critic_steps=1, lr=1e-3, lr_milestones=[1], max_gradient_norm=1e-3)
+    rates = {"critic_optimizer": partial(RMSprop, lr=1e-3), "generator_optimizer": partial(SGD, lr=1e-2)}
+    options = {**SMALL, **rates, "search": TWO_STEPS[ADGAN]}
+    detector = ADGAN(**options, lr_scheduler=partial(MultiStepLR, milestones=[1]), max_gradient_norm=1e-3)
     norms: list[float] = []
 
     class Watch(pl.Callback):
@@ -186,101 +220,19 @@ def test_learning_rates_follow_the_epochs_and_gradients_are_bounded(make_trainer
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             norms.append(torch.cat([g.flatten() for g in gradients]).norm().item())
 
-    trainer = make_trainer(max_epochs=2, callbacks=[Watch()])
-    trainer.fit(detector, datamodule=stripes())
-    assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == [pytest.approx(1e-4)] * 2
+        def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            in_epochs.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    in_epochs: list[list[float]] = []
+    make_trainer(max_epochs=2, callbacks=[Watch()]).fit(detector, datamodule=stripes())
+    assert in_epochs == [[1e-3, 1e-2], [pytest.approx(1e-4), pytest.approx(1e-3)]]
     assert max(norms) == pytest.approx(1e-3, rel=1e-2)
-
-
-# ---- the search ------------------------------------------------------------------------------------------------------
-
-
-def loop(search: Inversion, generator: nn.Module, x: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents and losses of the search, one pair at a time, each with a copy of the generator and optimisers."""
-    latents, losses = [], []
-    for sample, start in zip(x, starts, strict=True):
-        network, z = copy.deepcopy(generator).eval(), start[None].clone().requires_grad_()
-        groups = [{"params": [z], "lr": search.lr_latent}]
-        if search.lr_weights:
-            groups.append({"params": list(network.parameters()), "lr": search.lr_weights})
-        optimizers = [torch.optim.Adam([group], betas=search.betas) for group in groups]
-        for _ in range(search.n_steps):
-            for turn in [[o] for o in optimizers] if search.alternating else [optimizers]:
-                network.zero_grad()
-                z.grad = None
-                (network(z) - sample[None]).square().sum().backward()
-                for optimizer in turn:
-                    optimizer.step()
-        latents.append(z.detach()[0])
-        losses.append((network(z) - sample[None]).square().sum().detach())
-    return torch.stack(latents), torch.stack(losses)
-
-
-@pytest.mark.parametrize("alternating", [False, True])
-@pytest.mark.parametrize("lr_weights", [0.0, 1e-2])
-def test_the_search_equals_a_loop_over_pairs(lr_weights: float, alternating: bool) -> None:
-    generator = built().generator
-    before = copy.deepcopy(generator.state_dict())
-    torch.manual_seed(1)
-    x, starts = torch.rand(5, 1, 16, 16) * 2 - 1, torch.randn(5, 8)
-    search = Inversion(4, lr_latent=0.25, lr_weights=lr_weights, alternating=alternating)
-    latents, losses, made = search(generator, x, starts, chunk_size=2)
-    expected_latents, expected_losses = loop(search, generator, x, starts)
-    torch.testing.assert_close(losses, expected_losses, rtol=1e-4, atol=0)
-    torch.testing.assert_close(latents, expected_latents, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(squared_distance(made, x), losses)
-    for name, value in generator.state_dict().items():
-        assert torch.equal(value, before[name])
-
-
-def test_weights_and_updates_at_one_point_matter() -> None:
-    generator = built().generator
-    torch.manual_seed(1)
-    x, starts = torch.rand(2, 1, 16, 16) * 2 - 1, torch.randn(2, 8)
-
-    def losses(**options: Any) -> Tensor:
-        return Inversion(4, **options)(generator, x, starts, 2)[1]
-
-    both = losses(lr_weights=1e-2)
-    assert (both < losses(lr_weights=0.0)).all()
-    assert not torch.allclose(both, losses(lr_weights=1e-2, alternating=True), rtol=1e-3)
-
-
-def test_every_step_is_told() -> None:
-    steps: list[tuple[int, int]] = []
-    generator = built().generator
-    x, starts = torch.zeros(3, 1, 16, 16), torch.randn(3, 8)
-    for alternating in (False, True):
-        steps.clear()
-        Inversion(2, alternating=alternating)(generator, x, starts, 3, lambda i, made: steps.append((i, len(made))))
-        assert steps == [(0, 3), (1, 3), (2, 3)]
-
-
-def test_latents_are_drawn_by_what_is_in_a_sample() -> None:
-    x = images(4)
-    latents = starting_latents(x, 3, 8, seed=0)
-    assert latents.shape == (4, 3, 8)
-    assert torch.equal(starting_latents(x[[2, 0]], 1, 8, seed=0), latents[[2, 0], :1])
-    flat = latents.flatten(0, 1)
-    assert len(flat.unique(dim=0)) == 12
-    assert not torch.equal(starting_latents(x, 3, 8, seed=1), latents)
-    many = starting_latents(images(200), 2, 64, seed=0)
-    assert abs(many.mean().item()) < 0.02
-    assert many.std().item() == pytest.approx(1, abs=0.02)
-
-
-def test_chunks_on_a_cpu_take_half_a_gibibyte() -> None:
-    with torch.device("meta"):
-        paper, huge = DCGANGenerator((3, 32, 32), 256), DCGANGenerator((3, 64, 64), 4096, 512)
-    assert 5 <= pairs_that_fit(paper, 3072, torch.device("cpu")) <= 15
-    assert pairs_that_fit(huge, 12288, torch.device("cpu")) == 1
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
 def test_parts_of_the_scores_by_hand() -> None:
-    assert mean_over_seeds(torch.tensor([1.0, 3.0, 10.0, 20.0]), 2).tolist() == [2, 15]
     assert prior_surprise(torch.tensor([[3.0, 4.0], [0.0, 1.0]])).tolist() == [12.5, 0.5]
     made, x = torch.tensor([[[1.0, -1.0]]]), torch.tensor([[[0.5, 1.0]]])
     made_features, features = torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 2.0]])
@@ -288,23 +240,26 @@ def test_parts_of_the_scores_by_hand() -> None:
 
 
 def test_score_is_the_mean_of_the_searches_of_each_seed() -> None:
-    detector, x = built(n_seeds=3, n_steps=2), images(4)
+    detector, x = built(search=LatentSearch(n_seeds=3, n_steps=2)), images(4)
     starts = starting_latents(x, 3, 8, seed=0)
-    prepared = x.float() / 127.5 - 1
-    search = Inversion(2)
-    by_seed = torch.stack([search(detector.generator, prepared, starts[:, j], 4)[1] for j in range(3)])
+    search, prepared = Inversion(LatentSearch(n_steps=2, chunk_size=4), 8), x.float() / 127.5 - 1
+    by_seed = torch.stack([search.of_pairs(detector.generator, prepared, starts[:, j])[1] for j in range(3)])
     torch.testing.assert_close(detector.anomaly_score(x), by_seed.mean(dim=0))
-    assert torch.equal(detector.reconstructions(x), detector.search(x)[2].view(4, 3, 1, 16, 16)[:, 0])
+    torch.testing.assert_close(detector.reconstructions(x), found(detector, x)[2].view(4, 3, 1, 16, 16)[:, 0])
 
 
 @pytest.mark.parametrize(
     "options", [{"score_type": "inversion"}, {"score_type": "critic"}, {"score_type": "prior"}, None]
 )
 def test_scores_do_not_depend_on_batch_chunk_or_company(options: dict[str, Any] | None) -> None:
-    detector = built(AnoGAN, n_steps=3) if options is None else built(n_seeds=2, n_steps=3, **options)
+    def made(chunk_size: int | None) -> ADGAN:
+        if options is None:
+            return built(AnoGAN, search=LatentSearch(1, 3, 0.01, 0, chunk_size=chunk_size))
+        return built(**options, search=LatentSearch(n_seeds=2, n_steps=3, chunk_size=chunk_size))
+
     x = images(7)
-    whole = detector.anomaly_score(x)
-    detector.chunk_size = 3
+    whole = made(None).anomaly_score(x)
+    detector = made(3)
     order = torch.tensor([4, 2, 6, 0])
     torch.testing.assert_close(detector.anomaly_score(x[order]), whole[order], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(detector.anomaly_score(x[3:4]), whole[3:4], rtol=1e-5, atol=1e-6)
@@ -314,7 +269,7 @@ def test_scores_do_not_depend_on_batch_chunk_or_company(options: dict[str, Any] 
 
 
 def test_what_the_generator_makes_is_more_normal_than_noise() -> None:
-    detector = built(n_seeds=2, n_steps=20)
+    detector = built(search=LatentSearch(n_seeds=2, n_steps=20))
     torch.manual_seed(3)
     with torch.no_grad():
         made = ((detector.generator(torch.randn(10, 8)) + 1) * 127.5).round().to(torch.uint8)
@@ -327,8 +282,9 @@ def test_the_critics_score_is_its_negative_value() -> None:
 
 
 def test_anogan_takes_the_critics_features_and_leaves_the_generator() -> None:
-    detector, x = built(AnoGAN, n_steps=3, feature_weight=0.3), images(2)
-    latents, losses, made = detector.search(x)
+    detector, x = built(AnoGAN, search=LatentSearch(1, 3, 0.01, 0), feature_weight=0.3), images(2)
+    latents, losses, made = found(detector, x)
+    assert isinstance(detector.critic, DCGANCritic)
     prepared, features = x.float() / 127.5 - 1, detector.critic.features
     torch.testing.assert_close(made, detector.generator(latents))
     torch.testing.assert_close(losses, anogan_loss(made, prepared, features(made), features(prepared), 0.3))
@@ -344,7 +300,7 @@ def _at_start(detector: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]
 @pytest.mark.parametrize("cls", [ADGAN, AnoGAN])
 def test_fit_test_checkpoint_and_scores_from_it(make_trainer: MakeTrainer, tmp_path: Path, cls: Any) -> None:
     torch.manual_seed(0)
-    detector, data = cls(**SMALL, n_steps=2, critic_steps=1), stripes(validation_fraction=0.2)
+    detector, data = cls(**SMALL, search=TWO_STEPS[cls]), stripes(validation_fraction=0.2)
     trainer = make_trainer(max_epochs=2)
     trainer.fit(detector, datamodule=data)
     trainer.save_checkpoint(tmp_path / "adgan.ckpt")
@@ -358,30 +314,41 @@ def test_fit_test_checkpoint_and_scores_from_it(make_trainer: MakeTrainer, tmp_p
     assert math.isfinite(detector.threshold.item())
 
 
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("make", "message"),
     [
-        ({"n_seeds": 0}, "n_seeds must be at least 1, got 0"),
-        ({"n_steps": -1}, "n_steps must not be negative, got -1"),
-        ({"lr_latent": 0.0}, "lr_latent must be positive and finite, got 0"),
-        ({"lr_weights": -1e-5}, "lr_weights must not be negative and be finite, got -1e-05"),
-        ({"search_betas": (0.5,)}, r"search_betas must be two numbers in \[0, 1\), got \[0.5\]"),
-        ({"search_seed": -1}, "search_seed must lie in"),
-        ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
-        ({"score_type": "energy"}, "score_type must be one of inversion, critic, prior, got 'energy'"),
-        ({"lipschitz": "hope"}, "lipschitz must be one of clipping, penalty, got 'hope'"),
-        ({"optimizer": "sgd"}, "optimizer must be one of rmsprop, adam, got 'sgd'"),
-        ({"clip": 0.0}, "clip must be positive and finite, got 0"),
-        ({"critic_steps": 0}, "critic_steps must be at least 1, got 0"),
-        ({"lr_milestones": [-1]}, "lr_milestones must not be negative"),
-        ({"max_gradient_norm": 0.0}, "max_gradient_norm must be positive, or null"),
+        (lambda: LatentSearch(n_seeds=0), "search.n_seeds must be at least 1, got 0"),
+        (lambda: LatentSearch(n_steps=-1), "search.n_steps must not be negative, got -1"),
+        (lambda: LatentSearch(lr_latent=0.0), "search.lr_latent must be positive and finite, got 0"),
+        (lambda: LatentSearch(lr_weights=-1e-5), "search.lr_weights must not be negative, got -1e-05"),
+        (lambda: LatentSearch(betas=(0.5,)), r"search.betas must hold 2 values, and each lie in \[0, 1\), got \[0.5\]"),  # type: ignore[arg-type]
+        (lambda: LatentSearch(seed=-1), r"search.seed must lie in \[0, 2\^63\), got -1"),
+        (lambda: LatentSearch(chunk_size=0), "search.chunk_size must be at least 1, or null .* got 0"),
+        (lambda: CriticTurns(steps=0), "critic_turns.steps must be at least 1, got 0"),
+        (lambda: WeightClipping(bound=0.0), "bound must be positive and finite, got 0"),
+        (lambda: GradientPenalty(weight=-1.0), "weight must not be negative, got -1"),
+        (lambda: ADGAN(lipschitz=GradientPenalty(weight=0.0)), "lipschitz.weight must be positive, got 0"),
+        (lambda: ADGAN(latent_dim=0), "latent_dim must be at least 1, got 0"),
+        (lambda: ADGAN(score_type="energy"), "score_type must be one of inversion, critic, prior, got 'energy'"),  # type: ignore[arg-type]
+        (lambda: ADGAN(max_gradient_norm=0.0), "max_gradient_norm must be positive and finite, or null"),
+        (lambda: ADGAN(generator=SGD), "generator must be a subclass of Module"),  # type: ignore[arg-type]
+        (lambda: ADGAN(critic_optimizer=DCGANCritic), "critic_optimizer must be a subclass of Optimizer"),  # type: ignore[arg-type]
+        (lambda: ADGAN(generator_optimizer=DCGANCritic), "generator_optimizer must be a subclass of Optimizer"),  # type: ignore[arg-type]
+        (lambda: AnoGAN(feature_weight=2), r"feature_weight must lie in \[0, 1\], got 2"),
+        (lambda: AnoGAN(search=LatentSearch(n_steps=9)), "search.lr_weights must be 0, got 5e-05: AnoGAN leaves"),
     ],
 )
-def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_arguments_outside_their_range_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ADGAN(**{**SMALL, **options})
+        make()
 
 
-def test_feature_weight_outside_its_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"feature_weight must lie in \[0, 1\], got 2"):
-        AnoGAN(feature_weight=2)
+@pytest.mark.parametrize("network", [partial(DCGANGenerator, 8, (1, 8, 8)), partial(DCGANCritic, (1, 8, 8))])
+def test_sizes_of_the_networks_outside_their_range_are_refused(network: Any) -> None:
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        network(width=0)
+    with pytest.raises(ValueError, match="kernel_size must be 3 or 4, got 5"):
+        network(kernel_size=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,10 +12,18 @@ from gan_cases import scores_of_a_fit
 
 from adlightning.core.detector import AnomalyDetector
 from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, AnoGAN, FenceGAN, SkipGANomaly
+from adlightning.methods.adgan import CriticTurns
+from adlightning.methods.parts.inversion import LatentSearch
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 
-WGAN: dict[str, Any] = {"latent_dim": 8, "width": 4, "n_steps": 2, "critic_steps": 1, "critic_bursts": False}
+WGAN: dict[str, Any] = {
+    "latent_dim": 8,
+    "generator": partial(DCGANGenerator, width=4),
+    "critic": partial(DCGANCritic, width=4),
+    "critic_turns": CriticTurns(steps=1, bursts=False),
+}
 CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
-    ADGAN: {**WGAN, "n_seeds": 2},
+    ADGAN: {**WGAN, "search": LatentSearch(n_seeds=2, n_steps=2)},
     ALAD: {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7},
     AMA: {
         "latent_dim": 4,
@@ -24,7 +33,7 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
         "first_scored_epoch": 0,
         "warm_up_epochs": 1,
     },
-    AnoGAN: WGAN,
+    AnoGAN: {**WGAN, "search": LatentSearch(1, 2, 0.01, lr_weights=0)},
     DCAE: {"latent_dim": 8, "width": 8},
     FenceGAN: {"latent_dim": 8, "width": 4, "hidden": 16, "pretrain_epochs": 1},
     SkipGANomaly: {"n_features": 6, "width": 4},

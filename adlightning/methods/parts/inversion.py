@@ -10,7 +10,7 @@ import copy
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -131,23 +131,23 @@ class Inversion:
         starts = starting_latents(raw, n_seeds, self.latent_dim, self.search.seed).flatten(0, 1)
         return self.of_pairs(generator, x.repeat_interleave(n_seeds, dim=0), starts)
 
-    def require_batchable(self, generator: nn.Module, shape: tuple[int, ...]) -> None:
-        """Try a step for two samples of zeros, where weights are searched: before training, not after it.
+    def require_batchable(self, generator: nn.Module) -> None:
+        """Try a step for two latents of zeros, where weights are searched: before training, not after it.
 
         Raises:
             ValueError: `torch.func` cannot batch the generator over copies of its weights.
         """
         if self.search.lr_weights == 0:
             return
-        trial = Inversion(replace(self.search, n_steps=1, chunk_size=2), self.latent_dim)
-        device = next(generator.parameters(), torch.zeros(0)).device
         try:
-            with evaluating(generator):
-                trial.of_pairs(
-                    generator, torch.zeros(2, *shape, device=device), torch.zeros(2, self.latent_dim, device=device)
-                )
-        except (RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).strip().partition("\n")[0][:200]
+            with evaluating(generator), torch.enable_grad():
+                network = for_single_samples(generator)
+                copies = _copies(network, 2)
+                z = next(iter(copies.values())).new_zeros(2, self.latent_dim, requires_grad=True)
+                made = _images(network, copies, z).sum()
+                torch.autograd.grad(made, [z, *copies.values()], materialize_grads=True)
+        except (RuntimeError, ValueError, TypeError, StopIteration) as error:
+            reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or "it has no weights"
             raise ValueError(
                 f"generator: {type(generator).__name__} cannot be searched with its weights: torch.func.vmap does not "
                 f"batch it over copies of them ({reason}). Take one without control flow by values, random draws and "
@@ -198,12 +198,7 @@ class Inversion:
     ) -> tuple[Tensor, Tensor, Tensor]:
         search = self.search
         z = start.float().requires_grad_()
-        copies: dict[str, Tensor] = {}
-        if search.lr_weights > 0:
-            copies = {
-                name: weight.detach().expand(len(x), *weight.shape).clone().requires_grad_()
-                for name, weight in generator.named_parameters()
-            }
+        copies = _copies(generator, len(x)) if search.lr_weights > 0 else {}
         images = partial(_images, generator, copies)
         optimizers = [Adam([z], lr=search.lr_latent, betas=search.betas, fused=True)]
         if copies:
@@ -227,6 +222,14 @@ class Inversion:
             if after_step:
                 after_step(search.n_steps, shown)
             return z.detach(), self.loss(shown, x), shown
+
+
+def _copies(generator: nn.Module, n: int) -> dict[str, Tensor]:
+    """Weights by name, each n times."""
+    return {
+        name: weight.detach().expand(n, *weight.shape).clone().requires_grad_()
+        for name, weight in generator.named_parameters()
+    }
 
 
 def _images(generator: nn.Module, copies: dict[str, Tensor], z: Tensor) -> Tensor:
