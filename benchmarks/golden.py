@@ -41,7 +41,7 @@ RECORD, ARRAYS = (Path(__file__).with_name(f"golden.{suffix}") for suffix in ("j
 EPOCHS, BATCHES = 3, 4
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 NETWORKS = ("encoder", "generator", "critic", "discriminator", "joint_discriminator", "image_discriminator")
-SMALL = {"n_steps": 2, "n_seeds": 2, "ascent.steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
+SMALL = {"n_steps": 2, "n_seeds": 2, "ascent.steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "maps.number": 8}
 SMALL |= {f"{network}.width": 8 for network in NETWORKS}
 SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2, "negatives.warm_up_epochs": 1}
 SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}
@@ -133,7 +133,7 @@ def options_of(case: str, folder: Path) -> list[str]:
     path = ROOT / f"configs/{case.partition(' ')[0]}.yaml"
     own = yaml.safe_load(path.read_text())["model"]["init_args"]
     options = [f"--model.{name}={value}" for name, value in SMALL.items() if given(own, name)]
-    options += ["--model.network=mlp"] if path.parent.name == "geometric_transforms" else []
+    options += ["--model.encoder=PlainMLP"] if path.parent.name == "geometric_transforms" else []
     options += [f"--data.path={folder}/table.csv", "--data.label_column=label"] if path.stem == "table" else []
     at_once = yaml.safe_load(path.read_text())["trainer"]["max_epochs"] == 1 and not case.startswith("goad")
     epochs = [] if at_once else [f"--trainer.max_epochs={EPOCHS}", f"--trainer.limit_train_batches={BATCHES}"]

@@ -6,32 +6,42 @@ from adlightning.methods.ama import AMA, SemiSupervisedAMA
 from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.binary_classifier import BinaryClassifier
+from adlightning.methods.dcae import DCAE
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods.density_ratio import DensityRatio
 from adlightning.methods.drocc import DROCC
 from adlightning.methods.drocc_lf import DROCCLF
 from adlightning.methods.drocc_oe import DROCCOE
 from adlightning.methods.drocc_rand import DROCCRand
 from adlightning.methods.fence_gan import FenceGAN
+from adlightning.methods.geometric_transforms import GeometricTransforms
+from adlightning.methods.goad import GOAD
 from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
 from adlightning.methods.stacked_ss_dgm import StackedSSDGM
+from adlightning.methods.vae import VAE
 
 __all__ = [
     "ADGAN",
     "ALAD",
     "AMA",
+    "DCAE",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
+    "GOAD",
     "SSDGM",
+    "VAE",
     "AnoGAN",
     "Autoencoder",
     "BinaryClassifier",
     "DROCCRand",
     "DeepSAD",
     "DeepSVDD",
+    "DensityRatio",
     "FenceGAN",
+    "GeometricTransforms",
     "SemiSupervisedAMA",
     "SkipGANomaly",
     "SoftBoundaryDeepSVDD",

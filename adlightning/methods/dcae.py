@@ -2,66 +2,85 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    DecoderFactory,
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    decoder_part,
+    encoder_part,
+)
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.autoencoder import reconstruction_error
-from adlightning.methods.parts.optimization import OptimizedDetector
-from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
+from adlightning.networks.encoders import build_encoder, representation_size
+from adlightning.networks.gan import DCGANEncoder, build_dcgan_decoder
 
 
-class DCGANAutoencoder(OptimizedDetector):
-    """A DCGAN's generator as decoder and its mirror image as encoder: what the autoencoder and the VAE share.
-
-    Args:
-        latent_dim: dimension of the latent variable; the paper does not say.
-        width: channels of the feature map next to the image.
-        kernel_size: of the strided convolutions: 4, or 3.
-        common: optimisation, preprocessing and threshold, as in :class:`OptimizedDetector`.
-
-    Raises:
-        ValueError: an argument outside its range, or images of a side that the network cannot make.
-    """
-
-    uses_known_anomalies = False
-
-    encoder: DCGANEncoder
-    decoder: DCGANGenerator
-
-    def __init__(self, latent_dim: int = 256, width: int = 64, kernel_size: int = 4, **common: Any) -> None:
-        super().__init__(**common)
-        for name, value in (("latent_dim", latent_dim), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self.latent_dim = latent_dim
-        self.width = width
-        self.kernel_size = kernel_size
-
-
-class DCAE(DCGANAutoencoder):
+class DCAE(AnomalyDetector):
     """ADGAN's DCAE, unsupervised: trained on the mean squared reconstruction error, which is also its score.
 
     :class:`Autoencoder` is another: Deep SAD's, on LeNet's layers (or an MLP, or an LSTM), with max-pooling, without
     biases or an affine part. Here convolutions are strided, BatchNorms affine and activations ReLU, as in a DCGAN.
 
     Args:
-        common: networks, as in :class:`DCGANAutoencoder`; optimisation, preprocessing and threshold, as in
-            :class:`OptimizedDetector`.
+        encoder: a class made for the shape of a preprocessed sample that gives (B, d). None takes `DCGANEncoder`, with
+            256 dimensions, which the paper does not state.
+        decoder: a class made for (d, shape, output). None takes the mirror image of a `DCGANEncoder`, or a DCGAN's
+            generator for another encoder.
+        optimizer: of encoder and decoder.
+        lr_scheduler: its schedule; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
+
+    Raises:
+        ValueError: an argument outside its range, or images of a side that the networks cannot make.
     """
 
-    def __init__(self, **common: Any) -> None:
-        super().__init__(**common)
+    uses_known_anomalies = False
+
+    def __init__(
+        self,
+        encoder: EncoderFactory | None = None,
+        decoder: DecoderFactory | None = None,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
+    ) -> None:
+        super().__init__(preprocessing, threshold)
+        self.make_encoder = encoder_part("encoder", encoder)
+        self.make_decoder = decoder_part("decoder", decoder)
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Encoder and decoder for images of this shape; the decoder's range is that of the preprocessed input."""
-        self.encoder = DCGANEncoder(shape, self.latent_dim, self.width, self.kernel_size)
-        self.decoder = DCGANGenerator(shape, self.latent_dim, self.width, self.kernel_size, self.preprocess.output)
+        """Encoder and decoder; the decoder's range is that of the preprocessed input."""
+        self.encoder = build_encoder(self.make_encoder or DCGANEncoder, shape)
+        d, output = representation_size(self.encoder, shape), self.preprocess.output
+        self.decoder = build_dcgan_decoder(self.make_decoder, self.encoder, d, shape, output)
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Mean squared error of the batch."""
-        return self.log_loss(self.anomaly_score(batch.x).mean(), batch)
+        x = self.preprocess(batch.x)
+        return reconstruction_error(x, self.decoder(self.encoder(x))).mean()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction error (B,)."""

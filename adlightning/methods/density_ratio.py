@@ -7,14 +7,29 @@ docs/methods.md.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import SGD
 
 from adlightning.core.contracts import TrainBatch
-from adlightning.methods.parts.backbone import BackboneDetector
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    encoder_part,
+)
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.networks.logits import build_logits
+from adlightning.networks.mlp import PlainMLP
+from adlightning.networks.vgg import VGG11
 
 FAR = -20.0  # below it log softplus(z) = z - e^z / 2 to float64's precision, and softplus would underflow
 
@@ -73,7 +88,7 @@ def check_divergence(alpha: float, max_ratio: float | None) -> None:
         raise ValueError(f"max_ratio must be positive and finite, or null for no correction, got {max_ratio}")
 
 
-class DensityRatio(BackboneDetector):
+class DensityRatio(AnomalyDetector):
     """Ratio of the normal samples' density to that of unlabelled samples; the score is -log r.
 
     Needs known normals and unlabelled samples: `TransductiveOneVsAll` (the paper's protocol), `InductiveOneVsAll` and
@@ -82,60 +97,89 @@ class DensityRatio(BackboneDetector):
     alpha > 0 mean_u[r^(1 + alpha)] is mean_n[r^alpha] there.
 
     Args:
+        encoder: a class made for the shape of a preprocessed sample. One that takes `n_outputs` ends in the one logit
+            by itself (`VGG11`, `PlainMLP`); on any other, which gives (B, d), a linear layer is put. None takes VGG11
+            for images, of at least 32x32 pixels, and a `PlainMLP` for tables and series.
         alpha: exponent of the BA divergence: 0 is KLIEP, 1 is twice uLSIF.
         max_ratio: bound on the true ratio, for a loss that is bounded below (not in the paper): with a share p of
             normals among the unlabelled samples it is 1/p. Null for no correction.
-        batch_norm: BatchNorm in `vgg11`, or allow `wide_resnet`, which has it. The ratio then diverges (Section 4): for
-            the paper's Figure 1 only.
+        allow_batch_norm: allow encoders with BatchNorm. The ratio then diverges (Section 4): for the paper's Figure 1
+            only.
         joint_batches: with BatchNorm, whether both streams are normalised together, or each on its own. The paper does
             not say.
-        common: network and optimisation, as in :class:`BackboneDetector`; preprocessing and threshold, as in
-            :class:`AnomalyDetector`.
+        optimizer: of the encoder; the paper names neither momentum nor schedule.
+        lr_scheduler: its schedule; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or training data without known normals or unlabelled samples.
+        ValueError: an argument outside its range, an encoder that does not fit, or training data without known normals
+            or unlabelled samples.
     """
 
     uses_known_anomalies = False
     needs_unlabelled = True
-    n_outputs = 1
 
     def __init__(
         self,
+        encoder: EncoderFactory | None = None,
         alpha: float = 0.0,
         max_ratio: float | None = None,
-        batch_norm: bool = False,
+        allow_batch_norm: bool = False,
         joint_batches: bool = True,
-        **common: Any,
+        optimizer: OptimizerFactory = partial(SGD, lr=0.02, weight_decay=1e-3),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
+        super().__init__(preprocessing, threshold)
         check_divergence(alpha, max_ratio)
+        self.make_encoder = encoder_part("encoder", encoder)
         self.alpha = alpha
         self.max_ratio = max_ratio
-        self.batch_norm = batch_norm
+        self.allow_batch_norm = allow_batch_norm
         self.joint_batches = joint_batches
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.n_unlabelled = 0
 
-    @property
-    def has_batch_norm(self) -> bool:
-        """As asked for."""
-        return self.batch_norm
+    def build(self, shape: tuple[int, ...]) -> None:
+        """The network of one logit, without BatchNorm unless that is allowed."""
+        self.net = build_logits(self.make_encoder or (VGG11 if len(shape) == 3 else PlainMLP), shape, n_outputs=1)
+        for name, layer in self.net.named_modules():
+            if isinstance(layer, _BatchNorm) and not self.allow_batch_norm:
+                raise ValueError(
+                    "encoder must have no BatchNorm, with which a density ratio diverges (Section 4 of its paper), got "
+                    f"{type(layer).__name__} at {name}: take another one, or allow_batch_norm: true"
+                )
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
+
+    def on_train_start(self) -> None:
+        """Note how many samples of a batch are unlabelled."""
+        super().on_train_start()
+        self.n_unlabelled = self.data.batch_size
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """log r (B,) of preprocessed samples, in float32."""
         return log_ratio(self.net(x).squeeze(1))
 
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
         """The divergence of a batch: its known normals come first, `batch_size` unlabelled samples after them."""
-        x, n_unlabelled = self.preprocess(batch.x), self.data.batch_size
-        parts = [x] if self.joint_batches else [x[:-n_unlabelled], x[-n_unlabelled:]]
+        x, n = self.preprocess(batch.x), self.n_unlabelled
+        parts = [x] if self.joint_batches else [x[:-n], x[-n:]]
         log_r = torch.cat([self.log_ratio(part) for part in parts])
-        normal, unlabelled = log_r[:-n_unlabelled], log_r[-n_unlabelled:]
-        self.curves.add(
-            self.global_step,
-            mean_ratio_normal=normal.detach().exp().mean(),
-            mean_ratio_unlabelled=unlabelled.detach().exp().mean(),
-        )
-        return self.log_loss(density_ratio_loss(normal, unlabelled, self.alpha, self.max_ratio), batch)
+        normal, unlabelled = log_r[:-n], log_r[-n:]
+        return {
+            "loss": density_ratio_loss(normal, unlabelled, self.alpha, self.max_ratio),
+            "mean_ratio_normal": normal.detach().exp().mean(),
+            "mean_ratio_unlabelled": unlabelled.detach().exp().mean(),
+        }
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """-log r (B,), higher for more anomalous."""

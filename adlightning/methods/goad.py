@@ -6,22 +6,34 @@ Bergman and Hoshen, ICLR 2020; docs/methods.md says where the paper and its rele
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise, repeat
-from typing import Any, Literal, get_args
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from adlightning.core.contracts import InputSpec, TrainBatch
-from adlightning.methods.parts.optimization import OptimizedDetector
-from adlightning.preprocessing import PreprocessingName
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    encoder_part,
+)
+from adlightning.core.prepared import name_of
+from adlightning.core.rules import at_least, check_arguments, not_negative
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.networks.encoders import WeightInit, build_encoder, representation_size
+from adlightning.networks.goad import LEAKINESS, GOADEncoder
 
 Centers = Literal["trained", "running"]
 
-LEAKINESS = 0.2
 CHUNK = 2**22  # values of the largest tensor of a chunk in scoring, 16 MiB: larger ones are slower on a CPU
 
 
@@ -74,13 +86,33 @@ def map_log_probabilities(z: Tensor, centers: Tensor, epsilon: float = 0.0, dist
     return logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
 
 
-class GOAD(OptimizedDetector):
+@dataclass(frozen=True)
+class AffineMaps:
+    """The random maps x -> W_m' x + b_m, with values from N(0, 1).
+
+    Args:
+        number: of maps, M, at least 2 (`n_rots` in the released code).
+        dim: dimension to which they map (`d_out`).
+        translation: draw b_m as well; the paper has it, the released code does not.
+    """
+
+    number: int = 256
+    dim: int = 32
+    translation: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        rules = {"maps.number": at_least(2), "maps.dim": at_least(1)}
+        check_arguments(rules, {}, {"maps.number": self.number, "maps.dim": self.dim})
+
+
+class GOAD(AnomalyDetector):
     """GOAD: a network learns which of M random affine maps a standardised table went through; anomalies confuse it.
 
     Embeddings z_m = phi(W_m' x + b_m) are trained with `triplet_weight` times the triplet-centre loss plus the
     cross-entropy of a linear head that names the map. The score is minus the sum over m of the log-probability of
-    map m by distances from the centres, one a map; the head is for training only. phi is shared by all maps: linear
-    layers without biases, leaky ReLUs of slope 0.2 in between. Unsupervised, for tables only.
+    map m by distances from the centres, one a map; the head is for training only. phi is shared by all maps.
+    Unsupervised, for tables only.
 
     After every epoch, and wherever training ends, the centres are set anew: with `trained` they are the means of z_m
     over all training samples, of the weights as they are then, whatever the order of the samples. With `running` they
@@ -90,87 +122,61 @@ class GOAD(OptimizedDetector):
     of z_m for every m. `trained` is then refused, and `running` is by chance (docs/methods.md).
 
     Args:
-        n_maps: number of maps M, at least 2 (`n_rots` in the released code).
-        map_dim: dimension to which they map (`d_out`).
-        rep_dim: dimension of the embeddings, and width of the hidden layers (`ndf`).
-        n_layers: linear layers of phi: 1 for arrhythmia and thyroid in the released code (`netC1`), else 5 (`netC5`).
-        translation: draw b_m from N(0, 1), as W_m; the paper has it, the released code does not.
+        maps: the random maps.
+        encoder: phi, a class made for the shape (dim,) of a mapped sample that gives (B, d). None takes `GOADEncoder`,
+            the released code's.
         margin: margin of the triplet-centre loss.
         triplet_weight: weight of the triplet-centre loss (`lmbda`).
         epsilon: added to each e^-distance of the score, as in the paper; 0 leaves it out, as the released code does.
         distance_floor: smallest squared distance in the score: `eps` of the released code, 0 there.
         centers: `trained` or `running`, as above.
-        weight_init: `glorot` (normal, times the root of 2), which the released code has and never calls on a layer, or
-            `framework`, what it therefore starts from.
-        betas: Adam's.
-        preprocessing: one for tables; `standardize` in the released code.
-        common: optimisation and threshold, as in :class:`OptimizedDetector`.
+        weight_init: of `GOADEncoder` and the head, `glorot` (normal, times the root of 2), which the released code has
+            and never calls on a layer, or `framework`, what it therefore starts from.
+        optimizer: of encoder and head.
+        lr_scheduler: its schedule; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`: one for tables, None standardises, as the released code does.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, centres that would all be 0, or input other than tables.
     """
 
     uses_known_anomalies = False
-    maps: Tensor
-    shifts: Tensor | None
+    argument_rules: ClassVar = dict.fromkeys(("margin", "triplet_weight", "epsilon", "distance_floor"), not_negative)
+    map_weights: Tensor
+    map_shifts: Tensor | None
     map_centers: Tensor
     has_centers: Tensor
 
     def __init__(
         self,
-        n_maps: int = 256,
-        map_dim: int = 32,
-        rep_dim: int = 8,
-        n_layers: int = 1,
-        translation: bool = True,
+        maps: AffineMaps = AffineMaps(),
+        encoder: EncoderFactory | None = None,
         margin: float = 1.0,
         triplet_weight: float = 0.1,
         epsilon: float = 0.0,
         distance_floor: float = 0.0,
         centers: Centers = "trained",
-        weight_init: Literal["glorot", "framework"] = "glorot",
-        betas: Sequence[float] = (0.5, 0.999),
-        lr: float = 1e-3,
-        lr_milestones: Sequence[int] = (),
-        weight_decay: float = 0.0,
-        preprocessing: PreprocessingName = "standardize",
-        **common: Any,
+        weight_init: WeightInit = "glorot",
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3, betas=(0.5, 0.999)),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        optimization: dict[str, Any] = {"lr": lr, "lr_milestones": lr_milestones, "weight_decay": weight_decay}
-        super().__init__(preprocessing=preprocessing, **optimization, **common)
-        if n_maps < 2:
-            raise ValueError(f"n_maps must be at least 2, got {n_maps}")
-        for name, size in (("map_dim", map_dim), ("rep_dim", rep_dim), ("n_layers", n_layers)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        numbers = {"margin": margin, "triplet_weight": triplet_weight, "epsilon": epsilon}
-        for name, value in {**numbers, "distance_floor": distance_floor}.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
-        if centers not in get_args(Centers):
-            raise ValueError(f"centers must be trained or running, got {centers!r}")
-        linear = n_layers == 1 and not translation and preprocessing in ("standardize", "standardize_offset")
-        if linear and centers == "trained":
-            raise ValueError(
-                "centers must be running with n_layers: 1, translation: false and standardised features, where the "
-                f"means of all maps' embeddings are 0, got {centers}"
-            )
-        if weight_init not in ("glorot", "framework"):
-            raise ValueError(f"weight_init must be glorot or framework, got {weight_init!r}")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {list(betas)}")
-        self.n_maps = n_maps
-        self.map_dim = map_dim
-        self.rep_dim = rep_dim
-        self.n_layers = n_layers
-        self.translation = translation
+        super().__init__(preprocessing, threshold)
+        self.maps = maps
+        self.make_encoder = encoder_part("encoder", encoder)
         self.margin = margin
         self.triplet_weight = triplet_weight
         self.epsilon = epsilon
         self.distance_floor = distance_floor
         self.centers = centers
         self.weight_init = weight_init
-        self.betas = list(betas)
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
         self._centers_step = -1
         self._batch_means: Tensor | float = 0.0
         self._n_batches = 0
@@ -185,33 +191,41 @@ class GOAD(OptimizedDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Maps, network, head, and room for the centres."""
-        self.register_buffer("maps", torch.randn(self.n_maps, shape[0], self.map_dim))
-        self.register_buffer("shifts", torch.randn(self.n_maps, self.map_dim) if self.translation else None)
-        self.register_buffer("map_centers", torch.zeros(self.n_maps, self.rep_dim))
+        n, dim = self.maps.number, self.maps.dim
+        self.register_buffer("map_weights", torch.randn(n, shape[0], dim))
+        self.register_buffer("map_shifts", torch.randn(n, dim) if self.maps.translation else None)
+        self.encoder = build_encoder(self.make_encoder or GOADEncoder, (dim,))
+        is_ours = isinstance(self.encoder, GOADEncoder)
+        if is_ours and self.encoder.n_layers == 1:
+            self._require_distinct_centers()
+        d = representation_size(self.encoder, (dim,))
+        self.head = nn.Sequential(nn.LeakyReLU(LEAKINESS), nn.Linear(d, n))
+        self.register_buffer("map_centers", torch.zeros(n, d))
         self.register_buffer("has_centers", torch.tensor(False))
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(chain([self.map_dim], repeat(self.rep_dim, self.n_layers))):
-            layers += [nn.LeakyReLU(LEAKINESS), nn.Linear(n_in, n_out, bias=False)]
-        self.encoder = nn.Sequential(*layers[1:])
-        self.head = nn.Sequential(nn.LeakyReLU(LEAKINESS), nn.Linear(self.rep_dim, self.n_maps))
-        for layer in self.modules():
+        for layer in [*(self.encoder.modules() if is_ours else ()), *self.head.modules()]:
             if isinstance(layer, nn.Linear) and self.weight_init == "glorot":
                 nn.init.xavier_normal_(layer.weight, gain=math.sqrt(2))
 
-    def new_optimizer(self, parameters: Any) -> Optimizer:
-        """The chosen optimiser, Adam with `betas`."""
-        if self.optimizer != "adam":
-            return super().new_optimizer(parameters)
-        betas = (self.betas[0], self.betas[1])
-        return Adam(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay)
+    def _require_distinct_centers(self) -> None:
+        centred = name_of(self.preprocess) == "StandardizeFeatures"
+        if self.centers == "trained" and not self.maps.translation and centred:
+            raise ValueError(
+                "centers must be running with a GOADEncoder of n_layers: 1, maps.translation: false and standardised "
+                f"features, where the means of all maps' embeddings are 0, got {self.centers}"
+            )
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
 
     # ---- training -------------------------------------------------------------------------------------------------
 
     def embed(self, x: Tensor) -> Tensor:
         """Embeddings (B, M, d) of all maps of preprocessed samples (B, D)."""
-        mapped = torch.einsum("bi,mij->bmj", x, self.maps)
-        z: Tensor = self.encoder(mapped if self.shifts is None else mapped + self.shifts)
-        return z
+        mapped = torch.einsum("bi,mij->bmj", x, self.map_weights)
+        mapped = mapped if self.map_shifts is None else mapped + self.map_shifts
+        z: Tensor = self.encoder(mapped.flatten(0, 1))
+        return z.view(len(x), self.maps.number, -1)
 
     def on_train_epoch_start(self) -> None:
         """The average of the batches' means begins anew; centres of earlier weights are out of date."""
@@ -224,9 +238,9 @@ class GOAD(OptimizedDetector):
         if self.centers == "running":
             self._batch_means = self._batch_means + z.detach().float().mean(dim=0)
             self._n_batches += 1
-        names = torch.arange(self.n_maps, device=z.device).expand(len(z), -1)
+        names = torch.arange(self.maps.number, device=z.device).expand(len(z), -1)
         cross_entropy = F.cross_entropy(self.head(z).float().flatten(0, 1), names.flatten())
-        return self.log_loss(self.triplet_weight * triplet_center_loss(z, self.margin) + cross_entropy, batch)
+        return self.triplet_weight * triplet_center_loss(z, self.margin) + cross_entropy
 
     # ---- centres --------------------------------------------------------------------------------------------------
 
@@ -247,7 +261,7 @@ class GOAD(OptimizedDetector):
     @torch.no_grad()
     def _mean_embeddings(self) -> Tensor:
         """Means (M, d) over the training set; the same on every rank."""
-        total = torch.zeros(self.n_maps, self.rep_dim, dtype=torch.float64)  # on the host: not every device has float64
+        total = torch.zeros(self.map_centers.shape, dtype=torch.float64)  # on the host: not every device has float64
         n = 0
         with self.trainer.precision_plugin.forward_context():
             for batch in self.training_data():
@@ -285,4 +299,5 @@ class GOAD(OptimizedDetector):
         """Samples in parts small enough for every tensor made of a part; all at once in an exported graph."""
         if torch.compiler.is_exporting():
             return iter([x])
-        return iter(x.split(max(1, CHUNK // (self.n_maps * max(self.n_maps, self.map_dim, self.rep_dim)))))
+        n, dim, d = self.maps.number, self.maps.dim, self.map_centers.shape[1]
+        return iter(x.split(max(1, CHUNK // (n * max(n, dim, d)))))

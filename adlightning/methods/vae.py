@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
-from adlightning.methods.dcae import DCGANAutoencoder
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    DecoderFactory,
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    decoder_part,
+    encoder_part,
+)
+from adlightning.core.rules import not_negative, seed
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.inversion import starting_latents
 from adlightning.methods.parts.likelihoods import LOG_LIKELIHOODS, Likelihood, kl_from_standard, require_likelihood
-from adlightning.networks.dgm import MIN_SCALE, sample_gaussian
-from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
+from adlightning.networks.dgm import MIN_SCALE
+from adlightning.networks.encoders import build_encoder, representation_size
+from adlightning.networks.gan import DCGANEncoder, build_dcgan_decoder
 
 
 def negative_elbo(log_likelihood: Tensor, kl: Tensor) -> Tensor:
@@ -20,7 +37,7 @@ def negative_elbo(log_likelihood: Tensor, kl: Tensor) -> Tensor:
     return kl - log_likelihood
 
 
-class VAE(DCGANAutoencoder):
+class VAE(AnomalyDetector):
     """ADGAN's VAE, unsupervised: trained on the negative evidence lower bound, which is also its score.
 
     q(z|x) = N(mean, diag(scale^2)), p(z) = N(0, I). Training takes one sample of z for each image. A score takes the
@@ -28,56 +45,83 @@ class VAE(DCGANAutoencoder):
     batch.
 
     Args:
+        encoder: a class made for the shape of a preprocessed sample that gives (B, 2 d): the means of d latents, and
+            what a softplus makes their scales of. None takes `DCGANEncoder`, for 256 latents, which the paper does not
+            state.
+        decoder: a class made for (d, shape, output). None takes the mirror image of a `DCGANEncoder`, or a DCGAN's
+            generator for another encoder.
         likelihood: of the preprocessed input: `gaussian` of unit variance, or `bernoulli` (in [0, 1]); the paper does
             not say.
         score_samples: samples of z that a score is the mean of; 0 takes the mean of q(z|x) in their place.
         score_seed: seed of these samples.
-        common: networks, as in :class:`DCGANAutoencoder`; optimisation, preprocessing and threshold, as in
-            :class:`OptimizedDetector`.
+        optimizer: of encoder and decoder.
+        lr_scheduler: its schedule; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, `bernoulli` for preprocessing that leaves [0, 1], or images of a side
-            that the network cannot make.
+        ValueError: an argument outside its range, `bernoulli` for preprocessing that leaves [0, 1], an encoder of an
+            odd number of values, or images of a side that the networks cannot make.
     """
 
+    uses_known_anomalies = False
+    argument_rules: ClassVar = {"score_samples": not_negative, "score_seed": seed}
+
     def __init__(
-        self, likelihood: Likelihood = "gaussian", score_samples: int = 0, score_seed: int = 0, **common: Any
+        self,
+        encoder: EncoderFactory | None = None,
+        decoder: DecoderFactory | None = None,
+        likelihood: Likelihood = "gaussian",
+        score_samples: int = 0,
+        score_seed: int = 0,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(**common)
-        if likelihood not in LOG_LIKELIHOODS:
-            raise ValueError(f"likelihood must be bernoulli or gaussian, got {likelihood!r}")
-        if score_samples < 0:
-            raise ValueError(f"score_samples must not be negative, got {score_samples}")
-        if not 0 <= score_seed < 2**63:
-            raise ValueError(f"score_seed must lie in [0, 2^63), got {score_seed}")
-        self.likelihood = likelihood
+        super().__init__(preprocessing, threshold)
+        self.make_encoder = encoder_part("encoder", encoder)
+        self.make_decoder = decoder_part("decoder", decoder)
+        self.likelihood: Likelihood = likelihood
         self.score_samples = score_samples
         self.score_seed = score_seed
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
         if score_samples:
             self.score_needs = f"samples drawn for each image by what is in it (score_samples: {score_samples})"
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Encoder and decoder for images of this shape; the decoder gives logits, or means in the input's range."""
+        """Encoder and decoder; the decoder gives logits, or means in the input's range."""
         require_likelihood(self, self.likelihood)
+        self.encoder = build_encoder(self.make_encoder or partial(DCGANEncoder, code_dim=512), shape)
+        size = representation_size(self.encoder, shape)
+        if size % 2:
+            raise ValueError(f"encoder must give means and scales, an even number of values, got {size}")
         output = "linear" if self.likelihood == "bernoulli" else self.preprocess.output
-        self.encoder = DCGANEncoder(shape, 2 * self.latent_dim, self.width, self.kernel_size)
-        self.decoder = DCGANGenerator(shape, self.latent_dim, self.width, self.kernel_size, output)
+        self.decoder = build_dcgan_decoder(self.make_decoder, self.encoder, size // 2, shape, output)
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of q(z|x), each (B, latent_dim), of preprocessed images, in float32."""
+        """Mean and standard deviation of q(z|x), each (B, d), of preprocessed images, in float32."""
         mean, scale = self.encoder(x).float().chunk(2, dim=1)
         return mean, F.softplus(scale) + MIN_SCALE
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z) (B,) of preprocessed images and latents (B, latent_dim)."""
+        """log p(x|z) (B,) of preprocessed images and latents (B, d)."""
         return LOG_LIKELIHOODS[self.likelihood](x.flatten(1), self.decoder(z).flatten(1))
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Mean negative evidence lower bound of the batch, by one sample of z."""
         x = self.preprocess(batch.x)
         mean, scale = self.posterior(x)
-        bound = self.log_likelihood(x, sample_gaussian(mean, scale))
-        return self.log_loss(negative_elbo(bound, kl_from_standard(mean, scale)).mean(), batch)
+        bound = self.log_likelihood(x, mean + scale * torch.randn_like(mean))
+        return negative_elbo(bound, kl_from_standard(mean, scale)).mean()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Negative evidence lower bound (B,)."""
@@ -86,7 +130,7 @@ class VAE(DCGANAutoencoder):
         if not self.score_samples:
             bound = self.log_likelihood(prepared, mean)
         else:
-            noise = starting_latents(x, self.score_samples, self.latent_dim, self.score_seed)
+            noise = starting_latents(x, self.score_samples, mean.shape[1], self.score_seed)
             by_sample = [self.log_likelihood(prepared, mean + scale * drawn) for drawn in noise.unbind(1)]
             bound = sum(by_sample[1:], by_sample[0]) / self.score_samples
         return negative_elbo(bound, kl_from_standard(mean, scale))

@@ -5,10 +5,12 @@ from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
+from adlightning.networks.goad import GOADEncoder
 from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
 from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
+from adlightning.networks.logits import build_logits
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
-from adlightning.networks.mlp import MLPDecoder, MLPEncoder
+from adlightning.networks.mlp import MLPDecoder, MLPEncoder, PlainMLP
 from adlightning.networks.mobilenet import MobileNetV2Encoder
 from adlightning.networks.pretrained import read_weights
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
@@ -25,6 +27,7 @@ __all__ = [
     "FeatureDiscriminator",
     "FenceDiscriminator",
     "FenceGenerator",
+    "GOADEncoder",
     "ImagePairDiscriminator",
     "JointDiscriminator",
     "LSTMDecoder",
@@ -35,6 +38,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "MobileNetV2Encoder",
+    "PlainMLP",
     "ResidualCritic",
     "ResidualGenerator",
     "StridedEncoder",
@@ -42,6 +46,7 @@ __all__ = [
     "WideResNet10x4",
     "build_decoder",
     "build_encoder",
+    "build_logits",
     "fully_connected",
     "glorot_uniform_",
     "read_weights",

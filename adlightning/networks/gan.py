@@ -206,6 +206,38 @@ def build_critic(
     return critic
 
 
+def build_dcgan_decoder(
+    factory: Callable[[int, tuple[int, ...], Output], nn.Module] | None,
+    encoder: nn.Module,
+    latent_dim: int,
+    shape: tuple[int, ...],
+    output: Output,
+) -> nn.Module:
+    """A decoder of latents (B, latent_dim): the one given, the mirror image of a DCGAN's encoder, or its generator.
+
+    Args:
+        factory: makes it, for the size of a latent, the shape of a sample and its range; or None.
+        encoder: whose mirror image is taken, where it is a DCGAN's.
+        latent_dim: dimension of the latents.
+        shape: of a preprocessed sample.
+        output: its range.
+
+    Raises:
+        ValueError: it cannot be made for these samples, or makes others.
+    """
+    if factory is None and isinstance(encoder, DCGANEncoder):
+        return encoder.mirrored(output, latent_dim)
+    name = _name(factory := factory or DCGANGenerator)
+    try:
+        decoder = factory(latent_dim, shape, output)
+    except TypeError as error:
+        raise ValueError(f"decoder: {name} cannot be made with (rep_dim, shape, output): {error}") from error
+    made = _tried("decoder", decoder, torch.zeros(2, latent_dim))
+    if made != (2, *shape):
+        raise ValueError(f"decoder must make samples of shape {(2, *shape)} from 2 codes, {name} makes {made}")
+    return decoder
+
+
 @torch.no_grad()
 def _tried(argument: str, network: nn.Module, x: Tensor) -> Any:
     """The shape of what a network makes of a batch, in eval mode."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -96,30 +97,38 @@ class MLPDecoder(nn.Module):
         return x
 
 
-class MLP(nn.Module):
+class PlainMLP(nn.Module):
     """Samples (B, ...), flattened, to outputs (B, n_outputs): linear layers with biases, ReLU and dropout between them.
 
     No BatchNorm: for density ratios, and whatever else must not see a batch.
 
     Args:
-        n_features: values of a sample.
-        hidden: units of each hidden layer; may be empty.
-        n_outputs: outputs.
+        shape: of a sample.
+        n_outputs: outputs; null for as many as the detector needs, 1 on its own.
+        dense: units of each hidden layer; may be empty.
         dropout: rate after each hidden layer, in [0, 1).
 
     Raises:
         ValueError: a size below 1, or a rate outside its range.
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int], n_outputs: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        n_outputs: int | None = None,
+        dense: Sequence[int] = (128, 128),
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__()
-        for name, sizes in (("n_features", (n_features,)), ("hidden", hidden), ("n_outputs", (n_outputs,))):
+        n_outputs = 1 if n_outputs is None else n_outputs
+        for name, sizes in (("shape", shape), ("n_outputs", (n_outputs,)), ("dense", dense)):
             check_positive(name, sizes)
         check_dropout(dropout)
+        widths = (math.prod(shape), *dense)
         layers: list[nn.Module] = [nn.Flatten()]
-        for n_in, n_out in pairwise((n_features, *hidden)):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
-        self.net = nn.Sequential(*layers, nn.Linear((n_features, *hidden)[-1], n_outputs))
+        self.net = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (B, n_outputs) of samples (B, ...)."""

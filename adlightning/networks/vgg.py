@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from adlightning.networks.mlp import check_dropout, check_positive
+from adlightning.networks.mlp import check_dropout, check_positive, require_samples_of
 from adlightning.networks.pretrained import load_pretrained
 
 VGGHead = Literal["torchvision", "compact"]
@@ -32,32 +33,39 @@ class VGG11(nn.Module):
 
     Args:
         shape: (C, H, W) of an image, H and W at least 32.
-        n_outputs: logits; 1 for a density ratio.
+        n_outputs: logits: 1 for a density ratio, 72 for GEOM; null for as many as the detector needs, 1 on its own.
         head: `torchvision` pools the maps to 7x7 and has 25088-4096-4096 units, which repeats a 32x32 image's one cell
             49 times; `compact` pools to one cell and has 512-4096-4096: the same functions with a fifth of the weights.
         dropout: its rate, in [0, 1).
         dropout_placement: before both of the last dense layers, and `per_stage` after each max-pooling, or `per_conv`
             after each convolution's ReLU, or (`fc_only`, torchvision's) nowhere else.
         batch_norm: BatchNorm after each convolution, which lets a density ratio diverge: for the paper's Figure 1 only.
+        weights: pretrained weights of torchvision's vgg11, taken over when a fit begins: a file, or their name
+            (`IMAGENET1K_V1`); null starts from random ones. They need three channels and `head: torchvision`.
 
     Raises:
         ValueError: a size below 1, images smaller than 32x32, a rate outside its range, or an unknown name.
     """
 
+    has_weights: Tensor
+
     def __init__(
         self,
-        shape: tuple[int, int, int],
-        n_outputs: int = 1,
+        shape: tuple[int, ...],
+        n_outputs: int | None = None,
         head: VGGHead = "torchvision",
         dropout: float = 0.5,
         dropout_placement: DropoutPlacement = "per_stage",
         batch_norm: bool = False,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
+        require_samples_of(3, "images (C, H, W)", shape, "VGG11")
+        n_outputs = 1 if n_outputs is None else n_outputs
         check_positive("shape", shape)
         check_positive("n_outputs", (n_outputs,))
         if min(shape[1:]) < MIN_SIDE:
-            raise ValueError(f"shape: vgg11 takes images of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {tuple(shape)}")
+            raise ValueError(f"shape: VGG11 takes images of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {tuple(shape)}")
         if head not in get_args(VGGHead):
             raise ValueError(f"head must be torchvision or compact, got {head!r}")
         check_dropout(dropout)
@@ -65,6 +73,9 @@ class VGG11(nn.Module):
             raise ValueError(f"dropout_placement must be per_stage, per_conv or fc_only, got {dropout_placement!r}")
         self.head = head
         self.batch_norm = batch_norm
+        self.weights = weights
+        if weights is not None:
+            self.register_buffer("has_weights", torch.tensor(False))
         self.features = _features(shape[0], dropout, dropout_placement, batch_norm)
         side = 7 if head == "torchvision" else 1
         self.avgpool = nn.AdaptiveAvgPool2d(side)
@@ -84,6 +95,12 @@ class VGG11(nn.Module):
         logits: Tensor = self.classifier(self.avgpool(self.features(x)).flatten(1))
         return logits
 
+    def load_pretrained(self) -> None:
+        """Take over the weights asked for, once: a checkpoint has them, wherever they came from."""
+        if self.weights is not None and not self.has_weights:
+            self.load_weights(self.weights)
+            self.has_weights.fill_(True)
+
     def load_weights(self, weights: str) -> None:
         """Take over weights of torchvision's vgg11, in place; the last layer stays new, theirs is not looked at.
 
@@ -101,7 +118,7 @@ class VGG11(nn.Module):
                 f"weights are of a vgg11 with head: torchvision, batch_norm: false and 3 input channels, "
                 f"this network has {self.head}, {str(self.batch_norm).lower()} and {channels}, got {weights}"
             )
-        load_pretrained(self, "vgg11", weights, but=(LAST_LAYER,))
+        load_pretrained(self, "vgg11", weights, but=(LAST_LAYER, "has_weights"))
 
 
 def _features(in_channels: int, dropout: float, placement: DropoutPlacement, batch_norm: bool) -> nn.Sequential:

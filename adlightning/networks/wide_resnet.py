@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adlightning.networks.mlp import check_positive
+from adlightning.networks.mlp import check_positive, require_samples_of
 
 STEM = 16
 STAGES = ((64, 1), (128, 2), (256, 2))
@@ -23,18 +23,20 @@ class WideResNet10x4(nn.Module):
     Kaiming-normal by fan-in, the linear layer uniform in +-1/sqrt(256) with zero biases.
 
     Args:
-        in_channels: channels of an image.
-        n_outputs: logits; 72 for GEOM's transforms.
+        shape: (C, H, W) of an image.
+        n_outputs: logits: 72 for GEOM's transforms; null for as many as the detector needs, 1 on its own.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: samples that are no images, or a size below 1.
     """
 
-    def __init__(self, in_channels: int, n_outputs: int) -> None:
+    def __init__(self, shape: tuple[int, ...], n_outputs: int | None = None) -> None:
         super().__init__()
-        check_positive("in_channels", (in_channels,))
+        require_samples_of(3, "images (C, H, W)", shape, "WideResNet10x4")
+        n_outputs = 1 if n_outputs is None else n_outputs
+        check_positive("shape", shape)
         check_positive("n_outputs", (n_outputs,))
-        self.stem = nn.Conv2d(in_channels, STEM, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(shape[0], STEM, 3, padding=1, bias=False)
         blocks: list[nn.Module] = []
         width = STEM
         for filters, stride in STAGES:

@@ -5,8 +5,6 @@ The fixed point is Minka's ("Estimating a Dirichlet distribution", 2000), with t
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.special import digamma, polygamma
@@ -19,12 +17,6 @@ TOLERANCE = 1e-9
 MAX_ITERATIONS = 1000
 NEWTON_STEPS = 5
 MIN_DIVERGENCE = 1e-9  # samples (nearly) all alike would have an infinite concentration
-
-
-def log_probabilities(logits: Tensor) -> Tensor:
-    """Log softmax (..., K) of logits, in float64, on the host where the device has none; no less than of 1e-38."""
-    logits = logits.cpu() if logits.device.type == "mps" else logits
-    return logits.double().log_softmax(dim=-1).clamp_min(math.log(MIN_PROBABILITY))
 
 
 def fit_dirichlet(probabilities: Tensor) -> Tensor:
@@ -74,17 +66,3 @@ def inverse_digamma(y: Tensor) -> Tensor:
     for _ in range(NEWTON_STEPS):
         x = x - (digamma(x) - y) / polygamma(1, x)
     return x
-
-
-def dirichlet_normality(log_p: Tensor, alpha: Tensor, mean_log: Tensor) -> Tensor:
-    """Normality (B,), high for normal: the mean over t of sum_k (alpha_tk - 1) (log p_tk - mean_log_tk).
-
-    That is the mean log-likelihood of a sample's outputs, up to a constant. Concentrations of outputs that hardly vary
-    are huge: what all samples have in common goes before the sum, which would drown the rest in its rounding.
-
-    Args:
-        log_p: log probabilities (B, T, K), a sample's outputs for each of T transforms, in float64.
-        alpha: concentrations (T, K).
-        mean_log: means (T, K) of the log probabilities that they were fitted to.
-    """
-    return ((alpha - 1) * (log_p - mean_log)).sum(dim=2).mean(dim=1)

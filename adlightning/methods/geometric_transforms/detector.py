@@ -6,23 +6,60 @@ The baseline "GTs" of the density-ratio paper (Sections 2.3 and 5.3). docs/metho
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import SGD
 
 from adlightning.core.contracts import TrainBatch
-from adlightning.methods.parts.backbone import BackboneDetector
-from adlightning.methods.parts.dirichlet import dirichlet_from_means, dirichlet_normality, log_probabilities
-from adlightning.methods.parts.fitted import FittedDetector
-from adlightning.methods.parts.transforms import TRANSFORMS, source_pixels, transform_all, transform_each
-from adlightning.networks.backbones import BackboneName
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
+from adlightning.core.parts import (
+    EncoderFactory,
+    OptimizerFactory,
+    PreprocessingFactory,
+    SchedulerFactory,
+    encoder_part,
+)
+from adlightning.core.rules import at_least
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.geometric_transforms.dirichlet import MIN_PROBABILITY, dirichlet_from_means
+from adlightning.methods.geometric_transforms.transforms import (
+    TRANSFORMS,
+    source_pixels,
+    transform_all,
+    transform_each,
+)
+from adlightning.networks.logits import build_logits
+from adlightning.networks.wide_resnet import WideResNet10x4
 
 N_TRANSFORMS = len(TRANSFORMS)
 
 
-class GeometricTransforms(FittedDetector, BackboneDetector):
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Log softmax (..., K) of logits, in float64, on the host where the device has none; no less than of 1e-38."""
+    logits = logits.cpu() if logits.device.type == "mps" else logits
+    return logits.double().log_softmax(dim=-1).clamp_min(math.log(MIN_PROBABILITY))
+
+
+def dirichlet_normality(log_p: Tensor, alpha: Tensor, mean_log: Tensor) -> Tensor:
+    """Normality (B,), high for normal: the mean over t of sum_k (alpha_tk - 1) (log p_tk - mean_log_tk).
+
+    That is the mean log-likelihood of a sample's outputs, up to a constant. Concentrations of outputs that hardly vary
+    are huge: what all samples have in common goes before the sum, which would drown the rest in its rounding.
+
+    Args:
+        log_p: log probabilities (B, T, K), a sample's outputs for each of T transforms, in float64.
+        alpha: concentrations (T, K).
+        mean_log: means (T, K) of the log probabilities that they were fitted to.
+    """
+    return ((alpha - 1) * (log_p - mean_log)).sum(dim=2).mean(dim=1)
+
+
+class GeometricTransforms(AnomalyDetector):
     """GEOM: a network learns which of 72 transforms an image went through; anomalies confuse it.
 
     An epoch shows every training image 72 times, each time under a transform drawn at random. After the last step, for
@@ -30,57 +67,64 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
     t; the score is the negative mean log-likelihood, over t, of the outputs for an image under t, up to a constant.
 
     Args:
-        network: `wide_resnet` (WRN-10-4), as published, or `vgg11` for images of at least 32x32 pixels, as in the
-            density-ratio paper.
-        batch_norm: BatchNorm in `vgg11`; `wide_resnet` always has it.
+        encoder: a class made for the shape of a preprocessed image. One that takes `n_outputs` ends in the 72 logits by
+            itself: `WideResNet10x4`, as published and taken for None, or `VGG11` for images of at least 32x32 pixels,
+            as in the density-ratio paper. On any other, which gives (B, d), a linear layer is put.
         scoring_batch: transformed images in one forward pass when scoring: memory only, scores do not depend on it.
-        common: the rest of the network and optimisation, as in :class:`BackboneDetector`; preprocessing and threshold,
-            as in :class:`AnomalyDetector`.
+        optimizer: of the encoder.
+        lr_scheduler: its schedule; null for a constant learning rate.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
 
     Raises:
         ValueError: an argument outside its range, or images that are not square or smaller than 4x4.
     """
 
     uses_known_anomalies = False
+    fits_at_end = True
     passes_per_epoch = N_TRANSFORMS
-    n_outputs = N_TRANSFORMS
+    argument_rules: ClassVar = {"scoring_batch": at_least(1)}
     sources: Tensor
     concentrations: Tensor
     mean_logs: Tensor
 
     def __init__(
         self,
-        network: BackboneName = "wide_resnet",
-        batch_norm: bool = False,
+        encoder: EncoderFactory | None = None,
         scoring_batch: int = 1152,
-        **common: Any,
+        optimizer: OptimizerFactory = partial(SGD, lr=0.02, weight_decay=1e-3),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: Interval = "epoch",
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        super().__init__(network=network, **common)
-        if scoring_batch < 1:
-            raise ValueError(f"scoring_batch must be at least 1, got {scoring_batch}")
-        self.batch_norm = batch_norm
+        super().__init__(preprocessing, threshold)
+        self.make_encoder = encoder_part("encoder", encoder)
         self.scoring_batch = scoring_batch
+        self.make_optimizer = optimizer_part("optimizer", optimizer)
+        self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
+        self.lr_scheduler_interval = lr_scheduler_interval
         self.register_buffer("concentrations", torch.full((N_TRANSFORMS, N_TRANSFORMS), math.nan))
         self.register_buffer("mean_logs", torch.full((N_TRANSFORMS, N_TRANSFORMS), math.nan))
-
-    @property
-    def has_batch_norm(self) -> bool:
-        """As asked for, and in a WRN always."""
-        return self.batch_norm or self.network == "wide_resnet"
 
     def build(self, shape: tuple[int, ...]) -> None:
         """The network, and where each transform takes each pixel from."""
         if len(shape) != 3:
             raise ValueError(f"GeometricTransforms takes images (C, H, W), the data have samples of shape {shape}")
         self.register_buffer("sources", source_pixels(shape[1], shape[2]), persistent=False)
-        super().build(shape)
+        self.net = build_logits(self.make_encoder or WideResNet10x4, shape, N_TRANSFORMS)
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over everything."""
+        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the transforms that the batch's images went through."""
         x = self.preprocess(batch.x)
         which = torch.randint(N_TRANSFORMS, (len(x),), device=x.device)
         logits = self.net(transform_each(x, which, self.sources))
-        return self.log_loss(F.cross_entropy(logits.float(), which), batch)
+        return F.cross_entropy(logits.float(), which)
 
     def log_outputs(self, x: Tensor) -> Tensor:
         """Log softmax outputs (B, 72, 72), in float64, of raw images (B, C, H, W) under each of the 72 transforms."""
@@ -95,7 +139,7 @@ class GeometricTransforms(FittedDetector, BackboneDetector):
         total = torch.zeros(2, N_TRANSFORMS, N_TRANSFORMS, dtype=torch.float64)  # on the host: not every device has it
         n = 0
         with self.trainer.precision_plugin.forward_context():
-            for x in self.fitting_normals():
+            for x in self.normal_data():
                 log_p = self.log_outputs(x).cpu()
                 total += torch.stack([log_p.exp().sum(dim=0), log_p.sum(dim=0)])
                 n += len(log_p)
