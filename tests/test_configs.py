@@ -236,7 +236,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
     if config["model"]["class_path"] in ("DensityRatio", "GeometricTransforms") and init.get("network") != "mlp":
         options = [*options, "--data.batch_size=2", "--data.eval_batch_size=2", "--model.head=compact"]
     elif method in SEARCHED:
-        phase += ["--model.n_steps=2", "--data.batch_size=8", "--data.eval_batch_size=4"]
+        phase += ["--model.search.n_steps=2", "--data.batch_size=8", "--data.eval_batch_size=4"]
     elif method in DCGAN_METHODS:
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]
     elif config["model"]["class_path"] in ("AMA", "SemiSupervisedAMA"):  # ten make one negative

@@ -28,6 +28,7 @@ METHODS = {
     *("adgan", "anogan", "ama"),
 }
 DATA = {"goad": "noisy_sine"}  # takes no images; all others have digits
+FIRST_PHASES = ("pretrain_epochs", "pretraining.epochs", "warm_up_epochs")
 QUICK = [
     "--trainer.max_epochs=1",
     "--trainer.check_val_every_n_epoch=1",
@@ -43,6 +44,13 @@ def inner_value(parameter: dict[str, Any]) -> Any:
     low, high = parameter["min"], parameter["max"]
     middle = (low * high) ** 0.5 if "log" in parameter["distribution"] else (low + high) / 2
     return round(middle) if parameter["distribution"].startswith(("int", "q_")) else middle
+
+
+def set_by(config: Any, key: str) -> Any:
+    """What a configuration has for an option of the command line; None for nothing."""
+    for name in key.split("."):
+        config = config.get("init_args", config).get(name) if isinstance(config, dict) else None
+    return config
 
 
 def agent_command(sweep: dict[str, Any]) -> list[str]:
@@ -61,11 +69,7 @@ def run_as_agent(sweep: dict[str, Any], folder: Path, monkeypatch: pytest.Monkey
     command = agent_command(sweep)
     assert command[:4] == ["/usr/bin/env", "python", "-m", "adlightning"]
     config = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
-    phase = [
-        f"--model.{epochs}=0"
-        for epochs in ("pretrain_epochs", "warm_up_epochs")
-        if epochs in config["model"]["init_args"]
-    ]
+    phase = [f"--model.{epochs}=0" for epochs in FIRST_PHASES if set_by(config, f"model.{epochs}") is not None]
     if config["model"]["class_path"] == "GeometricTransforms":
         phase.append("--model.network=mlp")  # a WRN-10-4 takes most of a minute, 72-fold
     assert main([*command[4:], *QUICK, *phase, *options]) == 0, shlex.join(command)
@@ -98,9 +102,12 @@ def test_agents_command_fits_and_logs_the_metric(name: str, tmp_path: Path, monk
     assert not any(str(column).startswith("test") for column in logged)
     config = yaml.safe_load((run / "config.yaml").read_text())
     for key, parameter in sweep["parameters"].items():
-        part, argument = key.split(".")
-        if argument != "pretrain_epochs":  # set for speed here
-            assert config[part]["init_args"][argument] == pytest.approx(inner_value(parameter))
+        if key.partition(".")[2] not in FIRST_PHASES:  # set for speed here
+            value, wanted = set_by(config, key), inner_value(parameter)
+            if isinstance(value, dict):  # a class
+                assert value["class_path"].rpartition(".")[2] == wanted
+            else:
+                assert value == pytest.approx(wanted)
 
 
 def test_grid_selects_nothing_and_has_every_normal_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
