@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,24 @@ import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor, nn
+from torch.optim import Adam, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from adlightning.core.contracts import InputSpec
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import SSDGM, StackedSSDGM
-from adlightning.methods.ss_dgm import (
-    bernoulli_log_likelihood,
-    gaussian_log_likelihood,
-    kl_from_standard,
-    m1_loss,
-    m2_bound,
-    m2_loss,
-)
+from adlightning.methods.ss_dgm import m1_loss, m2_bound, m2_loss, m2_objective
+from adlightning.methods.stacked_ss_dgm import M1Pretraining
+from adlightning.networks import LeNetEncoder, MLPEncoder
+from adlightning.networks.dgm import bernoulli_log_likelihood, gaussian_log_likelihood, kl_from_standard
+from adlightning.preprocessing import Identity, StandardizeFeatures, StandardizeMinMax
 
 SMALL: dict[str, Any] = {"hidden": (8,), "latent_dim": 3}
-TABLE: dict[str, Any] = {**SMALL, "preprocessing": "standardize", "likelihood": "gaussian"}
-STACKED: dict[str, Any] = {**TABLE, "pretrain_epochs": 2, "pretrain_lr": 1e-2, "lr": 1e-2}
+TABLE: dict[str, Any] = {**SMALL, "preprocessing": StandardizeFeatures, "likelihood": "gaussian"}
+QUICK = partial(Adam, lr=1e-2, weight_decay=1e-6)
+STACKED: dict[str, Any] = {**TABLE, "pretraining": M1Pretraining(epochs=2, optimizer=QUICK), "optimizer": QUICK}
+SMALL_MLP = partial(MLPEncoder, dense=(8,), rep_dim=4)
 
 
 # ---- the loss by hand ---------------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ def blobs() -> AnomalyLabelled:
 
 @pytest.mark.parametrize(
     ("cls", "options"),
-    [(SSDGM, {"network": "mlp", "dense": (8,), "rep_dim": 4}), (StackedSSDGM, {"pretrain_epochs": 1})],
+    [(SSDGM, {"encoder": SMALL_MLP}), (StackedSSDGM, {"pretraining": M1Pretraining(epochs=1)})],
 )
 def test_training_data_without_known_anomalies_are_refused(
     make_trainer: MakeTrainer, cls: Any, options: dict[str, Any]
@@ -154,20 +156,18 @@ def test_training_data_without_known_anomalies_are_refused(
 @pytest.mark.parametrize("cls", [SSDGM, StackedSSDGM])
 def test_a_bernoulli_likelihood_needs_input_in_the_unit_interval(cls: Any) -> None:
     spec = InputSpec("table", (6,))
-    options = {"network": "mlp"} if cls is SSDGM else {}
-    with pytest.raises(
-        ValueError, match=r"likelihood bernoulli needs preprocessing to \[0, 1\].*got preprocessing 'standardize'"
-    ):
-        cls(**SMALL, **options, preprocessing="standardize").configure_for(spec)
-    cls(**SMALL, **options, preprocessing="standardize_minmax").configure_for(spec)
-    cls(**SMALL, **options, preprocessing="standardize", likelihood="gaussian").configure_for(spec)
+    message = r"likelihood must be gaussian, or preprocessing one to \[0, 1\].*with preprocessing StandardizeFeatures"
+    with pytest.raises(ValueError, match=message):
+        cls(**SMALL, preprocessing=StandardizeFeatures).configure_for(spec)
+    cls(**SMALL, preprocessing=StandardizeMinMax).configure_for(spec)
+    cls(**SMALL, preprocessing=StandardizeFeatures, likelihood="gaussian").configure_for(spec)
 
 
 def test_all_weights_are_glorot_uniform() -> None:
     torch.manual_seed(0)
-    stacked = StackedSSDGM(preprocessing="identity", likelihood="gaussian")
+    stacked = StackedSSDGM(preprocessing=Identity, likelihood="gaussian")
     stacked.configure_for(InputSpec("table", (784,)))
-    single = SSDGM(network="mlp", dense=(64,), preprocessing="identity", likelihood="gaussian")
+    single = SSDGM(partial(MLPEncoder, dense=(64,)), preprocessing=Identity, likelihood="gaussian")
     single.configure_for(InputSpec("table", (784,)))
     for detector in (stacked, single):
         layers = [layer for layer in detector.modules() if isinstance(layer, nn.Linear) and layer.weight.numel() > 200]
@@ -195,7 +195,7 @@ class Parts(pl.Callback):
     def __init__(self) -> None:
         self.m1: list[Tensor] = []
         self.rest: list[Tensor] = []
-        self.rates: list[list[float]] = []
+        self.rates: list[float] = []
 
     def _keep(self, detector: pl.LightningModule) -> None:
         assert isinstance(detector, StackedSSDGM)
@@ -207,9 +207,9 @@ class Parts(pl.Callback):
         self._keep(pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-        if not self.rates or len(self.rates) <= trainer.current_epoch:
-            self.rates.append(rates)
+        if len(self.rates) <= trainer.current_epoch:
+            (group,) = trainer.optimizers[0].param_groups
+            self.rates.append(group["lr"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._keep(pl_module)
@@ -217,7 +217,9 @@ class Parts(pl.Callback):
 
 def test_m1_is_trained_in_the_first_phase_only_and_the_rest_in_the_second_only(make_trainer: MakeTrainer) -> None:
     parts = Parts()
-    detector = StackedSSDGM(**STACKED, weight_decay=0.1, pretrain_weight_decay=0.1)
+    decaying = partial(Adam, lr=1e-2, weight_decay=0.1)
+    phases: dict[str, Any] = {"pretraining": M1Pretraining(epochs=2, optimizer=decaying), "optimizer": decaying}
+    detector = StackedSSDGM(**TABLE, **phases)
     make_trainer(max_epochs=4, callbacks=[parts]).fit(detector, datamodule=blobs())
     moved = [[not torch.equal(a, b) for a, b in pairwise(w)] for w in (parts.m1, parts.rest)]
     assert moved == [[True, True, False, False], [False, False, True, True]]
@@ -225,14 +227,17 @@ def test_m1_is_trained_in_the_first_phase_only_and_the_rest_in_the_second_only(m
 
 def test_each_phase_has_its_own_learning_rates(make_trainer: MakeTrainer) -> None:
     parts = Parts()
-    options = {"pretrain_lr_milestones": [1], "lr_milestones": [2], "lr": 1e-3}
-    make_trainer(max_epochs=5, callbacks=[parts]).fit(StackedSSDGM(**{**STACKED, **options}), datamodule=blobs())
-    assert [m1 for m1, _ in parts.rates] == pytest.approx([1e-2, 1e-3, 0, 0, 0])
-    assert [rest for _, rest in parts.rates] == pytest.approx([0, 0, 1e-3, 1e-3, 1e-4])
+    first = M1Pretraining(epochs=2, optimizer=QUICK, lr_scheduler=partial(MultiStepLR, milestones=[1]))
+    second: dict[str, Any] = {"optimizer": partial(Adam, lr=5e-3), "lr_scheduler": partial(MultiStepLR, milestones=[2])}
+    detector = StackedSSDGM(**TABLE, pretraining=first, **second)
+    make_trainer(max_epochs=5, callbacks=[parts]).fit(detector, datamodule=blobs())
+    assert parts.rates == pytest.approx([1e-2, 1e-3, 5e-3, 5e-3, 5e-4])
 
 
 def test_a_fit_that_would_end_in_the_first_phase_is_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretrain_epochs=2"):
+    with pytest.raises(
+        ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretraining\.epochs=2"
+    ):
         make_trainer(max_epochs=2).fit(StackedSSDGM(**STACKED), datamodule=blobs())
 
 
@@ -282,7 +287,7 @@ def test_scores_of_the_stacked_model_take_m1s_mean_and_no_random_number(make_tra
 def test_unlabelled_samples_teach_the_classifier(make_trainer: MakeTrainer) -> None:
     """With alpha = 0 it sees labels only through M2, and must tell by it the polluters from the normals."""
     torch.manual_seed(0)
-    detector = SSDGM(**TABLE, network="mlp", dense=(16,), rep_dim=4, lr=1e-2, alpha=0.0)
+    detector = SSDGM(partial(MLPEncoder, dense=(16,), rep_dim=4), **TABLE, optimizer=QUICK, alpha=0.0)
     data = AnomalyLabelled(
         Blobs(), labelled_anomaly_ratio=0.05, pollution_ratio=0.1, validation_fraction=0.0, batch_size=32, seed=0
     )
@@ -299,18 +304,18 @@ def test_unlabelled_samples_teach_the_classifier(make_trainer: MakeTrainer) -> N
 
 def test_extreme_samples_leave_the_loss_finite() -> None:
     torch.manual_seed(0)
-    detector = SSDGM(**{**TABLE, "preprocessing": "identity"}, network="mlp", dense=(8,), rep_dim=4)
+    detector = SSDGM(SMALL_MLP, **{**TABLE, "preprocessing": Identity})
     detector.configure_for(InputSpec("table", (6,)))
     x = torch.randn(10, 6) * 1e5
     known = torch.tensor([0, -1] * 5)
-    assert torch.isfinite(detector.objective(x, detector.log_odds(x), known, "gaussian"))
+    assert torch.isfinite(m2_objective(detector.m2, x, detector.log_odds(x), known, "gaussian", 0.1, False))
 
 
 def test_images_are_flattened_for_the_generative_model_and_bfloat16_gives_finite_losses(
     make_trainer: MakeTrainer,
 ) -> None:
     data = OneVsAll(Stripes(), 0, labelled_anomaly_ratio=0.2, n_labelled_classes=1, batch_size=16, seed=0)
-    detector = SSDGM(conv_channels=(8, 4), rep_dim=16, **SMALL)
+    detector = SSDGM(partial(LeNetEncoder, rep_dim=16), **SMALL)
     trainer = make_trainer(max_epochs=1, precision="bf16-mixed")
     trainer.fit(detector, datamodule=data)
     assert detector.m2.decoder[-1].out_features == 256
@@ -320,15 +325,64 @@ def test_images_are_flattened_for_the_generative_model_and_bfloat16_gives_finite
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": ()}, r"hidden must name at least one layer of at least 1 unit, got \[\]"),
-        ({"hidden": (8, 0)}, r"hidden must name at least one layer of at least 1 unit, got \[8, 0\]"),
+        ({"hidden": ()}, r"hidden must hold at least 1, and each be at least 1, got \[\]"),
+        ({"hidden": (8, 0)}, r"hidden must hold at least 1, and each be at least 1, got \[8, 0\]"),
         ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
-        ({"likelihood": "poisson"}, "likelihood must be bernoulli or gaussian, got 'poisson'"),
+        ({"likelihood": "poisson"}, "likelihood must be one of bernoulli, gaussian, got 'poisson'"),
         ({"alpha": -0.1}, "alpha must not be negative, got -0.1"),
-        ({"lr": 0.0}, "lr must be positive, got 0"),
+        ({"optimizer": "adam"}, "optimizer must be a subclass of Optimizer"),
     ],
 )
 @pytest.mark.parametrize("cls", [SSDGM, StackedSSDGM])
 def test_bad_arguments_are_named(cls: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cls(**arguments)
+
+
+def test_a_negative_number_of_epochs_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"pretraining\.epochs must not be negative, got -1"):
+        M1Pretraining(epochs=-1)
+
+
+class Flat(nn.Module):
+    """A classifier's encoder of one's own, whose start nobody else draws."""
+
+    def __init__(self, shape: tuple[int, ...], rep_dim: int = 3) -> None:
+        super().__init__()
+        self.line = nn.Linear(shape[0], rep_dim)
+        nn.init.constant_(self.line.weight, 0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.line(x))
+
+
+def test_an_encoder_of_ones_own_keeps_its_start() -> None:
+    detector = SSDGM(partial(Flat, rep_dim=5), **TABLE)
+    detector.configure_for(InputSpec("table", (6,)))
+    assert isinstance(detector.encoder, Flat)
+    assert (detector.encoder.line.weight == 0.25).all()
+    assert detector.head.weight.shape == (1, 5)
+
+
+@pytest.mark.parametrize("cls", [SSDGM, StackedSSDGM])
+def test_another_optimiser_and_schedule_resume_to_the_bit(cls: Any, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    def detector() -> Any:
+        torch.manual_seed(0)
+        cosine = partial(CosineAnnealingLR, T_max=4)
+        first = M1Pretraining(epochs=2, optimizer=partial(AdamW, lr=1e-2), lr_scheduler=cosine)
+        own = {"encoder": Flat} if cls is SSDGM else {"pretraining": first}
+        return cls(**TABLE, **own, optimizer=partial(AdamW, lr=1e-2), lr_scheduler=cosine)
+
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch + 1}.ckpt")
+
+    whole = detector()
+    make_trainer(max_epochs=4, callbacks=[Save()]).fit(whole, datamodule=blobs())
+    for epochs in (1, 2, 3):
+        resumed, path = detector(), tmp_path / f"{epochs}.ckpt"
+        trainer = make_trainer(max_epochs=4)
+        trainer.fit(resumed, datamodule=blobs(), ckpt_path=path, weights_only=True)
+        assert isinstance(trainer.optimizers[0], AdamW)
+        for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
