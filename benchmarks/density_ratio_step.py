@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +22,9 @@ from turns import take_turns
 
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.methods import DensityRatio, GeometricTransforms
-from adlightning.methods.parts.dirichlet import dirichlet_normality, log_probabilities
-from adlightning.methods.parts.transforms import TRANSFORMS, transform_each
+from adlightning.methods.geometric_transforms.detector import dirichlet_normality, log_probabilities
+from adlightning.methods.geometric_transforms.transforms import TRANSFORMS, transform_each
+from adlightning.networks import VGG11
 
 Autocast = Callable[[], Any]
 SPEC = InputSpec("image", (3, 32, 32))
@@ -42,14 +43,13 @@ def steps(head: Any, device: str, autocast: Autocast) -> dict[str, Callable[[], 
     made = []
     for _ in range(2):
         torch.manual_seed(0)
-        detector = DensityRatio(head=head)
+        detector = DensityRatio(encoder=partial(VGG11, head=head))
         detector.configure_for(SPEC)
-        trainer = SimpleNamespace(global_step=0, world_size=1, datamodule=SimpleNamespace(batch_size=BATCH))
-        detector._trainer = trainer  # type: ignore[assignment]
+        detector.n_unlabelled = BATCH
         made.append(detector.to(device).train())
     net, detector = made[0].net, made[1]
     bare_optimizer = SGD(net.parameters(), lr=0.02, weight_decay=1e-3)
-    optimizer = detector.new_optimizer(detector.parameters())
+    optimizer = detector.configure_optimizers()["optimizer"]
 
     def bare() -> None:
         bare_optimizer.zero_grad()
@@ -61,7 +61,7 @@ def steps(head: Any, device: str, autocast: Autocast) -> dict[str, Callable[[], 
     def ours() -> None:
         optimizer.zero_grad()
         with autocast():
-            loss = detector.training_step(batch, 0)
+            loss = detector.training_step(batch, 0)["loss"]
         loss.backward()
         optimizer.step()
 
