@@ -33,7 +33,12 @@ from adlightning.core.final_fit import ends_here, fit_now
 from adlightning.core.lightning_features import require_supported
 from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
 from adlightning.core.parts import PreprocessingFactory, as_part
-from adlightning.core.phases import FirstPhase, epochs_before_objective, require_training
+from adlightning.core.phases import (
+    FirstPhase,
+    epochs_before_objective,
+    require_training,
+    require_weights_to_train,
+)
 from adlightning.core.prepared import name_of, prepared_for
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
@@ -237,6 +242,7 @@ class AnomalyDetector(ScoredModule):
 
     def on_fit_start(self) -> None:
         """Pretrained weights and fitted preprocessing, once: a resumed run has them in its checkpoint."""
+        require_weights_to_train(self)
         self._fit_seed = torch.initial_seed()
         for module in self.modules():
             if callable(load := getattr(module, "load_pretrained", None)):

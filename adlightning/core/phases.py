@@ -66,6 +66,12 @@ def require_training(detector: AnomalyDetector) -> None:
         )
 
 
+def require_weights_to_train(detector: AnomalyDetector) -> None:
+    """Refuse a fit by gradient of a detector whose every weight is frozen. Raises ValueError."""
+    if detector.trains_by_gradient() and not any(weight.requires_grad for weight in detector.parameters()):
+        raise ValueError(f"{type(detector).__name__} has nothing to train: all its weights are frozen (frozen: true)")
+
+
 def _training_batches(detector: AnomalyDetector) -> int:
     """Batches of an epoch. Raises ValueError where there are none, or none of validation where a share is asked for."""
     trainer, data = detector.trainer, detector.data

@@ -6,7 +6,12 @@ from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.goad import GOADEncoder
-from adlightning.networks.initialisation import glorot_uniform_, require_collapse_free, reset_parameters_
+from adlightning.networks.initialisation import (
+    glorot_uniform_,
+    require_collapse_free,
+    reset_parameters_,
+    strip_biases_,
+)
 from adlightning.networks.lenet import LeNetDecoder, LeNetEncoder
 from adlightning.networks.logits import build_logits
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
@@ -14,6 +19,8 @@ from adlightning.networks.mlp import MLPDecoder, MLPEncoder, PlainMLP
 from adlightning.networks.mobilenet import MobileNetV2Encoder
 from adlightning.networks.pretrained import read_weights
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
+from adlightning.networks.timm_encoder import TimmEncoder
+from adlightning.networks.torchvision_encoder import TorchvisionEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.networks.vgg import VGG11
 from adlightning.networks.wide_resnet import WideResNet10x4
@@ -42,6 +49,8 @@ __all__ = [
     "ResidualCritic",
     "ResidualGenerator",
     "StridedEncoder",
+    "TimmEncoder",
+    "TorchvisionEncoder",
     "UNet",
     "WideResNet10x4",
     "build_decoder",
@@ -53,4 +62,5 @@ __all__ = [
     "require_collapse_free",
     "reset_parameters_",
     "sample_gaussian",
+    "strip_biases_",
 ]

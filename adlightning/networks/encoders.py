@@ -57,7 +57,7 @@ def representation_size(encoder: nn.Module, shape: Shape) -> int:
     name = type(encoder).__name__
     try:
         codes = encoder(torch.zeros(2, *shape))
-    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+    except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:
         raise ValueError(f"encoder: {name} does not take samples (B, {_text(shape)}): {error}") from error
     finally:
         for module, mode in modes:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
+from adlightning.networks.initialisation import strip_biases_
 from adlightning.networks.mlp import check_positive, require_samples_of
 from adlightning.networks.pretrained import load_pretrained
 
@@ -45,7 +46,7 @@ class MobileNetV2Encoder(nn.Module):
             raise ValueError(f"MobileNetV2Encoder takes images of 3 channels, the data have samples of shape {shape}")
         self.features: nn.Module = models.mobilenet_v2(weights=None).features
         if not affine:
-            _make_collapse_free(self.features)
+            strip_biases_(self.features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 1280) of images (B, 3, H, W)."""
@@ -71,13 +72,3 @@ class MobileNetV2Encoder(nn.Module):
         if not any(layer.affine for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)):
             raise ValueError(f"weights: they are of affine BatchNorms, which this network has not, got {weights}")
         load_pretrained(self, "mobilenet_v2", weights, but=("classifier.", "has_weights"))
-
-
-def _make_collapse_free(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, nn.BatchNorm2d(child.num_features, child.eps, child.momentum, affine=False))
-        elif isinstance(child, nn.ReLU6):
-            setattr(module, name, nn.ReLU(inplace=True))
-        else:
-            _make_collapse_free(child)

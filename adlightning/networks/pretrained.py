@@ -1,8 +1,9 @@
-"""Pretrained weights of torchvision's networks, by name or from a file."""
+"""Pretrained weights: of torchvision's networks by name, of any network from a file."""
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -32,35 +33,77 @@ def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
         except OSError as error:
             raise ValueError(f"{argument}: {weights} of {network} cannot be downloaded: {error}") from error
         return named
-    path = Path(os.path.expanduser(weights))
+    return read_state_dict(argument, weights, f"null or one of {', '.join(names)}")
+
+
+def read_state_dict(argument: str, file: str, instead: str) -> dict[str, Any]:
+    """A `state_dict` from a file that `torch.save` wrote, or from a .safetensors; nothing in it is run.
+
+    Args:
+        argument: what the user calls it, for messages.
+        file: its path.
+        instead: what else the argument may be, for messages.
+
+    Raises:
+        ValueError: no file, or one that is damaged or holds something else.
+    """
+    path = Path(os.path.expanduser(file))
     if not path.is_file():
-        raise ValueError(f"{argument} must be a file, null or one of {', '.join(names)}, got {weights}")
+        raise ValueError(f"{argument} must be a file, {instead}, got {file}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(argument, path)
     try:
-        with path.open("rb") as file:
-            if is_zipfile(file):  # torchvision's oldest files are of another format, which packs nothing
-                require_stored(file)
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
+        with path.open("rb") as opened:
+            if is_zipfile(opened):  # torchvision's oldest files are of another format, which packs nothing
+                require_stored(opened)
+            opened.seek(0)
+            state = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or hostile file; all mean the same here
-        raise ValueError(f"{argument}: {weights} is truncated, corrupt or holds pickled objects") from error
+        raise ValueError(f"{argument}: {file} is truncated, corrupt or holds pickled objects") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{argument}: {weights} must hold a state_dict, got {type(state).__name__}")
+        raise ValueError(f"{argument}: {file} must hold a state_dict, got {type(state).__name__}")
     return state
 
 
+def _read_safetensors(argument: str, path: Path) -> dict[str, Any]:
+    try:
+        load_file = import_module("safetensors.torch").load_file
+    except ImportError as error:
+        raise ValueError(f"{argument}: {path} needs safetensors: pip install 'adlightning[timm]'") from error
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # as above
+        raise ValueError(f"{argument}: {path} is truncated, corrupt or no .safetensors") from error
+
+
 def load_pretrained(module: nn.Module, network: str, weights: str, but: tuple[str, ...]) -> None:
-    """Take over weights of one of torchvision's networks, in place; nothing is taken over unless all of it fits.
+    """Take over weights of one of torchvision's networks, in place, as :func:`take_over_`.
 
     Args:
         module: a network with torchvision's names of parameters.
         network: name of the torchvision network.
         weights: name or file, as in :func:`read_weights`.
-        but: what the keys begin with that are not looked at, on either side.
+        but: as in :func:`take_over_`.
 
     Raises:
         ValueError: the weights are not there, or a key is missing, unknown or of another shape.
     """
-    given = read_weights("weights", network, weights)
+    take_over_(module, read_weights("weights", network, weights), network, weights, but)
+
+
+def take_over_(module: nn.Module, given: dict[str, Any], network: str, weights: str, but: tuple[str, ...]) -> None:
+    """Take over a `state_dict`, in place; nothing is taken over unless all of it fits.
+
+    Args:
+        module: a network.
+        given: its parameters and buffers by name.
+        network: what it is called, for messages.
+        weights: what they are called.
+        but: what the keys begin with that are not looked at, on either side.
+
+    Raises:
+        ValueError: a key is missing, unknown or of another shape.
+    """
     state = {key: value for key, value in given.items() if not str(key).startswith(but)}
     wanted = {key: value for key, value in module.state_dict().items() if not key.startswith(but)}
     # files from before PyTorch 0.4.1 do not count the batches; the counts are used nowhere

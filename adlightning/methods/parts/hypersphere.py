@@ -21,7 +21,7 @@ from adlightning.core.rules import check_arguments, not_negative
 from adlightning.core.scoring import evaluating
 from adlightning.methods.autoencoder import reconstruction_error
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
-from adlightning.networks.initialisation import require_collapse_free, reset_parameters_, start_weights_
+from adlightning.networks.initialisation import require_collapse_free, reset_parameters_, resets_of, start_weights_
 from adlightning.preprocessing import Output
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Hypersphere(nn.Module):
     Args:
         shape: of a preprocessed sample.
         output: the range of preprocessed samples.
-        encoder: makes phi; one that could map everything to a point (biases, affine BatchNorm) is refused.
+        encoder: makes phi; one that could map everything to a point (biases, affine BatchNorm) is refused, and one with
+            nothing to train.
         decoder: makes the decoder; None takes the encoder's mirror image.
         pretraining: the first phase; without epochs there is no decoder.
         weight_init: `glorot` or `framework`.
@@ -108,6 +109,13 @@ class Hypersphere(nn.Module):
         self.decoder = build_decoder(decoder, self.encoder, shape, output) if pretraining.epochs else None
         start_weights_(self, weight_init)
         require_collapse_free(self.encoder)
+        if not any(weight.requires_grad for weight in self.encoder.parameters()):
+            raise ValueError(
+                f"encoder must have weights to train, the objective trains nothing else; those of "
+                f"{type(self.encoder).__name__} are frozen"
+            )
+        if pretraining.epochs and not pretraining.transfer:
+            resets_of(self.encoder)  # or a message, before the first phase is over
         self.register_buffer("center", torch.zeros(representation_size(self.encoder, shape)))
         self.register_buffer("center_is_set", torch.tensor(False))
 
