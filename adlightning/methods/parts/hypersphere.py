@@ -19,7 +19,6 @@ from adlightning.core.optimization import one_optimizer, optimizer_part, schedul
 from adlightning.core.parts import DecoderFactory, EncoderFactory, OptimizerFactory, SchedulerFactory, Shape
 from adlightning.core.rules import check_arguments, not_negative
 from adlightning.core.scoring import evaluating
-from adlightning.methods.autoencoder import reconstruction_error
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
 from adlightning.networks.initialisation import require_collapse_free, reset_parameters_, resets_of, start_weights_
 from adlightning.preprocessing import Output
@@ -126,7 +125,7 @@ class Hypersphere(nn.Module):
     def reconstruction_errors(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction errors (B,) of preprocessed samples."""
         assert self.decoder is not None, "there is no first phase"
-        return reconstruction_error(x, self.decoder(self.encoder(x)))
+        return (self.decoder(self.encoder(x)).float() - x.float()).square().flatten(1).mean(dim=1)
 
     def idle_weights(self) -> Tensor:
         """0, from the weights that only pre-training moves: DistributedDataParallel wants every one in every graph."""
