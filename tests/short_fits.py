@@ -20,8 +20,13 @@ BY_EPOCHS = [
 ]
 """A config of each, and after a space the name of a variant."""
 
-_SMALL = {"n_steps": 1, "n_seeds": 2, "ascent_steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "n_maps": 8}
-_SMALL |= {"width": 8, "encoder_width": 8, "generator_width": 8, "critic_width": 8}
+PHASES = ("pretraining.epochs", "pretrain_epochs", "warm_up_epochs")
+"""Arguments that say how long a first phase is."""
+
+SMALL = {"search.n_steps": 1, "search.n_seeds": 2, "ascent_steps": 2, "critic_turns.steps": 2, "n_maps": 8}
+SMALL |= {"first_scored_epoch": 0, "width": 8, "generator.width": 8, "critic.width": 8, "encoder.width": 8}
+"""Arguments that make a fit or a score short, and how."""
+
 _VARIANTS = {"": [], "clip": ["--model.max_gradient_norm=0.5"], "radius": ["--model.warm_up_epochs=0"]}
 
 
@@ -29,12 +34,21 @@ def config_of(case: str) -> Path:
     return ROOT / f"configs/{case.partition(' ')[0]}.yaml"
 
 
+def argument(arguments: Any, name: str) -> Any:
+    """What a config says of an argument, or of an argument of a part of it; None where it says nothing."""
+    first, _, rest = name.partition(".")
+    found = arguments.get(first) if isinstance(arguments, dict) else None
+    found = found.get("init_args", found) if isinstance(found, dict) else found
+    return argument(found, rest) if rest else found
+
+
 def options_of(case: str, phase_epochs: int, batches: int) -> list[str]:
     """A fit of as many epochs in what comes first (pre-training, warm-up) as in what follows, each of some batches."""
     init: dict[str, Any] = yaml.safe_load(config_of(case).read_text())["model"]["init_args"]
-    options = [f"--model.{phase}={phase_epochs}" for phase in ("pretrain_epochs", "warm_up_epochs") if init.get(phase)]
-    options += [f"--model.{argument}={value}" for argument, value in _SMALL.items() if argument in init]
-    options += [f"--model.lr_milestones=[1, {phase_epochs + 1}]"] if "lr_milestones" in init else []
-    options += ["--model.network=mlp"] if case.startswith("geometric") else []
+    options = [f"--model.{phase}={phase_epochs}" for phase in PHASES if argument(init, phase)]
+    options += [f"--model.{name}={value}" for name, value in SMALL.items() if argument(init, name) is not None]
+    if argument(init, "lr_scheduler.milestones"):
+        options += [f"--model.lr_scheduler.milestones=[1, {phase_epochs + 1}]"]
+    options += ["--model.encoder=MLP"] if case.startswith("geometric") else []
     epochs = [f"--trainer.max_epochs={2 * phase_epochs}", f"--trainer.limit_train_batches={batches}"]
     return [*options, *_VARIANTS[case.partition(" ")[2]], *epochs, "--plots=false", *QUIET]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from adlightning.checkpoints.loading import checkpoint_file, load_detector, was_
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.files.disk import sweep, write_atomically
 from adlightning.methods.autoencoder import Autoencoder
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 
 STEPS = ["fsync", "link", "rename", "replace", "unlink"]
 
@@ -187,7 +190,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=folder
     )
-    trainer.fit(Autoencoder(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize"), datamodule=data)
+    trainer.fit(
+        Autoencoder(encoder=partial(MLPEncoder, dense=[8], rep_dim=2), preprocessing=StandardizeFeatures),
+        datamodule=data,
+    )
     trainer.save_checkpoint(folder / "a.ckpt")
     return (folder / "a.ckpt").read_bytes()
 

@@ -26,7 +26,7 @@ from adlightning.cli.trainer_verbs import run as run_verb
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
-SHORT = [*QUIET, "--trainer.max_epochs=4", "--model.pretrain_epochs=2"]
+SHORT = [*QUIET, "--trainer.max_epochs=4", "--model.pretraining.epochs=2"]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_overrides_reach_the_run_and_its_saved_config(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"]["init_args"]["eta"] == 2.0
     assert config["data"]["init_args"]["normal_class"] == "3"
-    assert load_detector(run).hyperparameters()["eta"] == 2.0
+    assert load_detector(run).arguments["eta"] == 2.0
 
 
 def test_interpolated_paths_see_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_interpolated_paths_see_overrides(tmp_path: Path, monkeypatch: pytest.Mo
     config["run_dir"] = str(tmp_path) + "/class-${data.init_args.normal_class}/seed-${seed_everything}"
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     arguments = ["--data.normal_class=7", "--seed_everything=11", "--trainer.fast_dev_run=true", *QUIET]
-    assert main(["fit", "--config", str(tmp_path / "c.yaml"), *arguments, "--model.pretrain_epochs=0"]) == 0
+    assert main(["fit", "--config", str(tmp_path / "c.yaml"), *arguments, "--model.pretraining.epochs=0"]) == 0
     saved = yaml.safe_load((tmp_path / "class-7" / "seed-11" / "config.yaml").read_text())
     assert saved["run_dir"] == f"{tmp_path}/class-7/seed-11"
     assert saved["seed_everything"] == 11
@@ -137,7 +137,7 @@ def test_a_run_folder_without_permission_is_refused(
     [
         (["--data.normal_class=nine"], "normal_class: there is no class 'nine'; classes are 0, 1, 2"),
         (["--data.labelled_anomaly_ratio=1.5"], "labelled_anomaly_ratio must lie in [0, 1), got 1.5"),
-        (["--trainer.max_epochs=2"], "--trainer.max_epochs=4 or --model.pretrain_epochs=1"),
+        (["--trainer.max_epochs=2"], "--trainer.max_epochs=4 or --model.pretraining.epochs=1"),
         (["--model.eta=-1"], "eta must be positive, got -1.0"),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_config_after_the_options_that_it_would_undo_is_refused(
 
 
 def test_misspelt_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in ("--model.etta=1", "--data.normal_clas=1", "--trainer.maxx_epochs=1", "--model.network=lenett"):
+    for wrong in ("--model.etta=1", "--data.normal_clas=1", "--trainer.maxx_epochs=1", "--model.encoder=LeNettEncoder"):
         with pytest.raises(SystemExit):
             main(["fit", "--config", DIGITS, wrong])
         assert wrong.partition("=")[0].split(".")[1] in capsys.readouterr().err
@@ -179,7 +179,7 @@ def test_test_without_a_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]
 
 
 def test_training_that_collapses_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--model.lr=1e30", f"--run_dir={tmp_path / 'r'}", *QUIET, "--trainer.max_epochs=6"]
+    arguments = ["--model.optimizer.lr=1e30", f"--run_dir={tmp_path / 'r'}", *QUIET, "--trainer.max_epochs=6"]
     assert main(["fit", "--config", str(ROOT / "configs/autoencoder/digits.yaml"), *arguments]) == 1
     assert "training failed: epoch" in capsys.readouterr().err
 
@@ -199,7 +199,7 @@ def test_unknown_verbs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("--model.help=DeepSAD", ["eta", "pretrain_epochs", "rep_dim", "threshold_rule", "weight of labelled"]),
+        ("--model.help=DeepSAD", ["eta", "pretraining", "encoder", "threshold", "weight of labelled"]),
         ("--data.help=OneVsAll", ["normal_class", "pollution_ratio", "batch_size", "validation_fraction"]),
         ("--help", ["--run_dir", "--monitor", "--trainer.max_epochs"]),
     ],

@@ -32,7 +32,7 @@ SHORT = [
     "--trainer.accelerator=cpu",
 ]
 
-CONTAMINATION = ["--model.threshold_rule=contamination", "--model.threshold_value=0.1"]
+CONTAMINATION = ["--model.threshold=Contamination", "--model.threshold.share=0.1"]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -84,7 +84,7 @@ def test_another_test_file_may_be_tested(table_run: Path, tmp_path: Path) -> Non
             [*CONTAMINATION, "--monitor=val/score_mean"],
             "training",
         ),
-        (["--model.threshold_rule=fixed", "--model.threshold_value=0.05"], "given"),
+        (["--model.threshold=FixedThreshold", "--model.threshold.value=0.05"], "given"),
     ],
 )
 def test_the_stored_threshold_is_that_of_the_stored_weights(tmp_path: Path, options: list[str], source: str) -> None:
@@ -116,7 +116,7 @@ def test_the_stored_threshold_is_that_of_the_stored_weights(tmp_path: Path, opti
 
 
 def test_a_mean_score_is_selected_where_it_is_smallest(tmp_path: Path) -> None:
-    options = ["--monitor=val/score_mean", "--model.lr=0.2", "--trainer.max_epochs=5", *SHORT[1:]]
+    options = ["--monitor=val/score_mean", "--model.optimizer.lr=0.2", "--trainer.max_epochs=5", *SHORT[1:]]
     assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path / 'r'}", *options]) == 0
     curve = pd.read_csv(tmp_path / "r/logs/version_0/metrics.csv")["val/score_mean"].dropna().to_numpy()
     report = json.loads((tmp_path / "r/metrics.json").read_text())
@@ -182,7 +182,7 @@ def test_only_a_runs_own_folder_is_gone_on_in(digits_run: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--model.lr=0.5", ["model.lr=0.5", "a fit goes on with what it began with, 0.001"]),
+        ("--model.optimizer.lr=0.5", ["model.optimizer.lr=0.5", "a fit goes on with what it began with, 0.001"]),
         ("--data.normal_class=3", ["not split as in training"]),
     ],
 )
@@ -255,7 +255,14 @@ def test_a_missing_column_is_named(tmp_path: Path, capsys: Capture) -> None:
 def test_normal_only_data_have_no_ranking_and_say_so(tmp_path: Path, capsys: Capture) -> None:
     for i in range(30):
         image(tmp_path / f"images/train/normal/{i}.png")
-    fit = ["fit", "--config", FOLDER, f"--data.root={tmp_path / 'images'}", "--model.conv_channels=[8,4]", *SHORT]
+    fit = [
+        "fit",
+        "--config",
+        FOLDER,
+        f"--data.root={tmp_path / 'images'}",
+        "--model.encoder.conv_channels=[8,4]",
+        *SHORT,
+    ]
     assert main([*fit, f"--run_dir={tmp_path / 'a'}"]) == 0
     assert "nothing was tested: the data have no test samples" in capsys.readouterr().out
     report = json.loads((tmp_path / "a/metrics.json").read_text())
@@ -281,7 +288,7 @@ def test_normal_only_data_have_no_ranking_and_say_so(tmp_path: Path, capsys: Cap
     [
         ("--model.eta=-1", ["eta must be positive, got -1.0"]),
         ("--model.threshold_value=2", ["threshold_value"]),
-        ("--model.lr_milestones=[-3]", ["lr_milestones must not be negative"]),
+        ("--model.pretraining.epochs=-3", ["pretraining.epochs must not be negative"]),
         ("--data.device_budget_mb=-1", ["device_budget_mb must not be negative, got -1"]),
         ("--trainer.precision=bf16-true", ["trainer.precision must be 32-true, 16-mixed or bf16-mixed"]),
         pytest.param(
@@ -298,7 +305,12 @@ def test_bad_arguments_are_one_short_message(tmp_path: Path, capsys: Capture, op
 
 
 def test_no_labelled_anomalies_is_a_setting_like_any_other(tmp_path: Path) -> None:
-    arguments = ["--data.labelled_anomaly_ratio=0", "--model.pretrain_epochs=1", f"--run_dir={tmp_path / 'r'}", *SHORT]
+    arguments = [
+        "--data.labelled_anomaly_ratio=0",
+        "--model.pretraining.epochs=1",
+        f"--run_dir={tmp_path / 'r'}",
+        *SHORT,
+    ]
     assert main(["fit", "--config", SAD, *arguments]) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer
 from short_fits import BY_EPOCHS, config_of, options_of
+from torch.optim import Adam
 
 from adlightning.__main__ import main
 from adlightning.callbacks.checkpoints import LastCheckpoint
@@ -18,6 +20,8 @@ from adlightning.checkpoints.loading import load_detector, read_checkpoint
 from adlightning.core.collapse import TrainingCollapse
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods import Autoencoder
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 
 GOES_ON = ("deep_sad/digits", "adgan/digits", "kde/digits_hybrid")  # of the others tests/test_resume.py
 
@@ -37,7 +41,11 @@ class BlowUp(pl.Callback):
 def test_a_blown_up_run_stops_and_keeps_its_last_good_checkpoint(
     make_trainer: MakeTrainer, tmp_path: Path, held_out: float, message: str
 ) -> None:
-    detector = Autoencoder(network="mlp", dense=(16,), rep_dim=4, preprocessing="standardize", lr=1e-3)
+    detector = Autoencoder(
+        encoder=partial(MLPEncoder, dense=(16,), rep_dim=4),
+        preprocessing=StandardizeFeatures,
+        optimizer=partial(Adam, lr=1e-3),
+    )
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0, validation_fraction=held_out)
     callbacks = [LastCheckpoint(tmp_path), BlowUp()]
     trainer = make_trainer(max_epochs=5, callbacks=callbacks, enable_checkpointing=True)

@@ -178,7 +178,7 @@ def folder_fit(images: Path, run: Path, workers: int) -> list[str]:
         "--config",
         config,
         f"--data.root={images}",
-        "--model.conv_channels=[8,4]",
+        "--model.encoder.conv_channels=[8,4]",
         *lazy,
         *SHORT,
         f"--run_dir={run}",
@@ -291,7 +291,7 @@ def test_on_a_cpu_too_smaller_parts_are_tried(lack: Callable[[], None]) -> None:
 
 def test_a_network_that_does_not_fit_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "a" / "run"
-    assert main([*DIGITS, "--model.conv_channels=[10000000000000, 4]", f"--run_dir={run}"]) == 1
+    assert main([*DIGITS, "--model.encoder.conv_channels=[10000000000000, 4]", f"--run_dir={run}"]) == 1
     error = capsys.readouterr().err
     assert "training failed: memory is full" in error
     assert "Traceback" not in error

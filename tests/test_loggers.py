@@ -17,7 +17,7 @@ from adlightning.__main__ import main
 ROOT = Path(__file__).parents[1]
 SHORT = [
     "--trainer.max_epochs=3",
-    "--model.pretrain_epochs=1",
+    "--model.pretraining.epochs=1",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
     "--trainer.accelerator=cpu",

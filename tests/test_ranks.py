@@ -28,14 +28,14 @@ CASES |= {
     "adgan, bf16": ("adgan/digits", ("--trainer.precision=bf16-mixed",)),
     "drocc_lf, bf16": ("drocc_lf/digits", ("--trainer.precision=bf16-mixed",)),
     "soft_boundary_deep_svdd, radius": ("soft_boundary_deep_svdd/digits", ("--model.warm_up_epochs=0",)),
-    "deep_sad, anew": ("deep_sad/digits", ("--model.pretrain_transfer=false",)),  # weights drawn in the middle
+    "deep_sad, anew": ("deep_sad/digits", ("--model.pretraining.transfer=false",)),  # weights drawn in the middle
 }
 # Weights stay as they were drawn: whatever is fitted to the data is as one process has it.
 FITTED: dict[str, tuple[str, tuple[str, ...]]] = {
-    "deep_svdd": ("deep_svdd/digits", ("--model.lr=1e-30", "--model.pretrain_epochs=0")),
-    "goad": ("goad/sphere", ("--model.lr=1e-30",)),
-    "geometric_transforms": ("geometric_transforms/digits", ("--model.lr=1e-30",)),
-    "density_ratio": ("density_ratio/digits", ("--model.lr=1e-30",)),
+    "deep_svdd": ("deep_svdd/digits", ("--model.optimizer.lr=1e-30", "--model.pretraining.epochs=0")),
+    "goad": ("goad/sphere", ("--model.optimizer.lr=1e-30",)),
+    "geometric_transforms": ("geometric_transforms/digits", ("--model.optimizer.lr=1e-30",)),
+    "density_ratio": ("density_ratio/digits", ("--model.optimizer.lr=1e-30",)),
     "kde": ("kde/digits", ()),
 }
 
@@ -135,7 +135,7 @@ def test_one_sample_to_test_and_one_held_out_on_two_ranks(tmp_path: Path) -> Non
     data = [f"--data.path={tmp_path / 'train.csv'}", f"--data.test_path={tmp_path / 'test.csv'}"]
     data += ["--data.label_column=label", "--data.validation_fraction=0.25"]
     fit = [*("--config", str(config_of("deep_sad/table"))), *data, *QUIET, "--plots=false", f"--run_dir={run_dir}"]
-    on_two_ranks({"few": [*fit, "--trainer.max_epochs=2", "--model.pretrain_epochs=1"]}, tmp_path)
+    on_two_ranks({"few": [*fit, "--trainer.max_epochs=2", "--model.pretraining.epochs=1"]}, tmp_path)
     tests = {verb: [f"--ckpt_path={run_dir}", f"--run_dir={tmp_path / verb}", *QUIET] for verb in ("test", "predict")}
     for verb, arguments in tests.items():
         on_two_ranks({verb: [*arguments, "--plots=false"]}, tmp_path, verb)

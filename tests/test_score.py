@@ -21,7 +21,7 @@ from adlightning.core.contracts import InputSpec
 ROOT = Path(__file__).parents[1]
 QUICK = [
     "--trainer.max_epochs=3",
-    "--model.pretrain_epochs=1",
+    "--model.pretraining.epochs=1",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
     "--trainer.accelerator=cpu",

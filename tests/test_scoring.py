@@ -46,9 +46,11 @@ from adlightning.methods import (
 from adlightning.methods import SkipGANomaly as Skip
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
-from adlightning.preprocessing import SymmetricRange
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures, SymmetricRange
 
-SYMMETRIC: dict[str, Any] = {"preprocessing": "symmetric"}
+SYMMETRIC: dict[str, Any] = {"preprocessing": SymmetricRange}
 GAN: dict[str, Any] = {
     "generator": partial(DCGANGenerator, width=4),
     "critic": partial(DCGANCritic, width=4),
@@ -72,13 +74,16 @@ GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "ama": (AMA, {**MIRROR, "warm_up_epochs": 1}),
     "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
     "dcae": (DCAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
-    "fence_gan": (FenceGAN, {"latent_dim": 8, "width": 4, "hidden": 16, "pretrain_epochs": 1, **SYMMETRIC}),
+    "fence_gan": (
+        FenceGAN,
+        {"latent_dim": 8, "width": 4, "hidden": 16, "pretraining": AutoencoderPretraining(epochs=1), **SYMMETRIC},
+    ),
     "skip_ganomaly": (Skip, {"n_features": 6, "width": 4, **SYMMETRIC}),
     "vae": (VAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
     "vae drawing": (VAE, {"latent_dim": 8, "width": 8, "score_samples": 2, **SYMMETRIC}),
 }
 SHALLOW: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
-    name: (getattr(shallow, name), {"preprocessing": "standardize"})
+    name: (getattr(shallow, name), {"preprocessing": StandardizeFeatures})
     for name in shallow.__all__
     if inspect.isclass(getattr(shallow, name)) and not inspect.isabstract(getattr(shallow, name))
 }
@@ -104,11 +109,11 @@ def case(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
     """A detector and data for it, neither fitted."""
     torch.manual_seed(0)
     if name == "series":
-        arguments: dict[str, Any] = {"network": "lstm", "rep_dim": 4, "preprocessing": "standardize"}
+        arguments: dict[str, Any] = {"network": "lstm", "rep_dim": 4, "preprocessing": StandardizeFeatures}
         return Autoencoder(**arguments), AnomalyLabelled(Waves(), batch_size=16, seed=0)
     if name in METHODS:
         kind = "image" if name == "geometric_transforms" else "table"
-        phases = {"pretrain_epochs": 1} if "pretrain_epochs" in METHODS[name][1] else {}
+        phases = {"pretraining": AutoencoderPretraining(epochs=1)} if "pretrain_epochs" in METHODS[name][1] else {}
         phases |= {"warm_up_epochs": 1} if name.startswith(("soft", "drocc")) else {}
         return make_detector(name, kind, **phases), make_data(kind, name)
     if name in GENERATIVE:
@@ -252,7 +257,7 @@ def test_all_ways_to_a_score_agree_to_the_bit(make_trainer: MakeTrainer, tmp_pat
 # ---- what is no detector yet ---------------------------------------------------------------------------------------
 
 
-NETWORK: dict[str, Any] = {"network": "mlp", "dense": (8,), "rep_dim": 2, "preprocessing": "standardize"}
+NETWORK: dict[str, Any] = {"encoder": partial(MLPEncoder, dense=(8,), rep_dim=2), "preprocessing": StandardizeFeatures}
 
 
 def untrained() -> AnomalyDetector:
@@ -260,7 +265,7 @@ def untrained() -> AnomalyDetector:
 
 
 def in_pretraining() -> AnomalyDetector:
-    return DeepSVDD(**NETWORK, pretrain_epochs=3)
+    return DeepSVDD(**NETWORK, pretraining=AutoencoderPretraining(epochs=3))
 
 
 class Keep(pl.Callback):
@@ -401,7 +406,7 @@ class Own(AnomalyDetector):
         assert self.net.training
         self.seen = [score_batches(self, [batch.x]) for _ in range(2)]
         assert self.net.training
-        return self.log_loss(scores.square().mean(), batch)
+        return scores.square().mean()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         scores: Tensor = self.net(self.preprocess(x))
@@ -436,13 +441,13 @@ class Decorated(Own):
         return scores
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.log_loss(self.net(self.preprocess(batch.x)).square().mean(), batch)
+        return self.net(self.preprocess(batch.x)).square().mean()
 
 
 @pytest.fixture
 def fitted(make_trainer: MakeTrainer) -> Callable[[type[AnomalyDetector]], tuple[AnomalyDetector, Tensor]]:
     def make(cls: type[AnomalyDetector]) -> tuple[AnomalyDetector, Tensor]:
-        detector, data = cls(preprocessing="standardize"), make_data("table")
+        detector, data = cls(preprocessing=StandardizeFeatures), make_data("table")
         make_trainer(max_epochs=1).fit(detector, datamodule=data)
         return detector, raw_test(data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from conftest import Blobs, MakeTrainer
 from refusals import Capture, refused
 from short_fits import BY_EPOCHS, QUIET, ROOT, config_of, options_of
+from torch.optim import Adam
 
 from adlightning.__main__ import main
 from adlightning.callbacks.timing import Timing
@@ -22,9 +24,12 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits
 from adlightning.methods import AMA, DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 
 CONFIG = ["--config", str(ROOT / "configs/deep_sad/digits.yaml"), *QUIET, "--plots=false"]
-FIT = [*CONFIG, "--trainer.max_epochs=4", "--model.pretrain_epochs=2"]
+FIT = [*CONFIG, "--trainer.max_epochs=4", "--model.pretraining.epochs=2"]
 VALIDATED = ["--data.validation_fraction=0.2", "--data.validation_anomalies=30"]
 PHASES = [case for case in BY_EPOCHS if case.startswith(("deep", "soft", "drocc", "fence", "stacked"))]
 
@@ -70,7 +75,9 @@ def test_a_fit_that_would_train_nothing_is_refused(tmp_path: Path, capsys: Captu
 
 def test_accumulated_batches_are_fewer_steps(tmp_path: Path, capsys: Capture) -> None:
     few = ["--trainer.limit_train_batches=4", "--trainer.accumulate_grad_batches=2", f"--run_dir={tmp_path / 'r'}"]
-    refused(capsys, ["fit", *FIT, *few, "--trainer.max_steps=4"], "must exceed the 4 steps of model.pretrain_epochs=2")
+    refused(
+        capsys, ["fit", *FIT, *few, "--trainer.max_steps=4"], "must exceed the 4 steps of model.pretraining.epochs=2"
+    )
     assert main(["fit", *FIT, *few, "--trainer.max_steps=5"]) == 0
     assert report(tmp_path / "r")["not_tested"] is None
 
@@ -125,7 +132,10 @@ def test_a_trial_has_no_results_of_a_first_phase(tmp_path: Path) -> None:
 @pytest.mark.parametrize("epochs", [2, 4])
 def test_a_radius_that_has_not_moved_is_said(make_trainer: MakeTrainer, epochs: int) -> None:
     detector = SoftBoundaryDeepSVDD(
-        network="mlp", dense=[8], rep_dim=2, preprocessing="standardize", pretrain_epochs=1, warm_up_epochs=2
+        encoder=partial(MLPEncoder, dense=[8], rep_dim=2),
+        preprocessing=StandardizeFeatures,
+        pretraining=AutoencoderPretraining(epochs=1),
+        warm_up_epochs=2,
     )
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=64, seed=0)
     make_trainer(max_epochs=epochs).fit(detector, datamodule=data)
@@ -196,7 +206,11 @@ def watching(name: str, **arguments: object) -> list[str]:
 @pytest.mark.parametrize("strict", [True, False])
 def test_early_stopping_counts_from_the_objective_on(make_trainer: MakeTrainer, strict: bool) -> None:
     stopping = pl.callbacks.EarlyStopping("val/score_mean", patience=2, min_delta=1e9, strict=strict)
-    detector = DeepSVDD(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize", pretrain_epochs=4)
+    detector = DeepSVDD(
+        encoder=partial(MLPEncoder, dense=[8], rep_dim=2),
+        preprocessing=StandardizeFeatures,
+        pretraining=AutoencoderPretraining(epochs=4),
+    )
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=64, seed=0, validation_fraction=0.2)
     make_trainer(max_epochs=20, callbacks=[stopping]).fit(detector, datamodule=data)
     assert stopping.stopped_epoch == 6  # the best is that of epoch 4
@@ -205,7 +219,11 @@ def test_early_stopping_counts_from_the_objective_on(make_trainer: MakeTrainer, 
 
 def test_the_loss_of_a_first_phase_stops_nothing(make_trainer: MakeTrainer) -> None:
     stopping = pl.callbacks.EarlyStopping("train/loss", patience=1, min_delta=1e9)
-    detector = DeepSVDD(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize", pretrain_epochs=4)
+    detector = DeepSVDD(
+        encoder=partial(MLPEncoder, dense=[8], rep_dim=2),
+        preprocessing=StandardizeFeatures,
+        pretraining=AutoencoderPretraining(epochs=4),
+    )
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=64, seed=0)
     make_trainer(max_epochs=20, callbacks=[stopping]).fit(detector, datamodule=data)
     assert stopping.stopped_epoch == 5
@@ -253,7 +271,12 @@ class OnPlateau(DeepSVDD):
 
 
 def test_a_schedule_by_held_out_samples_waits(make_trainer: MakeTrainer) -> None:
-    detector = OnPlateau(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize", pretrain_epochs=2, lr=1e-3)
+    detector = OnPlateau(
+        encoder=partial(MLPEncoder, dense=[8], rep_dim=2),
+        preprocessing=StandardizeFeatures,
+        pretraining=AutoencoderPretraining(epochs=2),
+        optimizer=partial(Adam, lr=1e-3),
+    )
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=64, seed=0, validation_fraction=0.2)
     trainer = make_trainer(max_epochs=5)
     with pytest.warns(RuntimeWarning, match="not available"):
@@ -267,11 +290,11 @@ def test_a_schedule_by_held_out_samples_waits(make_trainer: MakeTrainer) -> None
 def test_a_shorter_fit_has_a_shorter_first_phase(tmp_path: Path, capsys: Capture) -> None:
     run, again = tmp_path / "r", tmp_path / "again"
     assert main(["fit", *CONFIG, "--trainer.max_epochs=4", f"--run_dir={run}"]) == 0
-    said = "model.pretrain_epochs is 2 here, in proportion to 60 of 120 epochs"
+    said = "model.pretraining.epochs is 2 here, in proportion to 60 of 120 epochs"
     assert said in capsys.readouterr().out
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["model"]["init_args"]["pretrain_epochs"] == 2
-    assert load_detector(run).hyperparameters()["pretrain_epochs"] == 2
+    assert config["model"]["init_args"]["pretraining"]["epochs"] == 2
+    assert load_detector(run).arguments["pretraining"].epochs == 2
     assert main(["fit", "--config", str(run / "config.yaml"), f"--run_dir={again}"]) == 0
     assert said not in capsys.readouterr().out
     assert (again / "scores.csv").read_text() == (run / "scores.csv").read_text()
@@ -282,20 +305,20 @@ def test_a_shorter_fit_may_go_on_for_longer(tmp_path: Path) -> None:
     assert main(["fit", *CONFIG, "--trainer.max_epochs=4", run]) == 0
     assert main(["fit", *CONFIG, "--trainer.max_epochs=6", run, "--ckpt_path=last"]) == 0
     config = yaml.safe_load((tmp_path / "r/config.yaml").read_text())
-    assert (config["model"]["init_args"]["pretrain_epochs"], config["trainer"]["max_epochs"]) == (2, 6)
+    assert (config["model"]["init_args"]["pretraining"]["epochs"], config["trainer"]["max_epochs"]) == (2, 6)
 
 
-@pytest.mark.parametrize("option", ["--model.pretrain_epochs=60", "--model.init_args.pretrain_epochs=60"])
+@pytest.mark.parametrize("option", ["--model.pretraining.epochs=60", "--model.init_args.pretraining.epochs=60"])
 def test_a_first_phase_that_was_asked_for_stays(tmp_path: Path, capsys: Capture, option: str) -> None:
     arguments = [*CONFIG, "--trainer.max_epochs=10", option, f"--run_dir={tmp_path / 'r'}"]
-    refused(capsys, ["fit", *arguments], "--trainer.max_epochs=120 or --model.pretrain_epochs=5")
+    refused(capsys, ["fit", *arguments], "--trainer.max_epochs=120 or --model.pretraining.epochs=5")
 
 
 def test_a_longer_fit_than_its_first_phase_is_left_alone(tmp_path: Path) -> None:
     arguments = [*CONFIG, "--trainer.max_epochs=61", "--trainer.limit_train_batches=1", f"--run_dir={tmp_path / 'r'}"]
     assert main(["fit", *arguments]) == 0
     config = yaml.safe_load((tmp_path / "r/config.yaml").read_text())
-    assert config["model"]["init_args"]["pretrain_epochs"] == 60
+    assert config["model"]["init_args"]["pretraining"]["epochs"] == 60
 
 
 def test_a_fit_that_is_over_is_not_gone_on_with(tmp_path: Path, capsys: Capture) -> None:

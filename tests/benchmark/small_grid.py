@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-MODEL = {"network": "mlp", "dense": [8], "rep_dim": 4, "preprocessing": "standardize", "pretrain_epochs": 1}
+MODEL = {
+    "encoder": {"class_path": "MLPEncoder", "init_args": {"dense": [8], "rep_dim": 4}},
+    "preprocessing": "StandardizeFeatures",
+    "pretraining": {"epochs": 1},
+}
 
 
 def write_grid(root: Path, **changes: Any) -> Path:

@@ -23,6 +23,7 @@ from adlightning.callbacks.timing import Timing
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
+from adlightning.preprocessing import Identity
 
 BLUE, RED, YELLOW, BLACK = (0, 114, 178), (213, 94, 0), (240, 228, 66), (0, 0, 0)
 TABLE = InputSpec("table", (3,), "t.csv", features=("width", "height", "age"))
@@ -99,7 +100,7 @@ class Paraboloid(AnomalyDetector):
         self.batch_sizes: list[int] = []
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        return self.log_loss(self.net(batch.x[:, :1]).square().mean(), batch)
+        return self.net(batch.x[:, :1]).square().mean()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         assert not self.training
@@ -113,7 +114,7 @@ class Paraboloid(AnomalyDetector):
 
 @pytest.fixture
 def tested(make_trainer: MakeTrainer, tmp_path: Path) -> tuple[Paraboloid, Path]:
-    detector, data = Paraboloid(preprocessing="identity"), AnomalyLabelled(Blobs(), eval_batch_size=7000)
+    detector, data = Paraboloid(preprocessing=Identity), AnomalyLabelled(Blobs(), eval_batch_size=7000)
     folder = RunFolder(tmp_path / "run", None, "none", Timing(), boundary_features=["a", "c"])
     trainer = make_trainer(max_epochs=1, callbacks=[folder])
     trainer.fit(detector, datamodule=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from adlightning.core.collapse import TrainingCollapse
 from adlightning.core.curves import StepCurves
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import Autoencoder, DensityRatio
+from adlightning.networks import LeNetEncoder
 
 
 def test_steps_are_taken_over_at_the_end_of_an_epoch() -> None:
@@ -54,7 +56,9 @@ def test_a_fit_leaves_a_table_and_a_picture(make_trainer: MakeTrainer, tmp_path:
 
 def test_a_detector_that_records_nothing_leaves_nothing(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     callbacks = [CurvesFile(tmp_path / "run")]
-    make_trainer(max_epochs=1, callbacks=callbacks).fit(Autoencoder(conv_channels=(2,), rep_dim=16), datamodule=data())
+    make_trainer(max_epochs=1, callbacks=callbacks).fit(
+        Autoencoder(encoder=partial(LeNetEncoder, conv_channels=(2,), rep_dim=16)), datamodule=data()
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from adlightning.callbacks.densities import densities_plot, write_densities
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import AMA, DeepSVDD
+from adlightning.networks import LeNetEncoder
 
 SPEC = InputSpec("image", (1, 16, 16), "stripes")
 X = Stripes().load("test").x
@@ -52,7 +54,9 @@ def drawn(
 
 
 def test_several_test_sets_share_their_normals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    groups, axis = drawn(monkeypatch, tmp_path / "d.png", DeepSVDD(rep_dim=16), {"one": ONE, "two": OTHER})
+    groups, axis = drawn(
+        monkeypatch, tmp_path / "d.png", DeepSVDD(encoder=partial(LeNetEncoder, rep_dim=16)), {"one": ONE, "two": OTHER}
+    )
     assert axis == "anomaly score"
     assert list(groups) == ["normal", "one", "two"]
     np.testing.assert_array_equal(groups["normal"], ONE.scores[:20])
@@ -60,7 +64,9 @@ def test_several_test_sets_share_their_normals(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_one_test_set_is_drawn_for_ama_alone_and_by_r(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert drawn(monkeypatch, tmp_path / "none.png", DeepSVDD(rep_dim=16), {"test": ONE}) == ({}, "")
+    assert drawn(
+        monkeypatch, tmp_path / "none.png", DeepSVDD(encoder=partial(LeNetEncoder, rep_dim=16)), {"test": ONE}
+    ) == ({}, "")
     torch.manual_seed(0)
     detector = AMA(latent_dim=4, encoder_width=4, generator_width=8, critic_width=6, first_scored_epoch=0)
     groups, axis = drawn(monkeypatch, tmp_path / "d.png", detector, {"test": ONE})
@@ -74,11 +80,20 @@ def test_one_test_set_is_drawn_for_ama_alone_and_by_r(monkeypatch: pytest.Monkey
 def test_flat_and_broken_scores_are_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     flat = ScoredSamples(np.ones(40), LABELS, np.arange(40))
     broken = ScoredSamples(np.full(40, np.nan), LABELS, np.arange(40))
-    assert list(drawn(monkeypatch, tmp_path / "d.png", DeepSVDD(rep_dim=16), {"a": flat, "b": broken})[0]) == [
+    assert list(
+        drawn(
+            monkeypatch,
+            tmp_path / "d.png",
+            DeepSVDD(encoder=partial(LeNetEncoder, rep_dim=16)),
+            {"a": flat, "b": broken},
+        )[0]
+    ) == [
         "normal",
         "a",
         "b",
     ]
-    assert drawn(monkeypatch, tmp_path / "e.png", DeepSVDD(rep_dim=16), {"a": broken, "b": broken}) == ({}, "")
+    assert drawn(
+        monkeypatch, tmp_path / "e.png", DeepSVDD(encoder=partial(LeNetEncoder, rep_dim=16)), {"a": broken, "b": broken}
+    ) == ({}, "")
     with pytest.raises(ValueError, match="none among 40"):
         densities_plot(tmp_path / "f.png", {"normal": broken.scores}, "score", "title")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,9 @@ from adlightning.callbacks.epochs import EpochsFile, loss_plot
 from adlightning.core.collapse import TrainingCollapse
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods import Autoencoder, DeepSAD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 from adlightning.shallow import NearestNeighbor
 
 
@@ -23,7 +27,11 @@ def data() -> AnomalyLabelled:
 
 
 def detector(**options: float) -> DeepSAD:
-    arguments = {"network": "mlp", "dense": (4,), "rep_dim": 2, "pretrain_epochs": 2, "preprocessing": "standardize"}
+    arguments = {
+        "encoder": partial(MLPEncoder, dense=(4,), rep_dim=2),
+        "pretraining": AutoencoderPretraining(epochs=2),
+        "preprocessing": StandardizeFeatures,
+    }
     return DeepSAD(**{**arguments, **options})  # type: ignore[arg-type]
 
 
@@ -61,7 +69,7 @@ def test_a_fit_that_diverges_is_drawn_too(make_trainer: MakeTrainer, tmp_path: P
                 next(pl_module.parameters()).data.fill_(math.nan)
 
     trainer = make_trainer(max_epochs=5, callbacks=[EpochsFile(tmp_path), Break()])
-    model = Autoencoder(network="mlp", dense=(4,), rep_dim=2, preprocessing="standardize")
+    model = Autoencoder(encoder=partial(MLPEncoder, dense=(4,), rep_dim=2), preprocessing=StandardizeFeatures)
     with pytest.raises(TrainingCollapse):
         trainer.fit(model, datamodule=data())
     assert pd.read_csv(tmp_path / "epochs.csv")["epoch"].tolist() == [0, 1]
@@ -70,7 +78,7 @@ def test_a_fit_that_diverges_is_drawn_too(make_trainer: MakeTrainer, tmp_path: P
 
 def test_without_a_loss_or_without_drawing_there_is_no_picture(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     make_trainer(max_epochs=1, callbacks=[EpochsFile(tmp_path / "nn")]).fit(
-        NearestNeighbor(preprocessing="standardize"), datamodule=data()
+        NearestNeighbor(preprocessing=StandardizeFeatures), datamodule=data()
     )
     assert not (tmp_path / "nn").exists()
     make_trainer(max_epochs=3, callbacks=[EpochsFile(tmp_path / "sad", draw=False)]).fit(detector(), datamodule=data())

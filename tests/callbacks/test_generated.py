@@ -21,6 +21,8 @@ from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import ADGAN, Autoencoder, DeepSVDD
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import LeNetEncoder
 from adlightning.preprocessing import SymmetricRange
 
 SPEC = InputSpec("image", (1, 16, 16))
@@ -79,15 +81,15 @@ def test_adgan_shows_reconstructions_search_and_samples(monkeypatch: pytest.Monk
 def test_an_autoencoder_reconstructs_and_a_hypersphere_does_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"network": "lenet", "conv_channels": (4,), "rep_dim": 16}
+    options: dict[str, Any] = {"encoder": partial(LeNetEncoder, conv_channels=(4,), rep_dim=16)}
     assert set(rows_drawn(monkeypatch, tmp_path, Autoencoder(**options))) == {"reconstructions.png"}
-    assert not rows_drawn(monkeypatch, tmp_path, DeepSVDD(**options, pretrain_epochs=1))
+    assert not rows_drawn(monkeypatch, tmp_path, DeepSVDD(**options, pretraining=AutoencoderPretraining(epochs=1)))
 
 
 def test_one_kind_without_the_other_and_scores_that_are_not_finite(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"network": "lenet", "conv_channels": (4,), "rep_dim": 16}
+    options: dict[str, Any] = {"encoder": partial(LeNetEncoder, conv_channels=(4,), rep_dim=16)}
     normals = ScoredSamples(SCORED.scores[:3], SCORED.labels[:3], SCORED.index[:3])
     drawn = rows_drawn(monkeypatch, tmp_path, Autoencoder(**options), normals)
     assert [len(row) for row in drawn["reconstructions.png"][0]] == [3, 3]

@@ -60,20 +60,33 @@ def test_what_would_be_undone_or_guessed_is_refused(
 
 
 def test_the_later_of_two_values_is_taken(capsys: Capture) -> None:
-    options = ["--model.eta=2", "--model.init_args.eta=3", "--model.conv_channels=[4]", "--model.conv_channels+=8"]
+    options = [
+        "--model.eta=2",
+        "--model.init_args.eta=3",
+        "--model.encoder.conv_channels=[4]",
+        "--model.encoder.conv_channels+=8",
+    ]
     with pytest.raises(SystemExit):
         main(["fit", "--config", DIGITS, *options, "--print_config"])
     model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
-    assert (model["eta"], model["conv_channels"]) == (3.0, [4, 8])
+    assert (model["eta"], model["encoder"]["init_args"]["conv_channels"]) == (3.0, [4, 8])
 
 
 @pytest.mark.parametrize(
     ("option", "place", "value"),
     [
-        ("--model.rep_dim=${data.init_args.batch_size}", ("model", "init_args", "rep_dim"), 32),
+        (
+            "--model.encoder.rep_dim=${data.init_args.batch_size}",
+            ("model", "init_args", "encoder", "init_args", "rep_dim"),
+            32,
+        ),
         ("--trainer.max_epochs=${data.init_args.labelled_classes[0]}", ("trainer", "max_epochs"), 1),
         ("--run_dir=x/${data.init_args.normal_class}-${seed_everything}", ("run_dir",), "x/8-0"),
-        ("--model.pretrain_epochs=${model.init_args.lr_milestones[0]}", ("model", "init_args", "pretrain_epochs"), 40),
+        (
+            "--model.pretraining.epochs=${model.init_args.lr_scheduler.init_args.milestones[0]}",
+            ("model", "init_args", "pretraining", "epochs"),
+            40,
+        ),
         ("--monitor=val/${oc.env:ADL_METRIC}", ("monitor",), "val/auroc"),
     ],
 )
@@ -106,11 +119,14 @@ def test_interpolation_is_the_same_as_an_option_and_in_a_file(
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--model.rep_dim=${nothing}", ["model.rep_dim", "no option nothing"]),
-        ("--model.rep_dim=${data.init_args.${nothing}}", ["model.rep_dim", "nothing"]),
-        ("--model.rep_dim=${model.init_args.rep_dim}", ["model.rep_dim", "Recursive"]),
-        ("--model.rep_dim=${oc.env:NO_SUCH_VARIABLE}", ["model.rep_dim", "NO_SUCH_VARIABLE"]),
-        ("--model.rep_dim=${", ["model.rep_dim"]),
+        ("--model.encoder.rep_dim=${nothing}", ["model.encoder.rep_dim", "no option nothing"]),
+        ("--model.encoder.rep_dim=${data.init_args.${nothing}}", ["model.encoder.rep_dim", "nothing"]),
+        (
+            "--model.encoder.rep_dim=${model.init_args.encoder.init_args.rep_dim}",
+            ["model.encoder.rep_dim", "Recursive"],
+        ),
+        ("--model.encoder.rep_dim=${oc.env:NO_SUCH_VARIABLE}", ["model.encoder.rep_dim", "NO_SUCH_VARIABLE"]),
+        ("--model.encoder.rep_dim=${", ["model.encoder.rep_dim"]),
         ("--data=TableData", ["run_dir", "no option data.init_args.normal_class", "give --run_dir"]),
     ],
 )

@@ -17,6 +17,7 @@ from adlightning.data.limited_negatives import CloseNegatives, LimitedNegatives,
 from adlightning.data.sources import Digits, ImageFolder, Npz
 from adlightning.data.sources.base import Part, Samples
 from adlightning.methods.deep_sad import DeepSAD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 
 
 def ready(data: LimitedNegatives) -> LimitedNegatives:
@@ -176,7 +177,7 @@ def test_a_detector_is_trained_and_tested_on_it(make_trainer: MakeTrainer) -> No
     data = LimitedNegatives(
         Digits(), MaskedNormals(), normal_class=0, far_classes=[1], seed=0, batch_size=32, validation_fraction=0.1
     )
-    detector = DeepSAD(pretrain_epochs=0)
+    detector = DeepSAD(pretraining=AutoencoderPretraining(epochs=0))
     trainer = make_trainer(max_epochs=1)
     trainer.fit(detector, datamodule=data)
     trainer.test(detector, datamodule=data, verbose=False)

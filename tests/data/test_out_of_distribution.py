@@ -24,6 +24,7 @@ from adlightning.data.sources import Digits, FlatFolder, ImageFolder, Npz, Unifo
 from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
 from adlightning.data.splits import drawn_anomalies
 from adlightning.methods.deep_svdd import DeepSVDD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.preprocessing.images import Resize
 from adlightning.shallow import NearestNeighbor
 
@@ -357,14 +358,14 @@ def test_training_moves_on_normal_images_alone(make_trainer: MakeTrainer, monkey
 
     monkeypatch.setattr(DeepSVDD, "training_step", watching)
     data = make(validation_anomalies=30, validation_source="one", validation_fraction=0.1, drop_last=False)
-    make_trainer(max_epochs=1).fit(DeepSVDD(pretrain_epochs=0), datamodule=data)
+    make_trainer(max_epochs=1).fit(DeepSVDD(pretraining=AutoencoderPretraining(epochs=0)), datamodule=data)
     assert seen == set(data.split.train.tolist())
     assert max(seen) < 180
 
 
 CONFIG = """
 trainer: {max_epochs: 2}
-model: {class_path: DeepSVDD, init_args: {pretrain_epochs: 0}}
+model: {class_path: DeepSVDD, init_args: {pretraining: {epochs: 0}}}
 data:
   class_path: OutOfDistribution
   init_args:

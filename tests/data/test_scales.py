@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
 from numpy.typing import NDArray
+from torch.optim import Adam
 
 from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
@@ -20,12 +22,16 @@ from adlightning.cli.export import as_onnx, as_torch, describe, largest_deviatio
 from adlightning.core.collapse import TrainingCollapse
 from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import PreprocessingFactory
 from adlightning.data.labelled import AnomalyLabelled, TableData
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.scales import offsets_of
 from adlightning.data.sources import Npz
 from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.methods import Autoencoder, DeepSVDD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import GlobalContrastL1, Identity, StandardizeFeatures, StandardizeMinMax, UnitRange
 from adlightning.preprocessing.features import FARTHEST, Centre
 from adlightning.shallow import GMM, LOF, IsolationForest, NearestNeighbor
 
@@ -49,7 +55,10 @@ def table_data(path: Path, **options: Any) -> TableData:
 
 
 def network(**options: Any) -> AnomalyDetector:
-    return Autoencoder(network="mlp", dense=(8,), rep_dim=2, **{"preprocessing": "standardize", "lr": 1e-3, **options})
+    return Autoencoder(
+        encoder=partial(MLPEncoder, dense=(8,), rep_dim=2),
+        **{"preprocessing": StandardizeFeatures, "optimizer": partial(Adam, lr=1e-3), **options},
+    )
 
 
 def scores_of(make_trainer: MakeTrainer, detector: AnomalyDetector, data: pl.LightningDataModule) -> Values:
@@ -63,10 +72,13 @@ def scores_of(make_trainer: MakeTrainer, detector: AnomalyDetector, data: pl.Lig
 # ---- far from zero --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preprocessing", ["standardize", "standardize_offset", "standardize_minmax"])
+OFFSET = partial(StandardizeFeatures, offset=1e-4)
+
+
+@pytest.mark.parametrize("preprocessing", [StandardizeFeatures, OFFSET, StandardizeMinMax])
 @pytest.mark.parametrize("offset", [1e7, 1.7e9, 1e15, 1e18])
 def test_scores_do_not_depend_on_where_zero_is(
-    make_trainer: MakeTrainer, tmp_path: Path, offset: float, preprocessing: str
+    make_trainer: MakeTrainer, tmp_path: Path, offset: float, preprocessing: PreprocessingFactory
 ) -> None:
     x = values() * (2.0**20 if offset == 1e18 else 1)  # float64 has steps of 128 there
     plain, moved = (
@@ -86,7 +98,7 @@ def test_estimators_without_scaling_take_features_far_from_zero(make_trainer: Ma
     plain, moved = (table(tmp_path / f"{by}.csv", values() + by) for by in (0.0, 2.0**50))
     for kind in (NearestNeighbor, IsolationForest):
         expected, scores = (
-            scores_of(make_trainer, kind(preprocessing="identity"), table_data(p)) for p in (plain, moved)
+            scores_of(make_trainer, kind(preprocessing=Identity), table_data(p)) for p in (plain, moved)
         )
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
@@ -108,7 +120,7 @@ def test_a_checkpoint_scores_features_far_from_zero(tmp_path: Path, capsys: pyte
         f"--data.path={path}",
         "--data.label_column=label",
         "--trainer.max_epochs=2",
-        "--model.pretrain_epochs=1",
+        "--model.pretraining.epochs=1",
     ]
     quiet = ["--plots=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
     run = tmp_path / "run"
@@ -135,7 +147,7 @@ def test_series_far_from_zero(make_trainer: MakeTrainer, tmp_path: Path) -> None
     expected, scores = (
         scores_of(
             make_trainer,
-            NearestNeighbor(preprocessing="standardize"),
+            NearestNeighbor(preprocessing=StandardizeFeatures),
             OneVsAll(Npz(str(path)), normal_class="0", seed=0),
         )
         for path, by in ((tmp_path / "a.npz", 0.0), (tmp_path / "b.npz", 1e12))
@@ -179,8 +191,12 @@ def test_a_value_far_out_makes_its_test_row_the_most_anomalous(
     test = x.copy()
     test[3, 1] = value
     data = table_data(table(tmp_path / "t.csv", x), test_path=str(table(tmp_path / "u.csv", test)))
-    options = {"network": "mlp", "dense": (8,), "rep_dim": 2, "pretrain_epochs": 0} if kind is DeepSVDD else {}
-    detector = kind(preprocessing="standardize", **options)
+    options = (
+        {"encoder": partial(MLPEncoder, dense=(8,), rep_dim=2), "pretraining": AutoencoderPretraining(epochs=0)}
+        if kind is DeepSVDD
+        else {}
+    )
+    detector = kind(preprocessing=StandardizeFeatures, **options)
     scores = scores_of(make_trainer, detector, data)
     assert np.isfinite(scores).all()
     assert scores[3] == MOST > np.delete(scores, 3).max()
@@ -269,7 +285,7 @@ def given(x: torch.Tensor) -> AnomalyLabelled:
 
 @pytest.mark.parametrize("x", [torch.full((40, 1, 8, 8), 7, dtype=torch.uint8), torch.ones(40, 3)])
 def test_training_samples_that_are_all_the_same_are_refused(make_trainer: MakeTrainer, x: torch.Tensor) -> None:
-    detector = NearestNeighbor(preprocessing="unit" if x.ndim == 4 else "standardize")
+    detector = NearestNeighbor(preprocessing=UnitRange if x.ndim == 4 else StandardizeFeatures)
     with pytest.raises(ValueError, match="all 38 training samples are the same: there is nothing to learn") as caught:
         make_trainer().fit(detector, datamodule=given(x))
     assert "learning rate" not in str(caught.value)
@@ -278,9 +294,9 @@ def test_training_samples_that_are_all_the_same_are_refused(make_trainer: MakeTr
 def test_samples_that_a_preprocessing_makes_the_same_are_said_to_be(make_trainer: MakeTrainer) -> None:
     grey = torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
     with pytest.raises(
-        TrainingCollapse, match="The training samples differ, and preprocessing=gcn_l1 makes all"
+        TrainingCollapse, match="The training samples differ, and preprocessing=GlobalContrastL1 makes all"
     ) as caught:
-        make_trainer().fit(NearestNeighbor(preprocessing="gcn_l1"), datamodule=given(grey))
+        make_trainer().fit(NearestNeighbor(preprocessing=GlobalContrastL1), datamodule=given(grey))
     assert "learning rate" not in str(caught.value)
 
 
@@ -290,10 +306,10 @@ def test_the_cause_of_constant_scores_fits_the_method(make_trainer: MakeTrainer,
         def anomaly_score(self, x: torch.Tensor) -> torch.Tensor:
             return torch.zeros(len(x), device=x.device)
 
-    options = {"network": "mlp", "dense": (8,), "rep_dim": 2} if kind is Autoencoder else {}
+    options = {"encoder": partial(MLPEncoder, dense=(8,), rep_dim=2)} if kind is Autoencoder else {}
     x = torch.from_numpy(values()).float()
     with pytest.raises(TrainingCollapse, match="The training samples differ: the detector maps every") as caught:
-        make_trainer().fit(Constant(preprocessing="standardize", **options), datamodule=given(x))
+        make_trainer().fit(Constant(preprocessing=StandardizeFeatures, **options), datamodule=given(x))
     assert cause in str(caught.value)
     assert ("learning rate" in str(caught.value)) == (cause == "learning rate")
 

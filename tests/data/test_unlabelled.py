@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from adlightning.data.unlabelled import (
     TransductiveOneVsAll,
 )
 from adlightning.methods import Autoencoder
+from adlightning.networks import LeNetEncoder
 
 
 def ready(data: AnomalyDataModule) -> AnomalyDataModule:
@@ -119,15 +121,25 @@ def test_a_test_with_another_share_would_score_training_samples_and_is_refused(m
 
     for cls, refused in (InductiveOneVsAll, True), (TransductiveOneVsAll, False):
         trainer = make_trainer(max_epochs=1)
-        detector = Autoencoder(conv_channels=(2,), rep_dim=16)
+        detector = Autoencoder(encoder=partial(LeNetEncoder, conv_channels=(2,), rep_dim=16))
         trainer.fit(detector, datamodule=data(cls, 0))
         path = Path(trainer.default_root_dir) / f"{cls.__name__}.ckpt"
         trainer.save_checkpoint(path)
         if refused:
             with pytest.raises(ValueError, match="the data are not split as in training"):
-                trainer.test(Autoencoder(conv_channels=(2,), rep_dim=16), data(cls, 1), path, weights_only=True)
+                trainer.test(
+                    Autoencoder(encoder=partial(LeNetEncoder, conv_channels=(2,), rep_dim=16)),
+                    data(cls, 1),
+                    path,
+                    weights_only=True,
+                )
         else:
-            trainer.test(Autoencoder(conv_channels=(2,), rep_dim=16), data(cls, 1), path, weights_only=True)
+            trainer.test(
+                Autoencoder(encoder=partial(LeNetEncoder, conv_channels=(2,), rep_dim=16)),
+                data(cls, 1),
+                path,
+                weights_only=True,
+            )
 
 
 def test_unlabelled_samples_of_another_source() -> None:
@@ -229,7 +241,9 @@ def test_batches_of_both_streams_for_a_method_that_contrasts_them(make_trainer: 
     data = TransductiveOneVsAll(
         source=Stripes(), normal_class=0, batch_size=25, drop_last=False, validation_fraction=0.0, seed=0
     )
-    make_trainer(max_epochs=2).fit(Contrast(conv_channels=(2,), rep_dim=16), datamodule=data)
+    make_trainer(max_epochs=2).fit(
+        Contrast(encoder=partial(LeNetEncoder, conv_channels=(2,), rep_dim=16)), datamodule=data
+    )
     assert [batch.known.tolist() for batch in seen[:3]] == [[1] * 25 + [0] * 25] * 2 + [[1] * 10 + [0] * 25]
     for epoch in (seen[:3], seen[3:]):  # one pass over the normals
         index = torch.cat([batch.index[batch.known == 1] for batch in epoch])
@@ -253,7 +267,7 @@ def test_a_method_that_contrasts_is_refused_where_one_kind_is_missing(make_train
 
 def test_the_threshold_is_the_known_normals_own(make_trainer: MakeTrainer) -> None:
     data = TransductiveOneVsAll(source=Stripes(), normal_class=0, validation_fraction=0.0, seed=0)
-    detector = _Contrast(conv_channels=(2,), rep_dim=16)
+    detector = _Contrast(encoder=partial(LeNetEncoder, conv_channels=(2,), rep_dim=16))
     trainer = make_trainer(max_epochs=1)
     trainer.fit(detector, datamodule=data)
     detector.eval()

@@ -103,7 +103,7 @@ class Bench:
             default_root_dir=run_dir,
         )
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(run_dir)
-        detector = type(self.detector)(**self.detector.hyperparameters())
+        detector = type(self.detector)(**self.detector.arguments)
         with contextlib.suppress(Enough):
             trainer.fit(detector, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
 

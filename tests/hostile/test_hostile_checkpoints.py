@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from torch import Tensor
 from adlightning.checkpoints.loading import load_detector, read_checkpoint
 from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import described
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.deep_svdd import DeepSVDD
+from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import StandardizeFeatures
 from adlightning.shallow import GMM, KDE, IsolationForest
 from adlightning.shallow.persistence import to_bytes
@@ -48,7 +51,7 @@ def content_of(detector: AnomalyDetector, estimator: Tensor | None = None) -> di
     saved = {
         "format": 1,
         "class": type(detector).__qualname__,
-        "hyperparameters": detector.hyperparameters(),
+        "hyperparameters": described(detector.arguments),
         "input": SPEC.as_dict(),
         "config": None,
         "training": {"epochs": 1, "seed": 0, "split": "0", "threshold_from": "training"},
@@ -62,7 +65,7 @@ def as_file(content: Any) -> bytes:
     return target.getvalue()
 
 
-NETWORK = content_of(Autoencoder(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize"))
+NETWORK = content_of(Autoencoder(encoder=partial(MLPEncoder, dense=[8], rep_dim=2), preprocessing=StandardizeFeatures))
 
 
 def estimators() -> dict[str, tuple[AnomalyDetector, Any]]:
@@ -127,10 +130,10 @@ def test_any_value_in_the_place_of_another(tmp_path: Path, data: st.DataObject) 
         (("input", "features"), [1, 2, 3], "features of an input"),
         (("hyperparameters", "dense"), ["a"], "arguments do not fit"),
         (("hyperparameters", "there_is_none"), 1, "arguments do not fit"),
-        (("hyperparameters", "rep_dim"), 10**30, "a.ckpt"),
+        (("hyperparameters", "encoder", "init_args", "rep_dim"), 10**30, "a.ckpt"),
         (("format",), torch.zeros(3), "format"),  # RuntimeError, a tensor is neither true nor false
         (("input", "channels"), torch.zeros(3), "plain values only"),
-        (("hyperparameters", "lr"), torch.zeros(3), "plain values only"),
+        (("hyperparameters", "weight_init"), torch.zeros(3), "plain values only"),
         (("training",), {}, "training lacks seed, split"),
         (("config",), ["x"], "config is of the wrong type"),
     ],
@@ -193,7 +196,7 @@ def test_what_lightning_reads_is_of_its_types(tmp_path: Path, name: str, value: 
 
 def test_scoring_takes_nothing_of_trainings_state(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=64, seed=0)
-    detector = Autoencoder(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize")
+    detector = Autoencoder(encoder=partial(MLPEncoder, dense=[8], rep_dim=2), preprocessing=StandardizeFeatures)
     trainer = make_trainer(max_epochs=1)
     trainer.fit(detector, datamodule=data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
@@ -227,7 +230,9 @@ def test_arguments_for_which_a_network_would_fill_the_memory(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="weights do not fit a Autoencoder"):
         load_detector(tmp_path / "a.ckpt")
     with torch.device("meta"):
-        big = Autoencoder(network="mlp", dense=[10**6, 10**6], rep_dim=2, preprocessing="standardize")
+        big = Autoencoder(
+            encoder=partial(MLPEncoder, dense=[10**6, 10**6], rep_dim=2), preprocessing=StandardizeFeatures
+        )
         big.configure_for(SPEC)
     claims = {name: torch.zeros(()).expand(value.shape) for name, value in big.state_dict().items()}
     (tmp_path / "a.ckpt").write_bytes(as_file({**content, "state_dict": claims}))
@@ -264,7 +269,7 @@ def test_tensors_of_other_kinds_are_refused(tmp_path: Path, odd: Tensor) -> None
 
 
 def test_weights_of_another_detector_are_told_apart_in_words(tmp_path: Path) -> None:
-    other = content_of(DeepSVDD(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize"))
+    other = content_of(DeepSVDD(encoder=partial(MLPEncoder, dense=[8], rep_dim=2), preprocessing=StandardizeFeatures))
     other["adlightning"] |= {name: NETWORK["adlightning"][name] for name in ("class", "hyperparameters")}
     (tmp_path / "a.ckpt").write_bytes(as_file(other))
     with pytest.raises(ValueError, match=r"weights do not fit a Autoencoder: \d+ differ; .* must have the shape"):

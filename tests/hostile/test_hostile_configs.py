@@ -121,7 +121,7 @@ SOURCE = {"class_path": "adlightning.data.sources.digits.Digits"}
 STORED: dict[str, Any] = {
     "seed_everything": 0,
     "monitor": None,
-    "model": {"class_path": "adlightning.methods.autoencoder.Autoencoder", "init_args": {"network": "mlp"}},
+    "model": {"class_path": "adlightning.methods.autoencoder.Autoencoder", "init_args": {"weight_init": "glorot"}},
     "data": {"class_path": ONE_VS_ALL, "init_args": {"source": SOURCE, "normal_class": "3", "batch_size": 64}},
 }
 ELSEWHERE = {"class_path": "evilmod.Data"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from test_hostile_checkpoints import as_file, content_of
 
 from adlightning.checkpoints.loading import read_checkpoint
 from adlightning.methods.deep_svdd import DeepSVDD
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 
 START = b"\x80\x02"
 
 
 def _content() -> dict[str, Any]:
-    return content_of(DeepSVDD(network="mlp", dense=[8], rep_dim=2, preprocessing="standardize"))
+    return content_of(DeepSVDD(encoder=partial(MLPEncoder, dense=[8], rep_dim=2), preprocessing=StandardizeFeatures))
 
 
 def _named(module: str, name: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from conftest import Blobs, MakeTrainer
 from hostile_cases import put
 from mutations import CASES, tried
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods.deep_svdd import DeepSVDD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 
 _ASKED = os.environ.get("HOSTILE_EXAMPLES")
 FEW = 12
@@ -54,7 +60,11 @@ class Gone(DeepSVDD):
 
 def detector() -> Gone:
     return Gone(
-        network="mlp", dense=[8], rep_dim=2, preprocessing="standardize", pretrain_epochs=0, lr=1e-3, lr_milestones=[1]
+        encoder=partial(MLPEncoder, dense=[8], rep_dim=2),
+        preprocessing=StandardizeFeatures,
+        pretraining=AutoencoderPretraining(epochs=0),
+        optimizer=partial(Adam, lr=1e-3),
+        lr_scheduler=partial(MultiStepLR, milestones=[1]),
     )
 
 
