@@ -138,7 +138,7 @@ def test_a_run_folder_without_permission_is_refused(
         (["--data.normal_class=nine"], "normal_class: there is no class 'nine'; classes are 0, 1, 2"),
         (["--data.labelled_anomaly_ratio=1.5"], "labelled_anomaly_ratio must lie in [0, 1), got 1.5"),
         (["--trainer.max_epochs=2"], "--trainer.max_epochs=4 or --model.pretraining.epochs=1"),
-        (["--model.eta=-1"], "eta must be positive, got -1.0"),
+        (["--model.eta=-1"], "eta must be positive and finite, got -1.0"),
     ],
 )
 def test_bad_input_is_one_message_before_training(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
+from torch import nn
 
-from adlightning.cli.types_in_words import hints_of, in_words
+from adlightning.cli.types_in_words import admits, class_at, hints_of, in_words
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.messages import nearest, plain_message
 from adlightning.data.modules import AnomalyDataModule
@@ -22,7 +24,13 @@ _NO_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass 
 _VALUE = re.compile(r"Got value: ?([^\n]*)|Given value: ?([^\n]*)")
 _NESTED_VALUE = re.compile(r"NestedArg\(key='[^']*', val='?(.*?)'?\)\Z", re.DOTALL)
 _EXPECTED = re.compile(r"Expected an? (.*?)(?:\. Got value|\n|\Z)")
+_PART = re.compile(
+    r"expects a function or a callable class: .*?(?:Got|Given) value: Namespace\(class_path='([^']+)'", re.DOTALL
+)
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
+_FAMILIES = ("adlightning", "pytorch_lightning", "lightning", "torch.optim", "torch.nn.modules.module")
+"""Where classes come from that are an argument, or a part's base."""
+
 _TYPES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a number",
@@ -45,7 +53,10 @@ def explain(message: str, verb: str, options: Iterable[str]) -> str:
     place, cls = _place(message)
     name = ".".join(place)
     if "unrecognized arguments: " in message:
-        return _unrecognized(message.partition("unrecognized arguments: ")[2], verb, options)
+        unknown = message.partition("unrecognized arguments: ")[2]
+        if cls is not None and place:
+            return _no_inner_option(unknown.split()[0].partition("=")[0].lstrip("-"), place, cls)
+        return _unrecognized(unknown, verb, options)
     if found := _REQUIRED.search(message):
         return _required(found[1], place, cls, verb)
     if found := _NO_OPTION.search(message):
@@ -54,13 +65,17 @@ def explain(message: str, verb: str, options: Iterable[str]) -> str:
     if found := _NO_SUBCLASS.search(message):
         return f"{name} must be a subclass of {found[2]}, got {found[1]}"
     if found := _NO_CLASS.search(message):
-        return _no_class(name, found[1].strip(), _hint(place, cls))
+        hint = _hint(place, cls)
+        if hint is not None and admits(hint, float):  # a number or a tensor, say
+            return f"{name} must be a number, got {found[1].strip()}"
+        return _no_class(name, found[1].strip(), hint)
     if "No module named" in message:
         missing = message.partition("No module named")[2].split("\n")[0].strip()
         path = next((c for _, c in reversed(_KEY_OR_CLASS.findall(message)) if c), name)
         return f"{name}: {path} cannot be imported: there is no module {missing}"
     if found := _VALUE.search(message):
         given = "null" if "Given value type: <class 'NoneType'>" in message else found[1] or found[2] or ""
+        given = given.partition(". Got value: ")[0]
         given = nested[1] if (nested := _NESTED_VALUE.match(given.strip())) else given.strip()
         hint = _hint(place, cls)
         if bases := _bases([hint]) if isinstance(hint, type) else []:
@@ -79,6 +94,8 @@ def _place(message: str) -> tuple[list[str], type | None]:
             place += parts if place[-len(parts) :] != parts else []
         else:
             cls = _known_class(path)
+    if found := _PART.search(message):  # a part of a detector: the parser has imported it
+        cls = class_at(found[1])
     if place[:1] == ["trainer"] and cls is None:
         cls = Trainer
     return place, cls
@@ -108,7 +125,7 @@ def _bases(hints: Iterable[Any]) -> list[type]:
     """The classes, of this package or Lightning's, that hints name at any depth."""
     found: dict[type, None] = {}
     for hint in hints:
-        if isinstance(hint, type) and hint.__module__.startswith(("adlightning", "pytorch_lightning", "lightning")):
+        if isinstance(hint, type) and hint.__module__.startswith(_FAMILIES):
             found[hint] = None
         found |= dict.fromkeys(_bases(get_args(hint)))
     return list(found)
@@ -143,6 +160,15 @@ def _no_option(unknown: str, place: list[str], cls: type | None, options: Iterab
     return f"there is no {name}: {cls.__name__} has no argument {unknown}" + _hints(near, _owners(unknown))
 
 
+def _no_inner_option(unknown: str, place: list[str], cls: type) -> str:
+    """There is no such argument of a part that is no class of its own on the command line."""
+    names = [
+        f"{name}.{inner.name}" for name, hint in hints_of(cls).items() if is_dataclass(hint) for inner in fields(hint)
+    ]
+    near = [".".join((*place, name)) for name in nearest(unknown, names)]
+    return f"there is no {'.'.join((*place, unknown))}" + _hints(near, [])
+
+
 def _arguments_of_all(place: str, root: type) -> list[str]:
     return [f"{place}.{name}" for name in dict.fromkeys(n for cls in _subclasses([root]) for n in hints_of(cls))]
 
@@ -165,8 +191,13 @@ def _hints(near: list[str], owners: list[str]) -> str:
 
 def _no_class(name: str, given: str, hint: Any) -> str:
     bases = _bases([hint]) if name else [AnomalyDetector, AnomalyDataModule]
-    known = [cls for cls in _subclasses(bases) if not getattr(cls, "__abstractmethods__", None)]
-    names = sorted({cls.__name__ for cls in known})
+    offered = ("adlightning.networks", "adlightning.preprocessing") if nn.Module in bases else ("",)
+    known = [
+        cls
+        for cls in _subclasses(bases)
+        if not getattr(cls, "__abstractmethods__", None) and cls.__module__.startswith(offered)
+    ]
+    names = sorted({cls.__name__ for cls in known if not cls.__name__.startswith("_")})
     ours = bool(bases) and all(base.__module__.startswith("adlightning") for base in bases)
     near = nearest(given.rpartition(".")[2], names)
     those = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join(names)}" if ours else ""

@@ -62,6 +62,8 @@ def in_words(hint: Any) -> str:
     for known, words in _WORDS.items():
         if hint is known or origin is known or (known is dict and origin is collections.abc.Mapping):
             return words
+    if origin is collections.abc.Callable and isinstance(inner[-1], type):
+        return f"a subclass of {inner[-1].__name__}"
     name = getattr(origin or hint, "__name__", str(hint))
     return f"of class {name}"
 
