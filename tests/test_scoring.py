@@ -44,10 +44,10 @@ from adlightning.methods import (
     SemiSupervisedAMA,
 )
 from adlightning.methods import SkipGANomaly as Skip
-from adlightning.methods.parts.inversion import LatentSearch
-from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import MLPEncoder
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange
 
 SYMMETRIC: dict[str, Any] = {"preprocessing": SymmetricRange}

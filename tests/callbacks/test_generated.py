@@ -19,10 +19,10 @@ from adlightning.callbacks.generated import write_generated
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import ADGAN, Autoencoder, DeepSVDD
-from adlightning.methods.parts.inversion import LatentSearch
-from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import LeNetEncoder
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.preprocessing import SymmetricRange
 
 SPEC = InputSpec("image", (1, 16, 16))

@@ -7,9 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
-from torch import Tensor
-
 from adlightning.methods.parts.dirichlet import (
     dirichlet_from_means,
     dirichlet_normality,
@@ -17,6 +14,8 @@ from adlightning.methods.parts.dirichlet import (
     inverse_digamma,
     log_probabilities,
 )
+from scipy import stats
+from torch import Tensor
 
 TRUE = np.array([[0.3, 0.7, 2.0], [5.0, 1.0, 1.0], [20.0, 30.0, 50.0], [0.05, 0.1, 8.0]])
 

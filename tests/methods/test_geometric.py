@@ -9,6 +9,8 @@ import pytest
 import pytorch_lightning as pl
 import scipy.stats
 import torch
+from adlightning.methods.parts.dirichlet import fit_dirichlet
+from adlightning.methods.parts.transforms import TRANSFORMS, source_pixels, transform_all, transform_each
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor, nn
 
@@ -16,8 +18,6 @@ from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import GeometricTransforms
-from adlightning.methods.parts.dirichlet import fit_dirichlet
-from adlightning.methods.parts.transforms import TRANSFORMS, source_pixels, transform_all, transform_each
 
 SPEC = InputSpec("image", (1, 16, 16))
 

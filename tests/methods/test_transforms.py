@@ -7,10 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor
-
 from adlightning.methods.parts.transforms import (
     TRANSFORMS,
     Transform,
@@ -18,6 +14,9 @@ from adlightning.methods.parts.transforms import (
     transform_all,
     transform_each,
 )
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
 
 SIDE = 8
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from adlightning.networks.backbones import build_backbone
 from torch import nn
 
-from adlightning.networks.backbones import build_backbone
 from adlightning.networks.mlp import MLP
 from adlightning.networks.vgg import VGG11
 from adlightning.networks.wide_resnet import WideResNet10x4
