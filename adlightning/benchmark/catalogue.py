@@ -96,7 +96,8 @@ def _absent_weights(model: dict[str, Any]) -> str | None:
     network, weights = "vgg11", model.get("weights")
     for _, name, features in _classes(model.get("features"), "features"):
         if name == "BackboneFeatures":
-            network, weights = str(features.get("name", "alexnet")), features.get("weights", "DEFAULT")  # as it has them
+            network = str(features.get("name", "alexnet"))  # as it has them
+            weights = features.get("weights", "DEFAULT")
     if weights is None or Path(str(weights)).is_file():
         return None
     home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
