@@ -48,10 +48,10 @@ SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.ep
 SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
 OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}
 LEFT_OUT = ("compile_network",)  # minutes each
-ALSO = {"features=pca": ["--model.pca_components=10"], "features=raw": ["--model.pca_components=null"]}
-ALSO |= {"features=autoencoder": ["--model.pca_components=null"]}
-ALSO |= {"threshold_rule=contamination": ["--model.threshold_value=0.1"]}
+ALSO = {"threshold_rule=contamination": ["--model.threshold_value=0.1"]}
 """Arguments that methods share: their values are tried with one method each."""
+FEATURES = {"raw": ["RawFeatures"], "pca": ["PCAFeatures", "components=10"], "autoencoder": ["AutoencoderFeatures"]}
+"""Kinds of features of a shallow detector: the class, and its arguments."""
 
 
 class StepLosses(pl.Callback):
@@ -84,6 +84,10 @@ def cases() -> dict[str, list[str]]:
         if path.stem == "digits" or (path.stem == "table" and case.startswith("goad")):
             for option in variants(path):
                 named[f"{case} {option}"] = [f"--model.{option}", *ALSO.get(option, [])]
+            own = str(yaml.safe_load(path.read_text())["model"]["init_args"].get("features"))
+            for kind, (part, *arguments) in FEATURES.items() if own != "None" else ():
+                options = [f"--model.features={part}", *(f"--model.features.{argument}" for argument in arguments)]
+                named |= {} if part in own else {f"{case} features={kind}": options}
     return named
 
 
