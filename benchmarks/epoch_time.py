@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,7 +25,9 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import CIFAR10, MNIST
 from adlightning.methods import DeepSAD
 from adlightning.methods.deep_sad import deep_sad_loss
-from adlightning.methods.parts.hypersphere import squared_distance
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining, squared_distance
+from adlightning.networks import LeNetEncoder
+from adlightning.preprocessing import UnitRange
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {"source": MNIST, "normal_class": 3, "conv_channels": (8, 4), "rep_dim": 32},
@@ -50,9 +53,8 @@ class EpochTimes(pl.Callback):
 
 def make(setting: dict[str, Any], root: str) -> tuple[OneVsAll, DeepSAD]:
     data = OneVsAll(setting["source"](root=root), normal_class=setting["normal_class"], validation_fraction=0.0, seed=0)
-    model = DeepSAD(
-        conv_channels=setting["conv_channels"], rep_dim=setting["rep_dim"], pretrain_epochs=0, preprocessing="unit"
-    )
+    encoder = partial(LeNetEncoder, conv_channels=setting["conv_channels"], rep_dim=setting["rep_dim"])
+    model = DeepSAD(encoder, pretraining=AutoencoderPretraining(epochs=0), preprocessing=UnitRange)
     return data, model
 
 
@@ -79,7 +81,7 @@ def bare_loop(setting: dict[str, Any], root: str, epochs: int, device: torch.dev
     data.setup("fit")
     model.configure_for(data.input_spec)
     model.to(device).train()
-    model.center.fill_(0.1)
+    model.sphere.center.fill_(0.1)
     x = data.train_samples.x
     assert isinstance(x, torch.Tensor)
     x = x[torch.from_numpy(data.split.train)].to(device)
@@ -89,7 +91,7 @@ def bare_loop(setting: dict[str, Any], root: str, epochs: int, device: torch.dev
     for _ in range(epochs + 1):
         started = time.perf_counter()
         for rows in torch.randperm(len(x), device=device).split(200)[: len(x) // 200]:
-            distances = squared_distance(model.encoder(x[rows].float() / 255), model.center)
+            distances = squared_distance(model.sphere.encoder(x[rows].float() / 255), model.sphere.center)
             loss = deep_sad_loss(distances, known[rows], eta=1.0)
             optimizer.zero_grad()
             loss.backward()

@@ -19,9 +19,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from configured import detector_of
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from refusals import is_refusal
+from short_fits import PHASES, argument
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -39,8 +41,10 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits, Sphere
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder
 from adlightning.networks.gan import DCGANCritic
-from adlightning.preprocessing import SymmetricRange
+from adlightning.preprocessing import GlobalContrastL1, StandardizeFeatures, SymmetricRange, UnitRange
 
 ROOT = Path(__file__).parents[1]
 QUICK: dict[str, Any] = {
@@ -88,12 +92,12 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     def run(config: str) -> Path:
         content = yaml.safe_load((ROOT / config).read_text())
         name, init = content["model"]["class_path"], content["model"]["init_args"]
-        phases = {phase: 0 for phase in ("pretrain_epochs", "warm_up_epochs") if phase in init}
+        phases = {phase: 0 for phase in PHASES if argument(init, phase)}
         arguments = content["data"]["init_args"]
         arguments |= {"source": Sphere(radius=1.2) if config == SPHERE else Digits(), "batch_size": 10}
         arguments |= {"validation_fraction": 0.95} if name == "GeometricTransforms" else {}
         folder = tmp_path_factory.mktemp("run")
-        return fitted(DETECTORS[name](**init | phases | FEWER.get(name, {})), content["data"], folder)
+        return fitted(detector_of(content["model"], **phases, **FEWER.get(name, {})), content["data"], folder)
 
     return run
 
@@ -121,7 +125,7 @@ def test_the_documented_reader_gives_the_scores_of_the_verb(
         suffix = {"CMYK": "tif", "RGBA": "webp", "LA": "png", "1": "tif", "P": "png"}.get(mode, ("jpg", "png")[i % 2])
         image.save(tmp_path / "train" / "normal" / f"{i}.{suffix}", exif=turned)
     data = {"root": str(tmp_path), "resize": (16, 24), "channels": channels, "batch_size": 8}
-    detector = DeepSAD(conv_channels=(4, 4), rep_dim=4, pretrain_epochs=0)
+    detector = DeepSAD(partial(LeNetEncoder, conv_channels=(4, 4), rep_dim=4), pretraining=AT_ONCE)
     run = fitted(detector, {"class_path": "FolderData", "init_args": data}, tmp_path)
     assert main(["export", f"--ckpt_path={run}", "--format=onnx", f"--out={tmp_path / 'model.onnx'}"]) == 0
     assert main(["export", f"--ckpt_path={run}", "--format=torch", f"--out={tmp_path / 'model.pt2'}"]) == 0
@@ -149,7 +153,7 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("table") / "train.csv"
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["length", "width", "mass"])
     frame.assign(label="normal").to_csv(file, index=False)
-    detector = DeepSAD(network="mlp", rep_dim=4, preprocessing="standardize", pretrain_epochs=0)
+    detector = DeepSAD(partial(MLPEncoder, rep_dim=4), preprocessing=StandardizeFeatures, pretraining=AT_ONCE)
     arguments = {"path": str(file), "label_column": "label"}
     return fitted(detector, {"class_path": "TableData", "init_args": arguments}, file.parent)
 
@@ -236,14 +240,16 @@ def test_an_exported_file_gives_the_verdicts_of_the_verb_score(table_run: Path, 
     assert set(verdicts) == {"anomaly", "normal"}
 
 
-READY = {"center_is_set", "has_centers"}
+READY = {"sphere.center_is_set", "has_centers"}
 IMAGES, SERIES = InputSpec("image", (1, 28, 28)), InputSpec("series", (4, 3))
 TABLE = InputSpec("table", (5,))
+AT_ONCE = AutoencoderPretraining(epochs=0)
+CONTRAST = partial(GlobalContrastL1, resize=32, pad=2)
 NARROW = partial(DCGANCritic, width=8)
 VARIANTS: dict[str, Callable[[], tuple[AnomalyDetector, InputSpec]]] = {
-    "resized, contrast": lambda: (DeepSVDD(resize=32, pad=2, preprocessing="gcn_l1", pretrain_epochs=0), IMAGES),
-    "lstm": lambda: (DROCC(network="lstm", rep_dim=8, encoder_bias=True, preprocessing="standardize"), SERIES),
-    "epsilon": lambda: (GOAD(epsilon=1e-3, distance_floor=0.1, n_layers=2), TABLE),
+    "resized, contrast": lambda: (DeepSVDD(preprocessing=CONTRAST, pretraining=AT_ONCE), IMAGES),
+    "lstm": lambda: (DROCC(partial(LSTMEncoder, rep_dim=8, bias=True), preprocessing=StandardizeFeatures), SERIES),
+    "epsilon": lambda: (GOAD(encoder=partial(LeakyEncoder, n_layers=2), epsilon=1e-3, distance_floor=0.1), TABLE),
     "critic": lambda: (ADGAN(critic=NARROW, score_type="critic", preprocessing=SymmetricRange), IMAGES),
 }
 
@@ -329,7 +335,7 @@ class Branching(DeepSVDD):
 
 
 def test_a_score_that_branches_by_its_values_is_refused() -> None:
-    detector = built(lambda: (Branching(preprocessing="unit", pretrain_epochs=0), IMAGES))
+    detector = built(lambda: (Branching(preprocessing=UnitRange, pretraining=AT_ONCE), IMAGES))
     with pytest.raises(ValueError, match="ckpt_path: the score of Branching cannot be traced"):
         export.trace(detector)
 

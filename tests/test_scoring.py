@@ -7,6 +7,7 @@ import inspect
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from adlightning.cli.score import score_samples
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.scoring import evaluating, score_batches
+from adlightning.core.thresholds import Contamination
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
@@ -46,7 +48,7 @@ from adlightning.methods import (
 from adlightning.methods import SkipGANomaly as Skip
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
-from adlightning.networks import MLPEncoder
+from adlightning.networks import LSTMEncoder, MLPEncoder
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange
 
@@ -109,11 +111,14 @@ def case(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
     """A detector and data for it, neither fitted."""
     torch.manual_seed(0)
     if name == "series":
-        arguments: dict[str, Any] = {"network": "lstm", "rep_dim": 4, "preprocessing": StandardizeFeatures}
+        arguments: dict[str, Any] = {"encoder": partial(LSTMEncoder, rep_dim=4)}
         return Autoencoder(**arguments), AnomalyLabelled(Waves(), batch_size=16, seed=0)
     if name in METHODS:
         kind = "image" if name == "geometric_transforms" else "table"
-        phases = {"pretraining": AutoencoderPretraining(epochs=1)} if "pretrain_epochs" in METHODS[name][1] else {}
+        given = METHODS[name][1]
+        phases: dict[str, Any] = {}
+        if "pretraining" in given:
+            phases["pretraining"] = replace(given["pretraining"], epochs=1)
         phases |= {"warm_up_epochs": 1} if name.startswith(("soft", "drocc")) else {}
         return make_detector(name, kind, **phases), make_data(kind, name)
     if name in GENERATIVE:
@@ -261,7 +266,7 @@ NETWORK: dict[str, Any] = {"encoder": partial(MLPEncoder, dense=(8,), rep_dim=2)
 
 
 def untrained() -> AnomalyDetector:
-    return Autoencoder(**NETWORK, threshold_rule="contamination", threshold_value=0.1)  # set when training ends
+    return Autoencoder(**NETWORK, threshold=Contamination(0.1))  # set when training ends
 
 
 def in_pretraining() -> AnomalyDetector:
@@ -441,7 +446,8 @@ class Decorated(Own):
         return scores
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.net(self.preprocess(batch.x)).square().mean()
+        loss: Tensor = self.net(self.preprocess(batch.x)).square().mean()
+        return loss
 
 
 @pytest.fixture

@@ -24,8 +24,10 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Digits
 from adlightning.methods import AMA, DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods.ama import Negatives
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import MLPEncoder
+from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.preprocessing import StandardizeFeatures
 
 CONFIG = ["--config", str(ROOT / "configs/deep_sad/digits.yaml"), *QUIET, "--plots=false"]
@@ -145,7 +147,13 @@ def test_a_radius_that_has_not_moved_is_said(make_trainer: MakeTrainer, epochs: 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_negatives_that_never_came_are_said(make_trainer: MakeTrainer, epochs: int) -> None:
-    detector = AMA(latent_dim=4, encoder_width=4, generator_width=4, critic_width=4, warm_up_epochs=1)
+    detector = AMA(
+        latent_dim=4,
+        encoder=partial(StridedEncoder, width=4),
+        generator=partial(ResidualGenerator, width=4),
+        critic=partial(ResidualCritic, width=4),
+        negatives=Negatives(warm_up_epochs=1),
+    )
     data = OneVsAll(Digits(), "3", batch_size=32, seed=0)
     make_trainer(max_epochs=epochs, limit_train_batches=1).fit(detector, datamodule=data)
     said = ["training ended within model.warm_up_epochs=1: no negatives"] if epochs == 1 else []
@@ -265,7 +273,7 @@ class OnPlateau(DeepSVDD):
     """A schedule of the user's own, by held-out samples."""
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.new_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.parameters())
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=1e9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/score_mean"}}
 

@@ -22,8 +22,8 @@ from adlightning.files.written_names import dump_yaml
 
 HELP_OPTIONS = {"-h", "--help", "--print_config", "--model.help", "--data.help"}
 
-_TRUSTED = (AnomalyDetector, AnomalyDataModule, Source, CloseNegatives)
-_TRUSTED += (nn.Module, Optimizer, LRScheduler, Part)
+_DATA = (AnomalyDataModule, Source, CloseNegatives)
+_TRUSTED: tuple[type, ...] = (AnomalyDetector, *_DATA, nn.Module, Optimizer, LRScheduler, Part)
 """What a class that is known already may be; nothing is imported to see."""
 
 

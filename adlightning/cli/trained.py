@@ -68,7 +68,7 @@ def as_parsed(value: Any) -> Any:
         cls = class_at(path)
         if dataclasses.is_dataclass(cls) and not _has_family(cls):
             return inner["init_args"]
-    return Namespace(inner)
+    return Namespace(inner)  # type: ignore[no-untyped-call]  # of jsonargparse
 
 
 def _has_family(cls: type) -> bool:

@@ -41,11 +41,19 @@ def one_optimizer(
         scheduler: made with the optimiser; one that watches a metric watches its `monitor`, or the training loss.
         interval: whether the schedule goes on after each epoch or after each step.
     """
-    made = optimizer(parameters)
+    made = _made("optimizer", optimizer, parameters)
     if scheduler is None:
         return {"optimizer": made}
-    schedule = scheduler(made)
+    schedule = _made("lr_scheduler", scheduler, made)
     config: dict[str, Any] = {"scheduler": schedule, "interval": interval}
     if isinstance(schedule, ReduceLROnPlateau):
         config["monitor"] = getattr(schedule, "monitor", MONITOR)
     return {"optimizer": made, "lr_scheduler": config}
+
+
+def _made(argument: str, part: partial[Any], of: Any) -> Any:
+    """What a part makes; the class's own words name neither it nor the argument."""
+    try:
+        return part(of)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{argument}: {error} ({part.func.__name__})") from error

@@ -169,7 +169,8 @@ def from_description(argument: str, description: Any, of: type[Any]) -> partial[
     path, arguments = description["class_path"], description["init_args"]
     if not isinstance(path, str) or not isinstance(arguments, dict) or not is_plain(arguments):
         raise ValueError(f"{argument} must be a class path and plain arguments, got {description!r}")
-    return partial(known_class(argument, path, of), **arguments)
+    cls: Callable[..., Any] = known_class(argument, path, of)
+    return partial(cls, **arguments)
 
 
 def known_class(argument: str, path: str, of: type[Any]) -> type[Any]:

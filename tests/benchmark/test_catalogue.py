@@ -69,7 +69,10 @@ def test_absent_data_come_with_a_remedy(tmp_path: Path, monkeypatch: pytest.Monk
     sources = {"mnist": ("MNIST", {"root": "nowhere"}), "cardio": ("Odds", {"root": "nowhere", "dataset": "cardio"})}
     for name, (source, arguments) in sources.items():
         data = {"class_path": "X", "init_args": {"source": {"class_path": source, "init_args": arguments}}}
-        model = {"class_path": "OCSVM", "init_args": {"features": {"class_path": "BackboneFeatures", "init_args": {"name": "resnet18"}}}}
+        model = {
+            "class_path": "OCSVM",
+            "init_args": {"features": {"class_path": "BackboneFeatures", "init_args": {"name": "resnet18"}}},
+        }
         (tmp_path / f"configs/deep_sad/{name}.yaml").write_text(yaml.safe_dump(own | {"data": data, "model": model}))
     said = absent_data(read_grid(file).cells)
     assert said == [

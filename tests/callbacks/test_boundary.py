@@ -100,7 +100,8 @@ class Paraboloid(AnomalyDetector):
         self.batch_sizes: list[int] = []
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        return self.net(batch.x[:, :1]).square().mean()
+        loss: Tensor = self.net(batch.x[:, :1]).square().mean()
+        return loss
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         assert not self.training

@@ -21,6 +21,7 @@ from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import AMA, DeepSVDD
 from adlightning.networks import LeNetEncoder
+from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 
 SPEC = InputSpec("image", (1, 16, 16), "stripes")
 X = Stripes().load("test").x
@@ -68,7 +69,13 @@ def test_one_test_set_is_drawn_for_ama_alone_and_by_r(monkeypatch: pytest.Monkey
         monkeypatch, tmp_path / "none.png", DeepSVDD(encoder=partial(LeNetEncoder, rep_dim=16)), {"test": ONE}
     ) == ({}, "")
     torch.manual_seed(0)
-    detector = AMA(latent_dim=4, encoder_width=4, generator_width=8, critic_width=6, first_scored_epoch=0)
+    detector = AMA(
+        latent_dim=4,
+        encoder=partial(StridedEncoder, width=4),
+        generator=partial(ResidualGenerator, width=8),
+        critic=partial(ResidualCritic, width=6),
+        first_scored_epoch=0,
+    )
     groups, axis = drawn(monkeypatch, tmp_path / "d.png", detector, {"test": ONE})
     assert axis == "R-score"
     assert list(groups) == ["normal", "anomaly"]

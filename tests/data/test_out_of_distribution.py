@@ -25,7 +25,7 @@ from adlightning.data.sources.base import ClassSource, Part, Samples, SourceErro
 from adlightning.data.splits import drawn_anomalies
 from adlightning.methods.deep_svdd import DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
-from adlightning.preprocessing.images import Resize
+from adlightning.preprocessing.images import resized
 from adlightning.shallow import NearestNeighbor
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
@@ -219,7 +219,7 @@ def as_tensor(samples: Samples) -> Tensor:
 def test_images_are_resized_as_the_preprocessing_resizes() -> None:
     for size in (40, 9):
         x = random_images(3, 1, size, size)
-        assert torch.equal(as_tensor(matched(samples_of(x), (1, 16, 12))), Resize(16, 12)(x))
+        assert torch.equal(as_tensor(matched(samples_of(x), (1, 16, 12))), resized(x, (16, 12)))
     x = random_images(3, 1, 16, 12)
     assert torch.equal(as_tensor(matched(samples_of(x), (1, 16, 12))), x)
 
@@ -234,7 +234,7 @@ def test_colour_becomes_grey_by_luma() -> None:
     grey = as_tensor(matched(samples_of(x), (1, 1, 1))).flatten().tolist()
     assert grey == [int(0.2989 * 255), int(0.587 * 255), int(0.114 * 255), int(0.9999 * 255)]
     x = random_images(3, 3, 20, 20)
-    assert torch.equal(as_tensor(matched(samples_of(x), (1, 8, 8))), Resize(8, 8)(rgb_to_grayscale(x)))
+    assert torch.equal(as_tensor(matched(samples_of(x), (1, 8, 8))), resized(rgb_to_grayscale(x), (8, 8)))
 
 
 def test_lazy_images_match_as_those_in_memory_do() -> None:

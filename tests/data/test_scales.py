@@ -176,7 +176,7 @@ def test_a_device_without_float64_is_named() -> None:
         raise TypeError("MPS has no float64")
 
     with pytest.raises(ValueError, match=r"the device has no float64, .*accelerator=cpu"):
-        Centre((1.0,), (1,))._apply(move)
+        Centre((1,), (1.0,))._apply(move)
 
 
 # ---- far from all others --------------------------------------------------------------------------------------------

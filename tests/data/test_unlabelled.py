@@ -258,9 +258,7 @@ def test_a_method_that_contrasts_is_refused_where_one_kind_is_missing(make_train
         (OneVsAll(Stripes(), 0, validation_fraction=0.0), "got 0 and 60"),
         (AnomalyLabelled(Blobs(), validation_fraction=0.0, seed=0), "got 120 and 0"),
     ):
-        network = "lenet" if isinstance(data, OneVsAll) else "mlp"
-        preprocessing = "unit" if isinstance(data, OneVsAll) else "standardize"
-        detector = _Contrast(network=network, preprocessing=preprocessing)
+        detector = _Contrast()
         with pytest.raises(ValueError, match=f"_Contrast needs known normals and unlabelled samples.*{counts}"):
             make_trainer().fit(detector, datamodule=data)
 

@@ -12,7 +12,6 @@ from adlightning.methods.autoencoder import reconstruction_error
 from adlightning.methods.deep_sad import deep_sad_loss
 from adlightning.methods.deep_svdd import one_class_loss, optimal_radius, soft_boundary_loss
 from adlightning.methods.parts.hypersphere import snap_center, squared_distance
-from adlightning.methods.parts.optimization import step_decay
 
 
 def test_squared_distance_by_hand() -> None:
@@ -83,8 +82,3 @@ def test_deep_sad_pulls_normals_in_and_pushes_anomalies_out_with_finite_gradient
     assert (_gradient(1) > 0).all()
     assert (_gradient(-1) < 0).all()
     assert all(math.isfinite(g) for known in (-1, 0, 1) for g in _gradient(known).tolist())
-
-
-def test_learning_rate_drops_to_a_tenth_at_each_milestone() -> None:
-    rates = [step_decay(1e-4, [50, 100], epoch) for epoch in (0, 49, 50, 99, 100)]
-    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5, 1e-6])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,14 +10,18 @@ import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
-from adlightning.methods.parts.hypersphere import HypersphereDetector, snap_center
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining, snap_center
+from adlightning.networks import LeNetEncoder, MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
 
-TABLE: dict[str, Any] = {"network": "mlp", "dense": (16,), "rep_dim": 4, "preprocessing": "standardize"}
+TABLE: dict[str, Any] = {"encoder": partial(MLPEncoder, dense=(16,), rep_dim=4), "preprocessing": StandardizeFeatures}
 
 
 class Watch(pl.Callback):
@@ -33,22 +38,26 @@ class Watch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx == 0:
-            assert isinstance(pl_module, HypersphereDetector)
+            assert isinstance(pl_module, (DeepSAD, DeepSVDD))
             optimizer = trainer.optimizers[0]
-            self.at_first_batch.append({k: v.clone() for k, v in pl_module.encoder.state_dict().items()})
-            self.centers.append(pl_module.center.clone())
+            self.at_first_batch.append({k: v.clone() for k, v in pl_module.sphere.encoder.state_dict().items()})
+            self.centers.append(pl_module.sphere.center.clone())
             self.rates.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]))
             self.moments.append(len(optimizer.state))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, HypersphereDetector)
-        self.at_end.append({k: v.clone() for k, v in pl_module.encoder.state_dict().items()})
+        assert isinstance(pl_module, (DeepSAD, DeepSVDD))
+        self.at_end.append({k: v.clone() for k, v in pl_module.sphere.encoder.state_dict().items()})
 
 
-def fit(make_trainer: MakeTrainer, epochs: int = 5, **options: Any) -> tuple[DeepSAD, AnomalyLabelled, Watch]:
+def fit(
+    make_trainer: MakeTrainer, epochs: int = 5, first: dict[str, Any] | None = None, **options: Any
+) -> tuple[DeepSAD, AnomalyLabelled, Watch]:
     torch.manual_seed(0)
     watch = Watch()
-    detector = DeepSAD(**{**TABLE, "pretrain_epochs": 3, "pretrain_lr": 1e-2, "lr": 1e-3, **options})
+    pretraining = AutoencoderPretraining(**{"epochs": 3, "optimizer": partial(Adam, lr=1e-2), **(first or {})})
+    options = {"optimizer": partial(Adam, lr=1e-3), **options}
+    detector = DeepSAD(**TABLE, pretraining=pretraining, **options)
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0)
     make_trainer(max_epochs=epochs, callbacks=[watch]).fit(detector, datamodule=data)
     return detector, data, watch
@@ -65,7 +74,7 @@ def test_the_objective_starts_from_the_pretrained_encoder_with_its_batchnorm_sta
 
 
 def test_pretrain_transfer_false_starts_anew_as_the_released_code(make_trainer: MakeTrainer) -> None:
-    _, _, watch = fit(make_trainer, pretrain_transfer=False)
+    _, _, watch = fit(make_trainer, first={"transfer": False})
     trained, start = watch.at_end[2], watch.at_first_batch[3]
     assert all(not torch.equal(trained[name], start[name]) for name in trained if "weight" in name)
     assert all((start[name] == 0).all() for name in start if "running_mean" in name)
@@ -75,10 +84,12 @@ def test_each_phase_has_its_own_rate_decay_and_optimiser(make_trainer: MakeTrain
     _, _, watch = fit(
         make_trainer,
         epochs=7,
-        pretrain_lr_milestones=[2],
-        lr_milestones=[1],
-        pretrain_weight_decay=5e-4,
-        weight_decay=1e-6,
+        first={
+            "optimizer": partial(Adam, lr=1e-2, weight_decay=5e-4),
+            "lr_scheduler": partial(MultiStepLR, milestones=[2]),
+        },
+        optimizer=partial(Adam, lr=1e-3, weight_decay=1e-6),
+        lr_scheduler=partial(MultiStepLR, milestones=[1]),
     )
     rates = [rate for rate, _ in watch.rates]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4])
@@ -91,10 +102,10 @@ def test_each_phase_has_its_own_rate_decay_and_optimiser(make_trainer: MakeTrain
 def test_the_centre_is_the_snapped_mean_representation_and_stays(make_trainer: MakeTrainer, include: bool) -> None:
     detector, data, watch = fit(make_trainer, center_include_labelled=include)
     assert (watch.centers[0] == 0).all()
-    assert torch.equal(watch.centers[3], detector.center)
+    assert torch.equal(watch.centers[3], detector.sphere.center)
     encoder = DeepSAD(**TABLE)
     encoder.configure_for(data.input_spec)
-    encoder.encoder.load_state_dict(watch.at_end[2])
+    encoder.sphere.encoder.load_state_dict(watch.at_end[2])
     encoder.preprocess.load_state_dict(detector.preprocess.state_dict())
     encoder.eval()
     x = data.train_samples.x
@@ -102,13 +113,15 @@ def test_the_centre_is_the_snapped_mean_representation_and_stays(make_trainer: M
     chosen = data.split.train if include else data.split.train[data.split.known != KNOWN_ANOMALY]
     with torch.no_grad():
         expected = snap_center(
-            encoder.encoder(encoder.preprocess(x[torch.from_numpy(chosen)])).double().mean(0)
+            encoder.sphere.encoder(encoder.preprocess(x[torch.from_numpy(chosen)])).double().mean(0)
         ).float()
-    torch.testing.assert_close(detector.center, expected)
+    torch.testing.assert_close(detector.sphere.center, expected)
 
 
 def test_a_fit_that_would_end_in_pretraining_is_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretrain_epochs=3"):
+    with pytest.raises(
+        ValueError, match=r"max_epochs counts the first phase and must exceed model\.pretraining\.epochs=3"
+    ):
         fit(make_trainer, epochs=3)
 
 
@@ -119,7 +132,7 @@ def test_validation_says_nothing_before_the_centre_is_set(make_trainer: MakeTrai
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             logged.append("val/score_mean" in trainer.callback_metrics)
 
-    detector = DeepSVDD(**TABLE, pretrain_epochs=2)
+    detector = DeepSVDD(**TABLE, pretraining=AutoencoderPretraining(epochs=2))
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0)
     make_trainer(max_epochs=4, callbacks=[Log()]).fit(detector, datamodule=data)
     assert logged == [False, False, True, True]
@@ -133,7 +146,7 @@ def test_the_radius_waits_for_its_warm_up_then_follows_the_batch(make_trainer: M
             assert isinstance(pl_module, SoftBoundaryDeepSVDD)
             radii.append(pl_module.radius.item())
 
-    detector = SoftBoundaryDeepSVDD(nu=0.2, warm_up_epochs=2, **TABLE, pretrain_epochs=1)
+    detector = SoftBoundaryDeepSVDD(nu=0.2, warm_up_epochs=2, **TABLE, pretraining=AutoencoderPretraining(epochs=1))
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.0, batch_size=32, seed=0)
     make_trainer(max_epochs=5, callbacks=[Radius()]).fit(detector, datamodule=data)
     assert radii[:3] == [0.0, 0.0, 0.0]
@@ -153,7 +166,7 @@ def test_unsupervised_methods_never_see_known_anomalies(make_trainer: MakeTraine
 
     for cls in (DeepSAD, DeepSVDD):
         data = OneVsAll(Stripes(), 0, labelled_anomaly_ratio=0.2, n_labelled_classes=1, batch_size=16, seed=0)
-        detector = cls(conv_channels=(8, 4), rep_dim=16, pretrain_epochs=1)
+        detector = cls(encoder=partial(LeNetEncoder, rep_dim=16), pretraining=AutoencoderPretraining(epochs=1))
         make_trainer(max_epochs=2, callbacks=[See()]).fit(detector, datamodule=data)
     assert seen == {"DeepSAD": {0, -1}, "DeepSVDD": {0}}
 
@@ -161,11 +174,12 @@ def test_unsupervised_methods_never_see_known_anomalies(make_trainer: MakeTraine
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"eta": 0.0}, "eta must be positive, got 0"),
-        ({"lr": -1.0}, "lr must be positive, got -1"),
-        ({"pretrain_epochs": -1}, "pretrain_epochs must not be negative, got -1"),
-        ({"rep_dim": 0}, "rep_dim must be positive, got 0"),
-        ({"threshold_rule": "contamination", "threshold_value": 0.9}, "threshold_value"),
+        ({"eta": 0.0}, "eta must be positive and finite, got 0"),
+        ({"weight_init": "zeros"}, "weight_init must be one of glorot, framework, got 'zeros'"),
+        ({"encoder": Adam}, "encoder must be a subclass of Module"),
+        ({"optimizer": LeNetEncoder}, "optimizer must be a subclass of Optimizer"),
+        ({"lr_scheduler": Adam}, "lr_scheduler must be a subclass of LRScheduler"),
+        ({"lr_scheduler_interval": "day"}, "lr_scheduler_interval must be one of epoch, step, got 'day'"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
@@ -177,3 +191,15 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
 def test_nu_must_be_a_share(nu: float) -> None:
     with pytest.raises(ValueError, match=r"nu must lie in \(0, 1\)"):
         SoftBoundaryDeepSVDD(nu=nu)
+
+
+def test_values_of_the_first_phase_are_named() -> None:
+    with pytest.raises(ValueError, match=r"pretraining.epochs must not be negative, got -1"):
+        AutoencoderPretraining(epochs=-1)
+    with pytest.raises(ValueError, match=r"pretraining.optimizer must be a subclass of Optimizer"):
+        AutoencoderPretraining(optimizer=LeNetEncoder)  # type: ignore[arg-type]
+
+
+def test_an_optimiser_that_refuses_its_values_is_named_before_training(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match=r"optimizer: Invalid learning rate: -1.0"):
+        fit(make_trainer, optimizer=partial(Adam, lr=-1.0), first={"epochs": 0})

@@ -1,35 +1,43 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from adlightning.networks import EncoderName, build_decoder, build_encoder, require_collapse_free
+from adlightning.networks import (
+    LeNetEncoder,
+    LSTMEncoder,
+    MLPEncoder,
+    MobileNetV2Encoder,
+    build_decoder,
+    build_encoder,
+    require_collapse_free,
+)
+from adlightning.networks.encoders import representation_size
 
 IMAGE, LARGE, TABLE, SERIES = (1, 16, 16), (3, 32, 32), (6,), (7, 3)
 
-Case = tuple[EncoderName, tuple[int, ...], tuple[int, ...], int]
+Case = tuple[str, tuple[int, ...], Callable[..., nn.Module], int]
 
 CASES: list[Case] = [
-    ("lenet", IMAGE, (16,), 16),
-    ("mlp", TABLE, (5,), 4),
-    ("lstm", SERIES, (), 4),
-    ("mobilenet_v2", LARGE, (), 1280),
+    ("lenet", IMAGE, partial(LeNetEncoder, conv_channels=(4, 2), dense=(16,), rep_dim=16), 16),
+    ("mlp", TABLE, partial(MLPEncoder, dense=(5,), rep_dim=4), 4),
+    ("lstm", SERIES, partial(LSTMEncoder, rep_dim=4), 4),
+    ("mobilenet_v2", LARGE, MobileNetV2Encoder, 1280),
 ]
 
 
-def encoder_of(case: Case, **changed: Any) -> nn.Module:
-    network, shape, dense, rep_dim = case
-    arguments = {"shape": shape, "conv_channels": (4, 2), "dense": dense, "rep_dim": rep_dim, "leakiness": 0.1}
-    return build_encoder(network, **{**arguments, **changed})
+def encoder_of(case: Case, bias: bool = False) -> nn.Module:
+    named = {"affine" if case[0] == "mobilenet_v2" else "bias": bias}
+    return build_encoder(partial(case[2], **named), case[1])
 
 
-def decoder_of(case: Case, **changed: Any) -> nn.Module:
-    network, shape, dense, rep_dim = case
-    arguments = {"shape": shape, "conv_channels": (4, 2), "dense": dense, "rep_dim": rep_dim, "leakiness": 0.1}
-    return build_decoder(network, **{**arguments, "output": "linear", **changed})
+def decoder_of(case: Case) -> nn.Module:
+    return build_decoder(None, encoder_of(case), case[1], "linear")
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -73,43 +81,95 @@ def test_the_first_weights_without_biases_are_those_of_bare_layers() -> None:
 
 
 def test_the_networks_of_drocc() -> None:
-    tabular = build_encoder("mlp", (6,), (8, 4), (), 128, 0.0, bias=True)
+    tabular = MLPEncoder((6,), (), 128, 0.0, bias=True)
     assert {name: tuple(p.shape) for name, p in tabular.named_parameters()} == {
         "net.0.weight": (128, 6),
         "net.0.bias": (128,),
     }
-    cifar = build_encoder("lenet", (3, 32, 32), (32, 64, 128), (), 128, 0.01)
+    cifar = LeNetEncoder((3, 32, 32), (32, 64, 128), (), 128, 0.01)
     assert [tuple(p.shape) for p in cifar.parameters()] == [
         (32, 3, 5, 5),
         (64, 32, 5, 5),
         (128, 64, 5, 5),
         (128, 2048),
     ]
-    mnist = build_encoder("lenet", (1, 28, 28), (8, 4), (), 64, 0.01)
+    mnist = LeNetEncoder((1, 28, 28), (8, 4), (), 64, 0.01)
     assert [tuple(p.shape) for p in mnist.parameters()] == [(8, 1, 5, 5), (4, 8, 5, 5), (64, 196)]
-    series = build_encoder("lstm", (178, 1), (8, 4), (), 128, 0.0, bias=True)
+    series = LSTMEncoder((178, 1), 128, bias=True)
     assert {tuple(p.shape) for p in series.parameters()} == {(512, 1), (512, 128), (512,)}
 
 
 @pytest.mark.parametrize(
-    ("case", "changed", "message"),
+    ("case", "shape", "message"),
     [
-        (CASES[0], {"shape": TABLE}, r"network: lenet takes images \(C, H, W\), the data have samples of shape \(6,\)"),
-        (CASES[1], {"shape": SERIES}, r"network: mlp takes tables \(D,\), .* \(7, 3\)"),
-        (CASES[2], {"shape": TABLE}, r"network: lstm takes series \(T, D\), .* \(6,\)"),
-        (CASES[3], {"shape": SERIES}, r"network: mobilenet_v2 takes images \(3, H, W\), .* \(7, 3\)"),
-        (CASES[2], {"dense": (8,)}, r"dense must be empty for network: lstm, got \(8,\)"),
-        (CASES[3], {"dense": [8]}, r"dense must be empty for network: mobilenet_v2, got \(8,\)"),
-        (CASES[3], {"rep_dim": 128}, "rep_dim must be 1280 for network: mobilenet_v2, got 128"),
-        (("resnet", IMAGE, (), 4), {}, "network must be one of lenet, mlp, lstm, mobilenet_v2, got 'resnet'"),
+        (CASES[0], TABLE, r"LeNetEncoder takes images \(C, H, W\), the data have samples of shape \(6,\)"),
+        (CASES[1], SERIES, r"MLPEncoder takes tables \(D,\), .* \(7, 3\)"),
+        (CASES[2], TABLE, r"LSTMEncoder takes series \(T, D\), .* \(6,\)"),
+        (CASES[3], SERIES, r"MobileNetV2Encoder takes images \(3, H, W\), .* \(7, 3\)"),
     ],
 )
-def test_refused_by_both(case: Case, changed: dict[str, Any], message: str) -> None:
-    for build in (encoder_of, decoder_of):
-        with pytest.raises(ValueError, match=message):
-            build(case, **changed)
+def test_samples_of_another_kind_are_refused(case: Case, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_encoder(case[2], shape)
 
 
-def test_mobilenet_has_no_decoder() -> None:
-    with pytest.raises(ValueError, match="network: mobilenet_v2 has no decoder: set pretrain_epochs to 0"):
+@pytest.mark.parametrize(("shape", "kind"), [(IMAGE, LeNetEncoder), (TABLE, MLPEncoder), (SERIES, LSTMEncoder)])
+def test_without_an_encoder_the_samples_decide(shape: tuple[int, ...], kind: type[nn.Module]) -> None:
+    encoder = build_encoder(None, shape)
+    assert isinstance(encoder, kind)
+    assert representation_size(encoder, shape) == 32
+
+
+class Pooled(nn.Module):
+    """A user's own encoder, with a layer that is in a mode of its own."""
+
+    def __init__(self, shape: tuple[int, ...], width: int = 3) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(shape[0]).eval()
+        self.linear = nn.Linear(shape[0], width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self.linear(self.norm(x).mean(dim=(2, 3)))
+        return pooled
+
+
+class Unpooled(nn.Module):
+    """No encoder: it gives maps."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_the_size_of_a_representation_is_found_by_a_dry_run_that_changes_nothing() -> None:
+    encoder = build_encoder(partial(Pooled, width=5), LARGE)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    state = torch.get_rng_state()
+    assert representation_size(encoder, LARGE) == 5
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert (encoder.training, encoder.get_submodule("norm").training) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shape", "message"),
+    [
+        (Unpooled, LARGE, r"encoder must give representations \(B, d\), Unpooled gives \(2, 3, 32, 32\) for B = 2"),
+        (Pooled, TABLE, r"encoder: Pooled does not take samples \(B, 6\)"),
+    ],
+)
+def test_what_gives_no_representation_is_refused(encoder: Any, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        representation_size(build_encoder(encoder, shape), shape)
+
+
+def test_a_class_that_cannot_be_made_of_a_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"encoder cannot be made for samples of shape \(6,\): .*unexpected keyword"):
+        build_encoder(partial(cast(Any, Pooled), depth=3), TABLE)
+
+
+def test_an_encoder_without_a_mirror_image_needs_a_decoder() -> None:
+    with pytest.raises(ValueError, match="decoder must be given for MobileNetV2Encoder, which has no mirror image"):
         decoder_of(CASES[3])

@@ -25,7 +25,7 @@ def set_weights(module: nn.Module, **values: list[list[float]]) -> None:
 
 
 def test_encoder_by_hand() -> None:
-    encoder = LSTMEncoder(1, 1)
+    encoder = LSTMEncoder((5, 1), 1)
     # gates in PyTorch's order: input, forget, cell, output
     set_weights(
         encoder, lstm__weight_ih_l0=[[1.0], [2.0], [3.0], [4.0]], lstm__weight_hh_l0=[[0.5], [0.0], [1.0], [0.0]]
@@ -56,7 +56,7 @@ def test_decoder_by_hand_sees_the_code_at_each_step_and_ends_with_the_first_time
 @pytest.mark.parametrize(("steps", "features"), [(1, 3), (7, 1)])
 def test_shapes_and_batch_independence(steps: int, features: int, bias: bool) -> None:
     torch.manual_seed(0)
-    encoder, decoder = LSTMEncoder(features, 5, bias).eval(), LSTMDecoder((steps, features), 5).eval()
+    encoder, decoder = LSTMEncoder((steps, features), 5, bias).eval(), LSTMDecoder((steps, features), 5).eval()
     x = torch.randn(4, steps, features)
     codes = encoder(x)
     assert codes.shape == (4, 5)
@@ -67,7 +67,7 @@ def test_shapes_and_batch_independence(steps: int, features: int, bias: bool) ->
 
 
 def test_the_published_size() -> None:
-    encoder = LSTMEncoder(32, 512, bias=True)
+    encoder = LSTMEncoder((5, 32), 512, bias=True)
     assert sum(p.numel() for p in encoder.parameters()) == 4 * 512 * (32 + 512 + 2)
     decoder = LSTMDecoder((98, 32), 512)
     assert sum(p.numel() for p in decoder.parameters()) == 4 * 512 * (512 + 512) + 512 * 32
@@ -85,7 +85,7 @@ def test_output_ranges() -> None:
 def test_an_autoencoder_learns_to_repeat_series() -> None:
     torch.manual_seed(0)
     x = torch.stack([torch.full((5,), -1.0), torch.full((5,), 1.0), torch.linspace(-1, 1, 5)])[..., None]
-    encoder, decoder = LSTMEncoder(1, 8, bias=True), LSTMDecoder((5, 1), 8)
+    encoder, decoder = LSTMEncoder((5, 1), 8, bias=True), LSTMDecoder((5, 1), 8)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=0.02)
     for _ in range(400):
@@ -98,16 +98,16 @@ def test_an_autoencoder_learns_to_repeat_series() -> None:
 
 
 def test_without_biases_it_cannot_collapse() -> None:
-    encoder = LSTMEncoder(3, 4)
+    encoder = LSTMEncoder((5, 3), 4)
     require_collapse_free(encoder)
     assert torch.equal(encoder(torch.zeros(2, 6, 3)), torch.zeros(2, 4))
     assert not LSTMDecoder((6, 3), 4)(torch.zeros(2, 4)).any()
     with pytest.raises(ValueError, match=r"lstm \(LSTM\) has a bias"):
-        require_collapse_free(LSTMEncoder(3, 4, bias=True))
+        require_collapse_free(LSTMEncoder((5, 3), 4, bias=True))
 
 
 def test_eval_mode_reaches_the_encoder_but_leaves_its_lstm_differentiable_by_cudnn() -> None:
-    encoder = LSTMEncoder(2, 3).eval()
+    encoder = LSTMEncoder((5, 2), 3).eval()
     assert not encoder.training
     assert encoder.lstm.training
     assert encoder.train().training
@@ -115,7 +115,7 @@ def test_eval_mode_reaches_the_encoder_but_leaves_its_lstm_differentiable_by_cud
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="cuDNN refuses gradients of an LSTM in eval mode")
 def test_gradients_for_the_input_in_eval_mode_on_a_gpu() -> None:
-    encoder = LSTMEncoder(2, 3, bias=True).cuda().eval()
+    encoder = LSTMEncoder((5, 2), 3, bias=True).cuda().eval()
     x = torch.randn(4, 5, 2, device="cuda", requires_grad=True)
     (gradient,) = torch.autograd.grad(encoder(x).sum(), x)
     assert gradient.abs().sum() > 0
@@ -135,9 +135,9 @@ def test_reset_restores_the_start_and_glorot_leaves_the_lstm_alone() -> None:
 
 def test_refused_arguments() -> None:
     with pytest.raises(ValueError, match="n_features must be at least 1, got 0"):
-        LSTMEncoder(0, 4)
+        LSTMEncoder((5, 0), 4)
     with pytest.raises(ValueError, match="rep_dim must be at least 1, got -1"):
-        LSTMEncoder(2, -1)
+        LSTMEncoder((5, 2), -1)
     with pytest.raises(ValueError, match=r"shape must be at least 1, got \(0, 2\)"):
         LSTMDecoder((0, 2), 4)
     with pytest.raises(ValueError, match="rep_dim must be at least 1, got 0"):

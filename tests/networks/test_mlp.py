@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,18 +15,18 @@ def widths(module: nn.Module) -> list[tuple[int, int]]:
 
 
 def test_arrhythmia_network_and_its_mirror() -> None:
-    assert widths(MLPEncoder(274, (128, 64), 32)) == [(274, 128), (128, 64), (64, 32)]
+    assert widths(MLPEncoder((274,), (128, 64), 32)) == [(274, 128), (128, 64), (64, 32)]
     assert widths(MLPDecoder(274, (128, 64), 32)) == [(32, 64), (64, 128), (128, 274)]
 
 
 def test_without_hidden_layers_it_is_linear() -> None:
-    encoder = MLPEncoder(3, (), 2)
+    encoder = MLPEncoder((3,), (), 2)
     x = torch.randn(5, 3)
     torch.testing.assert_close(encoder(x), x @ next(encoder.parameters()).T)
 
 
 def test_encoder_by_hand() -> None:
-    encoder = MLPEncoder(2, (2,), 1, leakiness=0.1).eval()
+    encoder = MLPEncoder((2,), (2,), 1, leakiness=0.1).eval()
     hidden, last = (layer for layer in encoder.modules() if isinstance(layer, nn.Linear))
     hidden.weight.data = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
     last.weight.data = torch.tensor([[2.0, 10.0]])
@@ -43,7 +44,7 @@ def test_decoder_by_hand() -> None:
 
 def test_training_normalises_each_hidden_unit() -> None:
     torch.manual_seed(0)
-    encoder = MLPEncoder(4, (3,), 2)
+    encoder = MLPEncoder((4,), (3,), 2)
     seen: list[torch.Tensor] = []
     norm = next(layer for layer in encoder.modules() if isinstance(layer, nn.BatchNorm1d))
     norm.register_forward_hook(lambda _, __, out: seen.append(out))
@@ -53,13 +54,17 @@ def test_training_normalises_each_hidden_unit() -> None:
 
 
 def test_encoder_cannot_collapse() -> None:
-    encoder = MLPEncoder(6, (32, 16), 8).eval()
+    encoder = MLPEncoder((6,), (32, 16), 8).eval()
     require_collapse_free(encoder)
     assert torch.equal(encoder(torch.zeros(2, 6)), torch.zeros(2, 8))
 
 
-@pytest.mark.parametrize("network", [MLPEncoder, MLPDecoder])
-def test_refused_arguments(network: type[MLPEncoder | MLPDecoder]) -> None:
+def encoder(n_features: int, hidden: tuple[int, ...], rep_dim: int, leakiness: float = 0.1) -> MLPEncoder:
+    return MLPEncoder((n_features,), hidden, rep_dim, leakiness)
+
+
+@pytest.mark.parametrize("network", [encoder, MLPDecoder])
+def test_refused_arguments(network: Callable[..., MLPEncoder | MLPDecoder]) -> None:
     with pytest.raises(ValueError, match="n_features must be at least 1, got 0"):
         network(0, (4,), 2)
     with pytest.raises(ValueError, match=r"hidden must be at least 1, got \(4, -1\)"):

@@ -125,7 +125,8 @@ class Hypersphere(nn.Module):
     def reconstruction_errors(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction errors (B,) of preprocessed samples."""
         assert self.decoder is not None, "there is no first phase"
-        return (self.decoder(self.encoder(x)).float() - x.float()).square().flatten(1).mean(dim=1)
+        errors: Tensor = (self.decoder(self.encoder(x)).float() - x.float()).square().flatten(1).mean(dim=1)
+        return errors
 
     def idle_weights(self) -> Tensor:
         """0, from the weights that only pre-training moves: DistributedDataParallel wants every one in every graph."""
