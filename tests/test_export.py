@@ -44,6 +44,7 @@ from adlightning.methods import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder
 from adlightning.networks.gan import DCGANCritic
+from adlightning.networks.goad import GOADEncoder
 from adlightning.preprocessing import GlobalContrastL1, StandardizeFeatures, SymmetricRange, UnitRange
 
 ROOT = Path(__file__).parents[1]
@@ -249,7 +250,7 @@ NARROW = partial(DCGANCritic, width=8)
 VARIANTS: dict[str, Callable[[], tuple[AnomalyDetector, InputSpec]]] = {
     "resized, contrast": lambda: (DeepSVDD(preprocessing=CONTRAST, pretraining=AT_ONCE), IMAGES),
     "lstm": lambda: (DROCC(partial(LSTMEncoder, rep_dim=8, bias=True), preprocessing=StandardizeFeatures), SERIES),
-    "epsilon": lambda: (GOAD(encoder=partial(LeakyEncoder, n_layers=2), epsilon=1e-3, distance_floor=0.1), TABLE),
+    "epsilon": lambda: (GOAD(encoder=partial(GOADEncoder, n_layers=2), epsilon=1e-3, distance_floor=0.1), TABLE),
     "critic": lambda: (ADGAN(critic=NARROW, score_type="critic", preprocessing=SymmetricRange), IMAGES),
 }
 
