@@ -8,6 +8,7 @@ import textwrap
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import pytest
 import torch
 from conftest import MakeTrainer, Stripes
 
@@ -27,19 +28,20 @@ def example() -> str:
 
 def test_the_example_passes_the_linter() -> None:
     ruff = [sys.executable, "-m", "ruff"]
-    name = ["--stdin-filename", str(ROOT / "adlightning/objectives/mymethod.py"), "-"]
+    name = ["--stdin-filename", str(ROOT / "adlightning/methods/mymethod.py"), "-"]
     for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
         ran = subprocess.run([*ruff, *command, *name], input=example(), text=True, capture_output=True, cwd=ROOT)
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_the_example_is_a_detector(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_the_example_is_a_detector(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mymethod.py"
     path.write_text(example())
     spec = spec_from_file_location("mymethod", path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mymethod", module)  # as after an import
     spec.loader.exec_module(module)
     assert module.my_loss(torch.tensor([0.5, 2.0]), 1.0).item() == 0.5
     torch.manual_seed(0)
