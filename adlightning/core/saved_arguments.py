@@ -52,7 +52,10 @@ def _rebuilt(cls: type[Any], name: str, value: Any, hint: Any) -> Any:
             return from_description(name, value, made_of)
         part = from_description(name, value, made_of)
         own = known_class(name, value["class_path"], made_of)
-        return own(**rebuilt_arguments(own, part.keywords))
+        try:
+            return own(**rebuilt_arguments(own, part.keywords))
+        except TypeError as error:
+            raise ValueError(f"its arguments do not fit a {cls.__name__}: {name}: {error}") from error
     if not _fits(value, hint):
         shown = repr(value)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."

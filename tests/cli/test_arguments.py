@@ -104,6 +104,8 @@ def test_interpolation_is_the_same_as_an_option_and_in_a_file(
     inner = content["model"]["init_args"] if name.startswith("model.") else content
     if name.startswith("trainer."):
         inner = content["trainer"]
+    for part in place[len(("model", "init_args")) : -1] if name.startswith("model.") else ():
+        inner = inner[part]
     inner[name.rpartition(".")[2]] = text
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
     for arguments in (["--config", DIGITS, option], ["--config", str(tmp_path / "c.yaml")]):

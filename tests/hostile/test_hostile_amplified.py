@@ -17,11 +17,13 @@ from hostile_cases import as_zip
 from test_hostile_checkpoints import as_file, content_of
 
 from adlightning.checkpoints.loading import read_checkpoint
+from adlightning.core.parts import class_path
 from adlightning.data.sources import SourceError, Table
 from adlightning.data.sources.mat_file import read_matrices
 from adlightning.data.sources.table_file import LONGEST_LINE, MOST_COLUMNS
 from adlightning.files.plain_yaml import MAX_BYTES, MAX_VALUES, read_yaml
 from adlightning.methods.goad import GOAD
+from adlightning.networks.goad import GOADEncoder
 from adlightning.preprocessing import StandardizeFeatures
 from adlightning.shallow.kde import GaussianKDE
 from adlightning.shallow.persistence import from_bytes, to_bytes
@@ -102,7 +104,8 @@ def test_an_array_that_is_named_many_times_is_read_once() -> None:
 
 def test_arguments_for_which_a_network_has_no_end(tmp_path: Path) -> None:
     content = content_of(GOAD(preprocessing=StandardizeFeatures))
-    content["adlightning"]["hyperparameters"]["n_layers"] = 2**40
+    endless = {"class_path": class_path(GOADEncoder), "init_args": {"n_layers": 2**40}}
+    content["adlightning"]["hyperparameters"]["encoder"] = endless
     (tmp_path / "a.ckpt").write_bytes(as_file(content))
     with pytest.raises(ValueError, match="describe more weights than it holds"):
         read_checkpoint(tmp_path / "a.ckpt")

@@ -23,9 +23,9 @@ from skops import io as skops
 from torch import Tensor
 
 from adlightning.checkpoints.loading import load_detector, read_checkpoint
-from adlightning.core.contracts import InputSpec
+from adlightning.core.contracts import CHECKPOINT_FORMAT, InputSpec
 from adlightning.core.detector import AnomalyDetector
-from adlightning.core.parts import described
+from adlightning.core.parts import class_path, described
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.deep_svdd import DeepSVDD
@@ -49,8 +49,8 @@ def content_of(detector: AnomalyDetector, estimator: Tensor | None = None) -> di
     detector.preprocess.fit(lambda: [torch.from_numpy(X).float()])
     detector.threshold.fill_(1.0)
     saved = {
-        "format": 1,
-        "class": type(detector).__qualname__,
+        "format": CHECKPOINT_FORMAT,
+        "class": class_path(type(detector)),
         "hyperparameters": described(detector.arguments),
         "input": SPEC.as_dict(),
         "config": None,
@@ -128,7 +128,7 @@ def test_any_value_in_the_place_of_another(tmp_path: Path, data: st.DataObject) 
         (("input", "shape"), [-3], "shape of an input must be positive"),
         (("input", "kind"), "sound", "kind of an input"),
         (("input", "features"), [1, 2, 3], "features of an input"),
-        (("hyperparameters", "dense"), ["a"], "arguments do not fit"),
+        (("hyperparameters", "encoder", "init_args", "dense"), ["a"], "arguments do not fit"),
         (("hyperparameters", "there_is_none"), 1, "arguments do not fit"),
         (("hyperparameters", "encoder", "init_args", "rep_dim"), 10**30, "a.ckpt"),
         (("format",), torch.zeros(3), "format"),  # RuntimeError, a tensor is neither true nor false
@@ -225,7 +225,7 @@ def test_compressed_parts_are_refused_before_they_are_unpacked(tmp_path: Path) -
 
 def test_arguments_for_which_a_network_would_fill_the_memory(tmp_path: Path) -> None:
     content = copy.deepcopy(NETWORK)
-    content["adlightning"]["hyperparameters"]["dense"] = [10**6, 10**6]  # 8 TB
+    content["adlightning"]["hyperparameters"]["encoder"]["init_args"]["dense"] = [10**6, 10**6]  # 8 TB
     (tmp_path / "a.ckpt").write_bytes(as_file(content))
     with pytest.raises(ValueError, match="weights do not fit a Autoencoder"):
         load_detector(tmp_path / "a.ckpt")
