@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,55 @@ import torch
 from conftest import MakeTrainer
 from gan_cases import images, stripes
 from torch import Tensor, nn
+from torch.optim import Adam, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ranking_metrics
 from adlightning.methods import DCAE, VAE
 from adlightning.methods.parts.inversion import starting_latents
-from adlightning.methods.ss_dgm import kl_from_standard
+from adlightning.methods.parts.likelihoods import kl_from_standard
 from adlightning.methods.vae import negative_elbo
-from adlightning.networks.gan import DCGANEncoder
+from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
+from adlightning.preprocessing import SymmetricRange, UnitRange
 
-SMALL: dict[str, Any] = {"latent_dim": 8, "width": 8, "lr": 1e-2, "preprocessing": "symmetric"}
+SMALL: dict[str, Any] = {
+    "encoder": partial(DCGANEncoder, code_dim=16, width=8),
+    "optimizer": partial(Adam, lr=1e-2),
+    "preprocessing": SymmetricRange,
+}
 CASES: list[tuple[type[DCAE] | type[VAE], dict[str, Any]]] = [
     (DCAE, {}),
-    (DCAE, {"preprocessing": "unit"}),
+    (DCAE, {"preprocessing": UnitRange}),
     (VAE, {}),
     (VAE, {"score_samples": 3}),
-    (VAE, {"likelihood": "bernoulli", "preprocessing": "unit"}),
+    (VAE, {"likelihood": "bernoulli", "preprocessing": UnitRange}),
 ]
+
+
+class Flat(nn.Module):
+    """A decoder that forgets that samples are images."""
+
+    def __init__(self, rep_dim: int, shape: tuple[int, ...], output: str) -> None:
+        super().__init__()
+        self.layer = nn.Linear(rep_dim, math.prod(shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x: Tensor = self.layer(z)
+        return x
+
+
+class Own(nn.Module):
+    """A user's encoder: one linear layer."""
+
+    def __init__(self, shape: tuple[int, ...], size: int = 6) -> None:
+        super().__init__()
+        self.layer = nn.Linear(math.prod(shape), size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer(x.flatten(1))
+        return z
 
 
 def built(cls: type[DCAE] | type[VAE], **options: Any) -> Any:
@@ -73,7 +105,7 @@ def test_reconstruction_error_is_the_mean_over_pixels() -> None:
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_score_at_the_posterior_mean(likelihood: Any) -> None:
-    detector, x = built(VAE, likelihood=likelihood, preprocessing="unit"), images(3)
+    detector, x = built(VAE, likelihood=likelihood, preprocessing=UnitRange), images(3)
     prepared = x.float() / 255
     mean, raw = detector.encoder(prepared).chunk(2, dim=1)
     scale = torch.log1p(raw.exp()) + 1e-4
@@ -134,9 +166,8 @@ def test_fit_moves_all_weights_and_ranks_stripes_and_its_checkpoint_is_whole(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"likelihood": "poisson"}, "likelihood must be bernoulli or gaussian, got 'poisson'"),
+        ({"likelihood": "poisson"}, "likelihood must be one of bernoulli, gaussian, got 'poisson'"),
+        ({"encoder": 3}, "encoder must be a subclass of Module"),
         ({"score_samples": -1}, "score_samples must not be negative, got -1"),
         ({"score_seed": -1}, r"score_seed must lie in \[0, 2\^63\), got -1"),
     ],
@@ -147,9 +178,53 @@ def test_arguments_outside_their_range_are_refused(options: dict[str, Any], mess
 
 
 def test_what_the_data_do_not_allow_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"bernoulli needs preprocessing to \[0, 1\].*'symmetric'"):
+    with pytest.raises(ValueError, match=r"preprocessing one to \[0, 1\].*got bernoulli with preprocessing Symm"):
         built(VAE, likelihood="bernoulli")
     with pytest.raises(ValueError, match="kernel_size must be 3 or 4, got 5"):
-        built(DCAE, kernel_size=5)
+        built(DCAE, encoder=partial(DCGANEncoder, kernel_size=5))
+    with pytest.raises(ValueError, match="code_dim must be at least 1, got 0"):
+        built(DCAE, encoder=partial(DCGANEncoder, code_dim=0))
+    with pytest.raises(ValueError, match="encoder must give means and scales, an even number of values, got 5"):
+        built(VAE, encoder=partial(DCGANEncoder, code_dim=5))
+    with pytest.raises(ValueError, match=r"decoder must make samples of shape \(2, 1, 16, 16\).*Flat makes \(2, 256\)"):
+        built(DCAE, decoder=Flat)
     with pytest.raises(ValueError, match="square images"):
         DCAE(**SMALL).configure_for(InputSpec("image", (1, 16, 32)))
+
+
+def test_the_papers_networks_have_256_latents_and_the_decoder_mirrors_the_encoder() -> None:
+    for cls, size in ((DCAE, 256), (VAE, 512)):
+        detector = cls(preprocessing=SymmetricRange)
+        detector.configure_for(InputSpec("image", (1, 8, 8)))
+        assert detector.encoder(torch.rand(2, 1, 8, 8)).shape == (2, size)
+        first = detector.decoder.get_parameter("layers.0.weight")
+        assert first.shape[:2] == (256, 64)
+    narrow = DCGANEncoder((1, 8, 8), code_dim=5, width=3).mirrored("tanh")
+    assert isinstance(narrow, DCGANGenerator)
+    assert narrow.get_parameter("layers.0.weight").shape[:2] == (5, 3)
+
+
+@pytest.mark.parametrize("cls", [DCAE, VAE])
+def test_an_encoder_of_ones_own_has_the_papers_decoder_and_resumes_with_another_optimiser(
+    make_trainer: MakeTrainer, tmp_path: Path, cls: Any
+) -> None:
+    def detector() -> Any:
+        pl.seed_everything(0, verbose=False)
+        optimization = {"optimizer": partial(AdamW, lr=3e-3), "lr_scheduler": partial(CosineAnnealingLR, T_max=3)}
+        made = cls(Own, partial(DCGANGenerator, width=4), preprocessing=SymmetricRange, **optimization)
+        assert isinstance(made, cls)
+        return made
+
+    whole = detector()
+    trainer = make_trainer(max_epochs=3)
+    trainer.fit(whole, datamodule=stripes())
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    assert isinstance(trainer.optimizers[0], AdamW)
+    assert whole.eval().decoder(torch.zeros(2, 6 if cls is DCAE else 3)).shape == (2, 1, 16, 16)
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(detector(), datamodule=stripes())
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    resumed = detector()
+    make_trainer(max_epochs=3).fit(resumed, datamodule=stripes(), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+    wanted = whole.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in resumed.state_dict().items())
