@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer, Stripes
 from torch import Tensor, nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import DensityRatio
 from adlightning.methods.density_ratio import density_ratio_loss, log_ratio
-from adlightning.networks.vgg import VGG11
+from adlightning.networks import VGG11, LeNetEncoder, PlainMLP, WideResNet10x4
+from adlightning.preprocessing import UnitRange
 
 ALPHAS = [0.0, 0.5, 1.0]
 
@@ -178,6 +182,10 @@ def test_a_bound_must_be_positive(bound: float) -> None:
 # ---- the detector ---------------------------------------------------------------------------------------------------
 
 
+def mlp(*dense: int) -> Any:
+    return partial(PlainMLP, dense=dense, dropout=0.0)
+
+
 def on_stripes(**options: Any) -> TransductiveOneVsAll:
     return TransductiveOneVsAll(source=Stripes(), normal_class=0, **{"batch_size": 20, "seed": 0, **options})
 
@@ -186,13 +194,13 @@ def test_a_step_is_the_loss_of_the_two_streams(make_trainer: MakeTrainer) -> Non
     seen: list[tuple[TrainBatch, Tensor, Tensor]] = []
 
     class Watched(DensityRatio):
-        def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-            loss = super().training_step(batch, batch_idx)
+        def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
+            step = super().training_step(batch, batch_idx)
             with torch.no_grad():
-                seen.append((batch, self.log_ratio(self.preprocess(batch.x)), loss.detach()))
-            return loss
+                seen.append((batch, self.log_ratio(self.preprocess(batch.x)), step["loss"].detach()))
+            return step
 
-    detector = Watched(alpha=0.5, network="mlp", dense=(8,), dropout=0.0)
+    detector = Watched(mlp(8), alpha=0.5)
     make_trainer(max_epochs=1).fit(detector, datamodule=on_stripes(drop_last=False))
     assert [len(batch.index) for batch, _, _ in seen] == [40, 40, 37]
     for batch, log_r, loss in seen:
@@ -208,7 +216,7 @@ def test_a_step_is_the_loss_of_the_two_streams(make_trainer: MakeTrainer) -> Non
 
 def test_the_mean_ratio_of_the_unlabelled_samples_comes_to_be_one(make_trainer: MakeTrainer) -> None:
     torch.manual_seed(0)
-    detector = DensityRatio(network="mlp", dense=(16,), dropout=0.0, lr=0.05)
+    detector = DensityRatio(mlp(16), optimizer=partial(SGD, lr=0.05, weight_decay=1e-3))
     make_trainer(max_epochs=150).fit(detector, datamodule=on_stripes())
     last = detector.curves.rows[-60:]
     assert sum(row["mean_ratio_unlabelled"] for row in last) / 60 == pytest.approx(1, abs=0.15)
@@ -218,19 +226,62 @@ def test_the_mean_ratio_of_the_unlabelled_samples_comes_to_be_one(make_trainer: 
 
 def test_batch_norm_has_to_be_asked_for() -> None:
     spec = InputSpec("image", (1, 32, 32))
-    for network in ("vgg11", "mlp"):
-        detector = DensityRatio(network=network, head="compact")
+    with_norm: list[Any] = [WideResNet10x4, LeNetEncoder, partial(VGG11, head="compact", batch_norm=True)]
+    for encoder in (partial(VGG11, head="compact"), PlainMLP):
+        detector = DensityRatio(encoder)
         detector.configure_for(spec)
         assert not any("BatchNorm" in type(layer).__name__ for layer in detector.modules())
-    with pytest.raises(ValueError, match="batch_norm must be true for network: wide_resnet"):
-        DensityRatio(network="wide_resnet").configure_for(spec)
+    for encoder in with_norm:
+        with pytest.raises(ValueError, match=r"encoder must have no BatchNorm, .* allow_batch_norm: true"):
+            DensityRatio(encoder).configure_for(spec)
+        DensityRatio(encoder, allow_batch_norm=True).configure_for(spec)
+
+
+def test_images_are_of_vgg11_and_all_else_of_an_mlp_unless_told() -> None:
+    for spec, expected in ((InputSpec("image", (1, 32, 32)), VGG11), (InputSpec("table", (5,)), PlainMLP)):
+        with torch.device("meta"):
+            detector = DensityRatio()
+            detector.configure_for(spec)
+        assert isinstance(detector.net, expected)
+
+
+class Own(nn.Module):
+    """A user's encoder: (B, 5)."""
+
+    def __init__(self, shape: tuple[int, ...], width: int = 5) -> None:
+        super().__init__()
+        self.layer = nn.Linear(math.prod(shape), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer(x.flatten(1)).relu()
+        return z
+
+
+def test_an_encoder_of_ones_own_resumes_with_another_optimiser(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    def detector() -> DensityRatio:
+        pl.seed_everything(0, verbose=False)
+        return DensityRatio(Own, optimizer=partial(AdamW, lr=0.01), lr_scheduler=partial(CosineAnnealingLR, T_max=3))
+
+    whole = detector()
+    trainer = make_trainer(max_epochs=3)
+    trainer.fit(whole, datamodule=on_stripes())
+    assert whole.net.get_parameter("head.weight").shape == (1, 5)
+    assert isinstance(trainer.optimizers[0], AdamW)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(detector(), datamodule=on_stripes())
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    resumed = detector()
+    make_trainer(max_epochs=3).fit(resumed, datamodule=on_stripes(), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+    wanted = whole.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in resumed.state_dict().items())
 
 
 def test_with_batch_norm_the_streams_are_normalised_together_or_apart(make_trainer: MakeTrainer) -> None:
     losses = {}
     for joint in (True, False):
         torch.manual_seed(0)
-        detector = DensityRatio(network="wide_resnet", batch_norm=True, joint_batches=joint)
+        detector = DensityRatio(WideResNet10x4, allow_batch_norm=True, joint_batches=joint)
         first: list[float] = []
 
         class First(pl.Callback):
@@ -249,14 +300,13 @@ def test_pretrained_weights_are_loaded_once(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(VGG11, "load_weights", lambda self, weights: asked.append(weights))
-    with pytest.raises(ValueError, match=r"weights are of vgg11, got there\.pt for network: mlp"):
-        DensityRatio(network="mlp", weights="there.pt")
-    detector = DensityRatio(head="compact", weights="there.pt", resize=32)
+    encoder, resized = partial(VGG11, head="compact", weights="there.pt"), partial(UnitRange, resize=32)
+    detector = DensityRatio(encoder, preprocessing=resized)
     trainer = make_trainer(max_steps=1)
     trainer.fit(detector, datamodule=on_stripes(batch_size=2))
     trainer.save_checkpoint(tmp_path / "one.ckpt")
     assert asked == ["there.pt"]
-    again = DensityRatio(head="compact", weights="there.pt", resize=32)
+    again = DensityRatio(encoder, preprocessing=resized)
     make_trainer(max_steps=2).fit(
         again, datamodule=on_stripes(batch_size=2), ckpt_path=tmp_path / "one.ckpt", weights_only=True
     )
@@ -264,6 +314,7 @@ def test_pretrained_weights_are_loaded_once(
 
 
 def test_weights_that_do_not_fit_the_network_are_refused_before_training(make_trainer: MakeTrainer) -> None:
-    detector = DensityRatio(head="compact", weights="there.pt", resize=32)
+    encoder = partial(VGG11, head="compact", weights="there.pt")
+    detector = DensityRatio(encoder, preprocessing=partial(UnitRange, resize=32))
     with pytest.raises(ValueError, match=r"weights are of a vgg11 with head: torchvision.*got there\.pt"):
         make_trainer(max_steps=1).fit(detector, datamodule=on_stripes(batch_size=2))

@@ -7,15 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from adlightning.methods.parts.dirichlet import (
-    dirichlet_from_means,
-    dirichlet_normality,
-    fit_dirichlet,
-    inverse_digamma,
-    log_probabilities,
-)
 from scipy import stats
 from torch import Tensor
+
+from adlightning.methods.geometric_transforms.detector import dirichlet_normality, log_probabilities
+from adlightning.methods.geometric_transforms.dirichlet import dirichlet_from_means, fit_dirichlet, inverse_digamma
 
 TRUE = np.array([[0.3, 0.7, 2.0], [5.0, 1.0, 1.0], [20.0, 30.0, 50.0], [0.05, 0.1, 8.0]])
 

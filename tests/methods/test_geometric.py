@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +11,24 @@ import pytest
 import pytorch_lightning as pl
 import scipy.stats
 import torch
-from adlightning.methods.parts.dirichlet import fit_dirichlet
-from adlightning.methods.parts.transforms import TRANSFORMS, source_pixels, transform_all, transform_each
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor, nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import GeometricTransforms
+from adlightning.methods.geometric_transforms.dirichlet import fit_dirichlet
+from adlightning.methods.geometric_transforms.transforms import (
+    TRANSFORMS,
+    source_pixels,
+    transform_all,
+    transform_each,
+)
+from adlightning.networks import VGG11, LeNetEncoder, PlainMLP
+from adlightning.preprocessing import StandardizeFeatures, UnitRange
 
 SPEC = InputSpec("image", (1, 16, 16))
 
@@ -26,9 +37,14 @@ def stripes(**options: Any) -> OneVsAll:
     return OneVsAll(Stripes(), 0, **{"batch_size": 128, "seed": 0, "validation_fraction": 0.0, **options})
 
 
+def mlp(*dense: int) -> Any:
+    return partial(PlainMLP, dense=dense, dropout=0.0)
+
+
 def make(**options: Any) -> GeometricTransforms:
     torch.manual_seed(0)
-    return GeometricTransforms(**{"network": "mlp", "dense": (32,), "dropout": 0.0, "lr": 0.05, **options})
+    optimizer = partial(SGD, lr=0.05, weight_decay=1e-3)
+    return GeometricTransforms(**{"encoder": mlp(32), "optimizer": optimizer, **options})
 
 
 def fitted(make_trainer: MakeTrainer, epochs: int = 2, **options: Any) -> tuple[GeometricTransforms, OneVsAll]:
@@ -56,7 +72,7 @@ def test_an_epoch_shows_every_image_72_times_and_learns_its_transform(make_train
             losses.append(super().training_step(batch, batch_idx))
             return losses[-1]
 
-    detector, data = Watched(network="mlp", dense=(4,), dropout=0.0), stripes(drop_last=False)
+    detector, data = Watched(mlp(4)), stripes(drop_last=False)
 
     def watch(module: nn.Module, given: tuple[Tensor, ...], answer: Tensor) -> None:
         if module is getattr(detector, "net", None):
@@ -150,9 +166,66 @@ def test_refusals(make_trainer: MakeTrainer) -> None:
     with pytest.raises(ValueError, match="scoring_batch must be at least 1, got 0"):
         GeometricTransforms(scoring_batch=0)
     with pytest.raises(ValueError, match=r"GeometricTransforms takes images \(C, H, W\)"):
-        make_trainer().fit(make(preprocessing="standardize"), datamodule=table)
+        make_trainer().fit(make(preprocessing=StandardizeFeatures), datamodule=table)
     with pytest.raises(ValueError, match="images must be square"):
         make().configure_for(InputSpec("image", (1, 16, 18)))
+    with pytest.raises(ValueError, match=r"encoder\.n_outputs must be 72, or null for what the detector needs, got 3"):
+        make(encoder=partial(PlainMLP, n_outputs=3)).configure_for(SPEC)
+    with pytest.raises(ValueError, match="encoder must give the n_outputs=72 logits that it was asked for, got 7"):
+        make(encoder=Deaf).configure_for(SPEC)
     wide = GeometricTransforms()
     wide.configure_for(SPEC)
     assert any("BatchNorm" in type(layer).__name__ for layer in wide.modules())
+
+
+class Deaf(nn.Module):
+    """Takes `n_outputs` and does not give so many."""
+
+    def __init__(self, shape: tuple[int, ...], n_outputs: int = 7) -> None:
+        super().__init__()
+        self.n_outputs = n_outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :7]
+
+
+class Own(nn.Module):
+    """A user's encoder: mean and spread of each row."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * torch.cat([x.mean(dim=3), x.std(dim=3)], dim=2).flatten(1)
+
+
+def test_encoders_with_a_linear_layer_and_with_logits_of_their_own() -> None:
+    for encoder, names in (
+        (LeNetEncoder, {"encoder", "head"}),
+        (Own, {"encoder", "head"}),
+        (partial(VGG11, head="compact", batch_norm=True), {"features", "avgpool", "classifier"}),
+    ):
+        detector = make(encoder=encoder, preprocessing=partial(UnitRange, resize=32))
+        detector.configure_for(SPEC)
+        assert {name for name, _ in detector.net.named_children()} == names
+        assert detector.net.eval()(torch.rand(2, 1, 32, 32)).shape == (2, 72)
+
+
+def test_an_encoder_of_ones_own_resumes_with_another_optimiser(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    def detector() -> GeometricTransforms:
+        optimizer = partial(AdamW, lr=0.01)
+        return make(encoder=Own, optimizer=optimizer, lr_scheduler=partial(CosineAnnealingLR, T_max=2))
+
+    whole = detector()
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(whole, datamodule=stripes())
+    assert isinstance(trainer.optimizers[0], AdamW)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(detector(), datamodule=stripes())
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    resumed = detector()
+    make_trainer(max_epochs=2).fit(resumed, datamodule=stripes(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
+    wanted = whole.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in resumed.state_dict().items())

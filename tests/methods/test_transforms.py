@@ -7,16 +7,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from adlightning.methods.parts.transforms import (
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from adlightning.methods.geometric_transforms.transforms import (
     TRANSFORMS,
     Transform,
     source_pixels,
     transform_all,
     transform_each,
 )
-from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor
 
 SIDE = 8
 

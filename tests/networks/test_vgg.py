@@ -212,7 +212,7 @@ def test_weights_need_the_network_that_they_are_of(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (3, 28, 28)}, r"shape: vgg11 takes images of at least 32x32 pixels, got \(3, 28, 28\)"),
+        ({"shape": (3, 28, 28)}, r"shape: VGG11 takes images of at least 32x32 pixels, got \(3, 28, 28\)"),
         ({"shape": (3, 64, 31)}, r"at least 32x32 pixels, got \(3, 64, 31\)"),
         ({"shape": (0, 32, 32)}, r"shape must be at least 1, got \(0, 32, 32\)"),
         ({"n_outputs": 0}, "n_outputs must be at least 1, got 0"),

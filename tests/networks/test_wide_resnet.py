@@ -15,7 +15,7 @@ from adlightning.networks.wide_resnet import PreActivationBlock, WideResNet10x4
 @pytest.fixture(scope="module")
 def network() -> WideResNet10x4:
     torch.manual_seed(0)
-    return WideResNet10x4(3, 72)
+    return WideResNet10x4((3, 32, 32), 72)
 
 
 def test_parameters_counted_by_hand(network: WideResNet10x4) -> None:
@@ -79,12 +79,12 @@ def test_logits_do_not_depend_on_company_and_images_may_have_any_size(network: W
 
 def test_every_weight_moves() -> None:
     torch.manual_seed(0)
-    net = WideResNet10x4(1, 4)
+    net = WideResNet10x4((1, 8, 8), 4)
     F.cross_entropy(net(torch.rand(4, 1, 8, 8)), torch.arange(4)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
-@pytest.mark.parametrize(("sizes", "name"), [((0, 72), "in_channels"), ((3, 0), "n_outputs")])
-def test_refused_sizes(sizes: tuple[int, int], name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+@pytest.mark.parametrize(("sizes", "name"), [(((0, 8, 8), 72), "shape"), (((3, 8, 8), 0), "n_outputs")])
+def test_refused_sizes(sizes: tuple[tuple[int, ...], int], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got "):
         WideResNet10x4(*sizes)
