@@ -70,11 +70,18 @@ def trusted_part(config: Any, arguments: list[str], file: Path) -> dict[str, Any
         raise ValueError(f"ckpt_path: the configuration in {file} is not one: refused")
     kept = {key: config[key] for key in ("seed_everything", "monitor", "model", "data") if key in config}
     trainer = config.get("trainer")
+    _drop_training_only(kept.get("data"))
     kept["trainer"] = {"precision": trainer.get("precision") if isinstance(trainer, dict) else None}
     _check(kept, arguments, file)
     for key in ("model", "data"):
         _refuse_text(kept.get(key), file)
     return kept
+
+
+def _drop_training_only(data: Any) -> None:
+    """Transforms of training batches are the user's own classes, and nothing that is scored sees them."""
+    if isinstance(data, dict) and isinstance(arguments := data.get("init_args"), dict):
+        arguments.pop("train_transforms", None)
 
 
 def _check(value: Any, arguments: list[str], file: Path) -> None:

@@ -16,7 +16,7 @@ from adlightning.core.parts import class_path, described
 from adlightning.files.plain_yaml import read_yaml
 
 _NO_OTHER_DATA = {"batch_size", "eval_batch_size", "drop_last", "num_workers", "device_budget_mb", "seed"}
-_NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download"}
+_NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download", "train_transforms"}
 """Arguments that say where data are or how they pass, or that the split itself is checked for."""
 
 

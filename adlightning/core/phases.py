@@ -67,9 +67,19 @@ def require_training(detector: AnomalyDetector) -> None:
 
 
 def require_weights_to_train(detector: AnomalyDetector) -> None:
-    """Refuse a fit by gradient of a detector whose every weight is frozen. Raises ValueError."""
-    if detector.trains_by_gradient() and not any(weight.requires_grad for weight in detector.parameters()):
-        raise ValueError(f"{type(detector).__name__} has nothing to train: all its weights are frozen (frozen: true)")
+    """Refuse a fit by gradient whose every weight is frozen, and transforms where no step is taken with them.
+
+    Raises:
+        ValueError: naming the detector, or `data.train_transforms`.
+    """
+    name, by_gradient = type(detector).__name__, detector.trains_by_gradient()
+    if by_gradient and not any(weight.requires_grad for weight in detector.parameters()):
+        raise ValueError(f"{name} has nothing to train: all its weights are frozen (frozen: true)")
+    if detector.data.train_transforms and not by_gradient:
+        raise ValueError(
+            f"data.train_transforms would change nothing: this {name} takes no training steps, and is fitted to the "
+            "data as they are"
+        )
 
 
 def _training_batches(detector: AnomalyDetector) -> int:

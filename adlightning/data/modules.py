@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,11 +13,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from adlightning.core.contracts import (
-    ANOMALY,
     KNOWN_ANOMALY,
     KNOWN_NORMAL,
     UNLABELLED,
@@ -26,7 +24,7 @@ from adlightning.core.contracts import (
     InputSpec,
     TrainBatch,
 )
-from adlightning.core.messages import quoted
+from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
 from adlightning.data.loading import (
     AsItIs,
@@ -37,7 +35,7 @@ from adlightning.data.loading import (
     lazy_loader,
     resident_columns,
 )
-from adlightning.data.scales import all_the_same, constant_among, offsets_of, require_no_extremes
+from adlightning.data.scales import offsets_of, require_differences
 from adlightning.data.sources.base import Samples, Source
 
 
@@ -53,6 +51,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         seed: seed of the split and of the order of batches; null takes `seed_everything`.
         num_workers: processes that decode images which do not fit in memory.
         device_budget_mb: data up to this many MiB are kept on the training device.
+        train_transforms: modules that change training batches of raw input on the device, in this order, each sample
+            by its own draw: of `torchvision.transforms.v2`, `kornia.augmentation`, or one's own (docs/augmentation.md).
+            Scores and whatever is fitted to the data never see them. null for none.
 
     Raises:
         ValueError: an argument outside its range, before any data are read.
@@ -67,6 +68,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         seed: int | None = None,
         num_workers: int = 2,
         device_budget_mb: int = 8192,
+        train_transforms: list[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -84,6 +86,8 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         self.seed = seed
         self.num_workers = num_workers
         self.device_budget_mb = device_budget_mb
+        self.train_transforms = train_transforms
+        self._augmentation = Augmentation(train_transforms) if train_transforms else None
         self._ready = False
         self._columns: TrainBatch | None = None
 
@@ -120,7 +124,11 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             self._find_offsets()
             self._ready = True
         if stage == "fit":
-            self._require_differences()
+            rows, _ = self.training_rows()
+            require_differences(self.train_samples, rows, self._fitted_rows, self.split, self.input_spec)
+            if self._augmentation is not None:
+                few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
+                self._augmentation.require_fits(few, self.input_spec)
         if stage in ("test", "predict") and not self.test_names:
             raise ValueError(f"there is nothing to test: {self.input_spec.description} has no test part")
         if stage == "validate" and not self.has_validation:
@@ -132,21 +140,6 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         rows: NDArray[np.int64] = self.split.train[self.split.known != KNOWN_ANOMALY]
         return rows
 
-    def _require_differences(self) -> None:
-        """Refuse training data that are all the same, or seem so beside one value."""
-        samples, split, spec = self.train_samples, self.split, self.input_spec
-        rows, _ = self.training_rows()
-        if all_the_same(samples.x, rows):
-            raise ValueError(f"all {len(rows)} training samples are the same: there is nothing to learn from {spec}")
-        fitted = self._fitted_rows
-        if spec.kind == "image" or not isinstance(samples.x, Tensor) or not len(fitted):
-            return
-        held_out = split.validation[split.validation_labels != ANOMALY]
-        require_no_extremes(samples, fitted, np.concatenate([rows, held_out]), spec)
-        if spec.features and (constant := constant_among(samples.x, fitted)):
-            names = quoted([spec.features[i] for i in constant])
-            warnings.warn(f"{spec.description}: features vary, but in no training row: {names}", stacklevel=2)
-
     def _find_offsets(self) -> None:
         """Say in the input what float32 cannot hold."""
         x = self.train_samples.x
@@ -156,6 +149,12 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
         """Shuffled training batches."""
         return self._train_loader(shuffle=True)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Change what a training step gets; nothing else gets a :class:`TrainBatch` from a trainer."""
+        if self._augmentation is None or not isinstance(batch, TrainBatch):
+            return batch
+        return batch._replace(x=self._augmentation(batch.x))
 
     def val_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
         """Held-out samples of the training part; empty when nothing is held out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.collapse import are_equal
-from adlightning.core.contracts import InputSpec
+from adlightning.core.contracts import ANOMALY, InputSpec
+from adlightning.core.messages import quoted
+from adlightning.data.composition import Split
 from adlightning.data.sources.base import LazyImages, Samples
 from adlightning.preprocessing.features import FARTHEST
 
@@ -49,6 +52,30 @@ def _offsets(x: Tensor) -> Tensor:
     offsets = torch.zeros_like(mean)
     offsets[far] = x[:, far].median(dim=0).values
     return offsets
+
+
+def require_differences(samples: Samples, rows: Rows, fitted: Rows, split: Split, spec: InputSpec) -> None:
+    """Refuse training data that are all the same, or seem so beside one value; warn of features that do not vary.
+
+    Args:
+        samples: the training part.
+        rows: what is trained on.
+        fitted: what a preprocessing is fitted to.
+        split: who is held out.
+        spec: for the names of features.
+
+    Raises:
+        ValueError: naming the data, or the row and column of the value.
+    """
+    if all_the_same(samples.x, rows):
+        raise ValueError(f"all {len(rows)} training samples are the same: there is nothing to learn from {spec}")
+    if spec.kind == "image" or not isinstance(samples.x, Tensor) or not len(fitted):
+        return
+    held_out = split.validation[split.validation_labels != ANOMALY]
+    require_no_extremes(samples, fitted, np.concatenate([rows, held_out]), spec)
+    if spec.features and (constant := constant_among(samples.x, fitted)):
+        names = quoted([spec.features[i] for i in constant])
+        warnings.warn(f"{spec.description}: features vary, but in no training row: {names}", stacklevel=2)
 
 
 def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: InputSpec) -> None:
