@@ -170,3 +170,13 @@ def test_what_is_fitted_to_the_data_is_as_one_process_has_it(tmp_path: Path) -> 
         for key in sorted(one.keys() - {*running, *of_weights}):
             assert torch.allclose(two[key].double(), one[key].double(), rtol=1e-5, atol=1e-6), f"{name}: {key} differs"
         assert np.isfinite(one["threshold"])
+
+
+def test_each_rank_draws_its_own_transforms(tmp_path: Path) -> None:
+    transforms = f"[{{class_path: own_transforms.WriteDraws, init_args: {{folder: {tmp_path}}}}}]"
+    fit = [*arguments(("autoencoder/digits", (f"--data.train_transforms={transforms}",)), tmp_path / "run")]
+    first, second = (rank["own"] for rank in on_two_ranks({"own": fit}, tmp_path))
+    assert first == second
+    draws = [(tmp_path / f"draws{rank}").read_text().splitlines()[2:] for rank in (0, 1)]  # two try it before training
+    assert all(draws)
+    assert not set(draws[0]) & set(draws[1])

@@ -57,6 +57,8 @@ def explain(message: str, verb: str, options: Iterable[str]) -> str:
         if cls is not None and place:
             return _no_inner_option(unknown.split()[0].partition("=")[0].lstrip("-"), place, cls)
         return _unrecognized(unknown, verb, options)
+    if "has no attribute" in message and (path := _innermost(message)) and not path.startswith("adlightning."):
+        return f"{name}: there is no {path}"
     if found := _REQUIRED.search(message):
         return _required(found[1], place, cls, verb)
     if found := _NO_OPTION.search(message):
@@ -71,7 +73,7 @@ def explain(message: str, verb: str, options: Iterable[str]) -> str:
         return _no_class(name, found[1].strip(), hint)
     if "No module named" in message:
         missing = message.partition("No module named")[2].split("\n")[0].strip()
-        path = next((c for _, c in reversed(_KEY_OR_CLASS.findall(message)) if c), name)
+        path = _innermost(message) or name
         return f"{name}: {path} cannot be imported: there is no module {missing}"
     if found := _VALUE.search(message):
         given = "null" if "Given value type: <class 'NoneType'>" in message else found[1] or found[2] or ""
@@ -99,6 +101,11 @@ def _place(message: str) -> tuple[list[str], type | None]:
     if place[:1] == ["trainer"] and cls is None:
         cls = Trainer
     return place, cls
+
+
+def _innermost(message: str) -> str | None:
+    """The innermost class path that a message is of."""
+    return next((path for _, path in reversed(_KEY_OR_CLASS.findall(message)) if path), None)
 
 
 def _hint(place: list[str], cls: type | None) -> Any:

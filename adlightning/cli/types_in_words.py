@@ -70,7 +70,11 @@ def in_words(hint: Any) -> str:
 
 def _plural(hint: Any) -> str:
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return " or ".join(dict.fromkeys(_PLURALS.get(part, "values") for part in parts))
+    return " or ".join(dict.fromkeys(_PLURALS.get(part) or _objects(part) for part in parts))
+
+
+def _objects(hint: Any) -> str:
+    return f"{hint.__name__} objects" if inspect.isclass(hint) else "values"
 
 
 def admits(hint: Any, wanted: type) -> bool:
