@@ -20,11 +20,12 @@ BY_EPOCHS = [
 ]
 """A config of each, and after a space the name of a variant."""
 
-PHASES = ("pretraining.epochs", "pretrain_epochs", "warm_up_epochs")
+PHASES = ("pretraining.epochs", "pretrain_epochs", "warm_up_epochs", "negatives.warm_up_epochs")
 """Arguments that say how long a first phase is."""
 
-SMALL = {"search.n_steps": 1, "search.n_seeds": 2, "ascent_steps": 2, "critic_turns.steps": 2, "n_maps": 8}
-SMALL |= {"first_scored_epoch": 0, "width": 8, "generator.width": 8, "critic.width": 8, "encoder.width": 8}
+NETWORKS = ("encoder", "generator", "critic", "discriminator", "joint_discriminator", "image_discriminator")
+SMALL = {"search.n_steps": 1, "search.n_seeds": 2, "ascent.steps": 2, "critic_turns.steps": 2, "maps.number": 8}
+SMALL |= {"first_scored_epoch": 0, **{f"{network}.width": 8 for network in NETWORKS}}
 """Arguments that make a fit or a score short, and how."""
 
 _VARIANTS = {"": [], "clip": ["--model.max_gradient_norm=0.5"], "radius": ["--model.warm_up_epochs=0"]}

@@ -241,8 +241,9 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]
     elif config["model"]["class_path"] in ("AMA", "SemiSupervisedAMA"):  # ten make one negative
         # a quarter as wide; tests/benchmark builds them as they are
-        phase += [f"--model.{part}_width={init[f'{part}_width'] // 4}" for part in ("encoder", "generator", "critic")]
-        phase += ["--data.batch_size=10", "--data.eval_batch_size=2", "--model.critic_steps=1"]
+        widths = {part: init[part]["init_args"]["width"] // 4 for part in ("encoder", "generator", "critic")}
+        phase += [f"--model.{part}.width={width}" for part, width in widths.items()]
+        phase += ["--data.batch_size=10", "--data.eval_batch_size=2", "--model.critic_turns.steps=1"]
     elif "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0

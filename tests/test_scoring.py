@@ -46,10 +46,15 @@ from adlightning.methods import (
     SemiSupervisedAMA,
 )
 from adlightning.methods import SkipGANomaly as Skip
+from adlightning.methods.ama import CriticTurns, Negatives
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import LSTMEncoder, MLPEncoder
+from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator
+from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
+from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange
 
 SYMMETRIC: dict[str, Any] = {"preprocessing": SymmetricRange}
@@ -62,25 +67,42 @@ GAN: dict[str, Any] = {
 SEARCH = {**GAN, "search": LatentSearch(n_seeds=2, n_steps=2)}
 MIRROR: dict[str, Any] = {
     "latent_dim": 4,
-    "encoder_width": 4,
-    "generator_width": 8,
-    "critic_width": 6,
-    "critic_steps": 2,
+    "encoder": partial(StridedEncoder, width=4),
+    "generator": partial(ResidualGenerator, width=8),
+    "critic": partial(ResidualCritic, width=6),
+    "critic_turns": CriticTurns(steps=2),
+    "first_scored_epoch": 0,
 }
-MIRROR |= {"first_scored_epoch": 0, "lr": 1e-3}
+PAIRS: dict[str, Any] = {
+    "latent_dim": 6,
+    "encoder": partial(DCGANEncoder, width=4, leakiness=0.2),
+    "generator": partial(DCGANGenerator, width=4),
+    "joint_discriminator": partial(JointDiscriminator, width=4, latent_units=5, joint_units=7),
+    "image_discriminator": partial(ImagePairDiscriminator, width=4),
+    "preprocessing": SymmetricRange,
+}
+FENCE: dict[str, Any] = {
+    "latent_dim": 8,
+    "generator": partial(FenceGenerator, width=4, hidden=16),
+    "discriminator": partial(FenceDiscriminator, width=4, hidden=16),
+    "pretrain_epochs": 1,
+    "preprocessing": SymmetricRange,
+}
+SKIP: dict[str, Any] = {
+    "generator": partial(UNet, width=4),
+    "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
+    "preprocessing": SymmetricRange,
+}
 GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "adgan": (ADGAN, SEARCH),
     "adgan by its critic": (ADGAN, {**SEARCH, "score_type": "critic"}),
     "anogan": (AnoGAN, {**GAN, "search": LatentSearch(2, 2, 0.01, lr_weights=0)}),
-    "alad": (ALAD, {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7, **SYMMETRIC}),
-    "ama": (AMA, {**MIRROR, "warm_up_epochs": 1}),
+    "alad": (ALAD, PAIRS),
+    "ama": (AMA, {**MIRROR, "negatives": Negatives(warm_up_epochs=1)}),
     "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
     "dcae": (DCAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
-    "fence_gan": (
-        FenceGAN,
-        {"latent_dim": 8, "width": 4, "hidden": 16, "pretraining": AutoencoderPretraining(epochs=1), **SYMMETRIC},
-    ),
-    "skip_ganomaly": (Skip, {"n_features": 6, "width": 4, **SYMMETRIC}),
+    "fence_gan": (FenceGAN, FENCE),
+    "skip_ganomaly": (Skip, SKIP),
     "vae": (VAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
     "vae drawing": (VAE, {"latent_dim": 8, "width": 8, "score_samples": 2, **SYMMETRIC}),
 }
