@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
-from gan_cases import images, stripes
+from gan_cases import (
+    OWN_OPTIMIZERS,
+    OWN_SCHEDULE,
+    Columns,
+    OwnCritic,
+    OwnEncoder,
+    OwnGenerator,
+    adam,
+    images,
+    own_parts_train_score_and_are_resumed,
+    stripes,
+)
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -21,15 +33,31 @@ from adlightning.core.metrics import ranking_metrics
 from adlightning.methods import ALAD
 from adlightning.methods.alad import discriminator_loss, encoder_generator_loss, follow_
 from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator, LatentPairDiscriminator
+from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
+from adlightning.preprocessing import SymmetricRange
+
+
+def networks(width: int, pairing: Any = "height") -> dict[str, Any]:
+    """Networks of this width."""
+    return {
+        "encoder": partial(DCGANEncoder, width=width, leakiness=0.2),
+        "generator": partial(DCGANGenerator, width=width),
+        "joint_discriminator": partial(JointDiscriminator, width=width, latent_units=5, joint_units=7),
+        "image_discriminator": partial(ImagePairDiscriminator, width=width, pairing=pairing),
+    }
+
+
+def adams(lr: float) -> dict[str, Any]:
+    """Optimisers of both groups of players."""
+    return {"discriminator_optimizer": adam(lr), "generator_optimizer": adam(lr)}
+
 
 SMALL: dict[str, Any] = {
     "latent_dim": 6,
-    "width": 4,
-    "latent_units": 5,
-    "joint_units": 7,
+    **networks(4),
     "ema_decay": 0.5,
-    "lr": 1e-3,
-    "preprocessing": "symmetric",
+    **adams(1e-3),
+    "preprocessing": SymmetricRange,
 }
 SCORES = ["features", "absolute", "euclidean", "logit"]
 
@@ -76,7 +104,7 @@ def test_discriminators_have_the_released_sizes() -> None:
 
 def test_spectra_are_normalised_but_for_the_last_layers() -> None:
     detector = built()
-    for network in (detector.encoder, *detector.discriminators().values()):
+    for network in (detector.encoder, *detector.discriminators.values()):
         layers = {name: m for name, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
         assert {name for name, layer in layers.items() if not is_parametrized(layer)} == {"last"}
     assert not any(is_parametrized(m) for m in detector.generator.modules())
@@ -116,17 +144,17 @@ def test_averages_follow_weights_and_copy_buffers() -> None:
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("latent_discriminator", [True, False])
-def test_a_batch_moves_all_weights_and_the_averages_lag(make_trainer: MakeTrainer, latent_discriminator: bool) -> None:
+@pytest.mark.parametrize("latent_discriminator", [LatentPairDiscriminator, None])
+def test_a_batch_moves_all_weights_and_the_averages_lag(make_trainer: MakeTrainer, latent_discriminator: Any) -> None:
     pl.seed_everything(0, verbose=False)
     detector, data = ALAD(**SMALL, latent_discriminator=latent_discriminator), stripes()
     data.setup("fit")
     detector.configure_for(data.input_spec)
-    assert len(detector.players()) == (5 if latent_discriminator else 4)
+    assert len(detector.players.networks) == (5 if latent_discriminator else 4)
     before = copy.deepcopy(dict(detector.named_parameters()))
     make_trainer(max_epochs=1, limit_train_batches=1).fit(detector, datamodule=data)
     now = dict(detector.named_parameters())
-    players = tuple(detector.players())
+    players = tuple(detector.players.networks)
     assert all(not torch.equal(before[name], weight) for name, weight in now.items() if name.startswith(players))
     for average, network in zip(detector.averages, ("encoder", "generator", "image_pairs"), strict=True):
         for name, mean in average.named_parameters():
@@ -138,7 +166,7 @@ def test_fit_ranks_stripes_by_every_score_and_its_checkpoint_is_whole(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     pl.seed_everything(0, verbose=False)
-    options = {**SMALL, "width": 16, "ema_decay": 0.9, "lr": 2e-3, "spectral_norm": False}  # which would take longer
+    options = {**SMALL, **networks(16), "ema_decay": 0.9, **adams(2e-3), "spectral_norm": False}  # which takes longer
     detector, data = ALAD(**options), stripes(validation_fraction=0.2)
     trainer = make_trainer(max_epochs=60)
     trainer.fit(detector, datamodule=data)
@@ -152,7 +180,7 @@ def test_fit_ranks_stripes_by_every_score_and_its_checkpoint_is_whole(
     torch.testing.assert_close(loaded.anomaly_score(x), torch.from_numpy(tested.scores).float(), rtol=1e-4, atol=1e-5)
     assert math.isfinite(detector.threshold.item())
     for score in SCORES:
-        loaded.score = score  # type: ignore[assignment]
+        loaded.score_type = score  # type: ignore[assignment]
         scores = loaded.anomaly_score(x).detach().double().numpy()
         assert ranking_metrics(scores, tested.labels)["auroc"] > 0.9, score
 
@@ -193,15 +221,100 @@ def test_scores_do_not_depend_on_batch_or_company(score: Any) -> None:
     ("options", "message"),
     [
         ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"latent_units": 0}, "latent_units must be at least 1, got 0"),
-        ({"joint_units": 0}, "joint_units must be at least 1, got 0"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1"),
-        ({"pairing": "width"}, "pairing must be one of height, channels, got 'width'"),
         ({"score_type": "energy"}, "score_type must be one of features, absolute, euclidean, logit, got 'energy'"),
-        ({"lr": 0.0}, "lr must be positive and finite, got 0"),
+        ({"max_gradient_norm": -1.0}, "max_gradient_norm must be positive and finite, or null for no bound, got -1"),
+        ({"encoder": "DCGANEncoder"}, "encoder must be a subclass of Module, .* got 'DCGANEncoder'"),
     ],
 )
 def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ALAD(**{**SMALL, **options})
+
+
+# ---- parts of one's own ----------------------------------------------------------------------------------------------
+
+
+class OwnJoint(OwnCritic):
+    """Of an image and a latent."""
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int) -> None:
+        super().__init__((math.prod(shape) + latent_dim,))
+
+
+class OwnLatentPairs(OwnCritic):
+    """Of two latents."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__((2 * latent_dim,))
+
+
+class Featureless(OwnCritic):
+    """Without what a score by features needs."""
+
+    features = None  # type: ignore[assignment]
+
+    def forward(self, *x: Tensor) -> Tensor:
+        values: Tensor = self.last(self.hidden(torch.cat([part.flatten(1) for part in x], dim=1)))
+        return values.flatten()
+
+
+OWN: dict[str, Any] = {
+    "encoder": OwnEncoder,
+    "generator": partial(OwnGenerator, hidden=12),
+    "joint_discriminator": OwnJoint,
+    "image_discriminator": partial(OwnCritic, inputs=2),
+    "latent_discriminator": OwnLatentPairs,
+}
+
+
+def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resumed_to_the_bit(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    optimizers = {"discriminator_optimizer": OWN_OPTIMIZERS["SGD"], "generator_optimizer": OWN_OPTIMIZERS["AdamW"]}
+    options = {**SMALL, **OWN, **optimizers, "lr_scheduler": OWN_SCHEDULE}
+    discriminators = dict.fromkeys(("joint", "image_pairs", "latent_pairs"), 1e-2)
+    first = {"encoder": 2e-3, "generator": 2e-3, **discriminators}
+    whole = own_parts_train_score_and_are_resumed(make_trainer, tmp_path, lambda: ALAD(**options), first)
+    assert is_parametrized(whole.get_submodule("joint.hidden"))
+    assert not is_parametrized(whole.get_submodule("joint.last"))
+
+
+def test_networks_of_ones_own_start_as_they_are() -> None:
+    torch.manual_seed(0)
+    detector = ALAD(**{**SMALL, **OWN, "spectral_norm": False})
+    detector.configure_for(InputSpec("image", (1, 16, 16)))
+    assert all(weight.std() > 0.02 for weight in detector.image_pairs.parameters() if weight.numel() > 1)
+    assert built().generator.get_parameter("layers.0.weight").std().item() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": partial(DCGANEncoder, width=0)}, "width must be at least 1, got 0"),
+        (
+            {"joint_discriminator": partial(JointDiscriminator, latent_units=0)},
+            "latent_units must be at least 1, got 0",
+        ),
+        ({"joint_discriminator": partial(JointDiscriminator, joint_units=0)}, "joint_units must be at least 1, got 0"),
+        ({"image_discriminator": partial(ImagePairDiscriminator, width=0)}, "width must be at least 1, got 0"),
+        (networks(4, pairing="width"), "pairing must be one of height, channels, got 'width'"),
+        (
+            {"image_discriminator": partial(Featureless, inputs=2)},
+            r"image_discriminator must have a method features that gives \(B, n\)",
+        ),
+        (
+            {"image_discriminator": partial(Columns, inputs=2)},
+            r"image_discriminator must give \(B,\) for \(B, 1, 16, 16\) and \(B, 1, 16, 16\), Columns gives \(B, 1\)",
+        ),
+        ({"latent_discriminator": OwnEncoder}, "latent_discriminator cannot be made for 6: "),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_before_training(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        built(**options)
+
+
+def test_other_scores_need_no_features() -> None:
+    options: dict[str, Any] = {"image_discriminator": partial(Featureless, inputs=2), "score_type": "logit"}
+    assert built(**options).anomaly_score(images(3)).shape == (3,)

@@ -15,7 +15,18 @@ import pytorch_lightning as pl
 import scipy.stats
 import torch
 from conftest import MakeTrainer
-from gan_cases import images, stripes
+from gan_cases import (
+    OWN_OPTIMIZERS,
+    OWN_SCHEDULE,
+    Columns,
+    OwnCritic,
+    OwnEncoder,
+    OwnGenerator,
+    Rates,
+    images,
+    own_parts_train_score_and_are_resumed,
+    stripes,
+)
 from torch import Tensor
 from torch.optim import Adam
 
@@ -60,7 +71,7 @@ def adam(lr: float) -> dict[str, Any]:
 
 SMALL: dict[str, Any] = {"latent_dim": 4, **networks(4, 8, 6)}
 QUICK: dict[str, Any] = {**SMALL, "critic_turns": CriticTurns(steps=2), "first_scored_epoch": 0, **adam(1e-3)}
-AT_ONCE = {"negatives": Negatives(warm_up_epochs=0)}
+AT_ONCE: dict[str, Any] = {"negatives": Negatives(warm_up_epochs=0)}
 CPU = torch.device("cpu")
 SPEC = InputSpec("image", (1, 16, 16))
 
@@ -619,49 +630,6 @@ def test_batches_without_a_negative_and_images_of_other_sides_are_refused(make_t
 # ---- parts of one's own ----------------------------------------------------------------------------------------------
 
 
-class OwnEncoder(torch.nn.Module):
-    """A linear map of all pixels."""
-
-    def __init__(self, shape: tuple[int, ...], latent_dim: int) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(math.prod(shape), latent_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        latents: Tensor = self.linear(x.flatten(1))
-        return latents
-
-
-class OwnGenerator(torch.nn.Module):
-    """A linear map to all pixels, after a frozen layer."""
-
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], output: str, hidden: int = 8) -> None:
-        super().__init__()
-        self.shape, self.output = shape, output
-        self.frozen = torch.nn.Linear(latent_dim, hidden).requires_grad_(False)
-        self.linear = torch.nn.Linear(hidden, math.prod(shape))
-
-    def forward(self, z: Tensor) -> Tensor:
-        assert self.output == "tanh"
-        images: Tensor = self.linear(self.frozen(z)).tanh().unflatten(1, self.shape)
-        return images
-
-
-class OwnCritic(torch.nn.Module):
-    """A hidden layer, whose units are the features."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.hidden, self.last = torch.nn.Linear(math.prod(shape), 10), torch.nn.Linear(10, 1)
-
-    def features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.hidden(x.flatten(1)).relu()
-        return features
-
-    def forward(self, x: Tensor) -> Tensor:
-        values: Tensor = self.last(self.features(x))
-        return values.flatten()
-
-
 class Unfitting(OwnEncoder):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x[:, :, 1:])
@@ -671,59 +639,24 @@ class Featureless(OwnCritic):
     features = None  # type: ignore[assignment]
 
 
-class Columns(OwnCritic):
-    def forward(self, x: Tensor) -> Tensor:
-        values: Tensor = self.last(self.features(x))
-        return values
-
-
-OWN: dict[str, Any] = {
-    "encoder": OwnEncoder,
-    "generator": partial(OwnGenerator, hidden=12),
-    "critic": OwnCritic,
-    "critic_optimizer": partial(torch.optim.AdamW, lr=2e-3),
-    "generator_optimizer": partial(torch.optim.SGD, lr=1e-2, momentum=0.5),
-    "encoder_optimizer": partial(torch.optim.AdamW, lr=1e-3),
-    "lr_scheduler": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=4),
-    "max_gradient_norm": 1.0,
-}
-
-
-class Rates(pl.Callback):
-    """Learning rates of the players at the start of each epoch."""
-
-    def __init__(self) -> None:
-        self.rates: list[list[float]] = []
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
-
-
 def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resumed_to_the_bit(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
-    def fit(epochs: int, **more: Any) -> tuple[AMA, list[list[float]]]:
-        pl.seed_everything(0, verbose=False)
-        rates = Rates()
-        detector = AMA(**{**QUICK, **AT_ONCE, **OWN})
-        trainer = make_trainer(max_epochs=epochs, callbacks=[rates])
-        trainer.fit(detector, datamodule=stripes(validation_fraction=0.2), **more)
-        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
-        return detector, rates.rates
-
-    whole, rates = fit(4)
-    cosine = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
-    for epoch, at in enumerate(rates):
-        assert at == pytest.approx([cosine[epoch] * lr for lr in (2e-3, 1e-2, 1e-3)])
-    assert all(not p.requires_grad for p in whole.generator.get_submodule("frozen").parameters())
-    fit(2)
-    resumed, later = fit(4, ckpt_path=tmp_path / "2.ckpt")
-    assert later == rates[2:]
-    for name, value in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value), name
-    loaded = load_detector(tmp_path / "4.ckpt")
-    assert torch.equal(loaded.anomaly_score(images(5)), whole.anomaly_score(images(5)))
-    assert described(loaded.arguments) == described(whole.arguments)
+    own: dict[str, Any] = {
+        "encoder": OwnEncoder,
+        "generator": partial(OwnGenerator, hidden=12),
+        "critic": OwnCritic,
+        "critic_optimizer": OWN_OPTIMIZERS["AdamW"],
+        "generator_optimizer": OWN_OPTIMIZERS["SGD"],
+        "encoder_optimizer": OWN_OPTIMIZERS["AdamW"],
+        "lr_scheduler": OWN_SCHEDULE,
+        "max_gradient_norm": 1.0,
+    }
+    first = {"critic": 2e-3, "generator": 1e-2, "encoder": 2e-3}
+    whole = own_parts_train_score_and_are_resumed(
+        make_trainer, tmp_path, lambda: AMA(**{**QUICK, **AT_ONCE, **own}), first
+    )
+    assert all(not p.requires_grad for p in whole.get_submodule("generator.frozen").parameters())
 
 
 def test_schedules_go_by_the_players_steps_or_watch_a_metric(make_trainer: MakeTrainer) -> None:
@@ -741,12 +674,16 @@ def test_schedules_go_by_the_players_steps_or_watch_a_metric(make_trainer: MakeT
         schedule.step()
     # an epoch has three batches: six steps of the critic, three of the others
     for epoch, seen in enumerate(rates.rates):
-        assert seen == pytest.approx([at[6 * epoch], at[3 * epoch], at[3 * epoch]])
+        assert list(seen.values()) == pytest.approx([at[6 * epoch], at[3 * epoch], at[3 * epoch]])
     rates = Rates()
     plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, threshold=1e9, patience=0, factor=0.5)
     detector = AMA(**{**QUICK, **AT_ONCE}, lr_scheduler=plateau)
     make_trainer(max_epochs=3, callbacks=[rates]).fit(detector, datamodule=stripes())
-    assert [seen[0] for seen in rates.rates] == pytest.approx([1e-3, 5e-4, 2.5e-4])  # nothing is a billion times better
+    # no loss is a billion times better
+    assert [seen["critic"] for seen in rates.rates] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+WRONG: dict[str, Any] = {"depth": 3}
 
 
 @pytest.mark.parametrize(
@@ -754,7 +691,7 @@ def test_schedules_go_by_the_players_steps_or_watch_a_metric(make_trainer: MakeT
     [
         ({"critic": Featureless}, r"critic must have a method features that gives \(B, n\) for \(B, 2, 16, 16\), Feat"),
         ({"critic": Columns}, r"critic must give \(B,\) for \(B, 2, 16, 16\), Columns gives \(B, 1\)"),
-        ({"encoder": partial(StridedEncoder, depth=3)}, "encoder cannot be made for .*depth"),
+        ({"encoder": partial(OwnEncoder, **WRONG)}, "encoder cannot be made for .*depth"),
         ({"generator": OwnEncoder}, "generator cannot be made for 4, "),
         ({"encoder": Unfitting}, r"encoder: Unfitting does not take \(B, 1, 16, 16\): "),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
-from gan_cases import images, stripes
+from gan_cases import (
+    OWN_OPTIMIZERS,
+    OWN_SCHEDULE,
+    Columns,
+    OwnCritic,
+    OwnEncoder,
+    OwnGenerator,
+    adam,
+    images,
+    own_parts_train_score_and_are_resumed,
+    stripes,
+)
 from torch import Tensor, nn
 
 from adlightning.checkpoints.loading import load_detector
@@ -21,15 +33,22 @@ from adlightning.methods import FenceGAN
 from adlightning.methods.fence_gan import dispersion, encirclement_loss
 from adlightning.methods.parts.adversarial import fake_loss, real_loss
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator, maps
+from adlightning.preprocessing import SymmetricRange
+
+
+def networks(network: str = "dense", width: int = 4, hidden: int = 16) -> dict[str, Any]:
+    """Both networks of these sizes."""
+    sizes: dict[str, Any] = {"network": network, "width": width, "hidden": hidden}
+    return {"generator": partial(FenceGenerator, **sizes), "discriminator": partial(FenceDiscriminator, **sizes)}
+
 
 SMALL: dict[str, Any] = {
     "latent_dim": 8,
-    "width": 4,
-    "hidden": 16,
+    **networks(),
     "pretrain_epochs": 1,
-    "lr_discriminator": 1e-3,
-    "lr_generator": 1e-3,
-    "preprocessing": "symmetric",
+    "discriminator_optimizer": adam(1e-3),
+    "generator_optimizer": adam(1e-3),
+    "preprocessing": SymmetricRange,
 }
 
 
@@ -50,7 +69,7 @@ def logit(p: float) -> float:
 @pytest.mark.parametrize("network", ["dense", "conv"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64)])
 def test_networks_fit_images_of_each_size(shape: tuple[int, int, int], network: Any) -> None:
-    generator = FenceGenerator(shape, 5, network, width=2, hidden=6)
+    generator = FenceGenerator(5, shape, network=network, width=2, hidden=6)
     discriminator = FenceDiscriminator(shape, network, width=2, hidden=6)
     made = generator(torch.randn(3, 5))
     assert made.shape == (3, *shape)
@@ -63,11 +82,11 @@ def test_networks_have_the_released_sizes() -> None:
         kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
         return [tuple(layer.weight.shape) for layer in network.modules() if isinstance(layer, kinds)]
 
-    assert sizes(FenceGenerator((1, 28, 28), 200)) == [
+    assert sizes(FenceGenerator(200, (1, 28, 28))) == [
         *((1024, 200), (128 * 49, 1024), (128, 64, 4, 4), (64, 1, 4, 4)),
     ]
     assert sizes(FenceDiscriminator((1, 28, 28))) == [(64, 1, 4, 4), (64, 64, 4, 4), (1024, 64 * 49), (1, 1024)]
-    assert sizes(FenceGenerator((3, 32, 32), 256, "conv", width=32)) == [
+    assert sizes(FenceGenerator(256, (3, 32, 32), network="conv", width=32)) == [
         *((1024, 256), (256, 128, 5, 5), (128, 64, 5, 5), (64, 32, 5, 5), (32, 3, 5, 5)),
     ]
     assert sizes(FenceDiscriminator((3, 32, 32), "conv", width=32)) == [
@@ -141,7 +160,7 @@ def test_the_discriminator_is_trained_alone_first(
     make_trainer: MakeTrainer, network: Any, separate_steps: bool
 ) -> None:
     torch.manual_seed(0)
-    detector, watch = FenceGAN(**SMALL, network=network, separate_steps=separate_steps), Watch()
+    detector, watch = FenceGAN(**{**SMALL, **networks(network)}, separate_steps=separate_steps), Watch()
     trainer = make_trainer(max_epochs=2, callbacks=[watch])
     trainer.fit(detector, datamodule=stripes())
     assert watch.moved == [(True, False)] * 3 + [(True, True)] * 3
@@ -151,14 +170,14 @@ def test_the_discriminator_is_trained_alone_first(
 
 
 def test_each_player_has_its_learning_rate() -> None:
-    detector = built(lr_discriminator=1e-3, lr_generator=2e-3)
-    assert [optimizer.param_groups[0]["lr"] for optimizer in detector.configure_optimizers()] == [1e-3, 2e-3]
+    optimizers, _ = built(discriminator_optimizer=adam(1e-3), generator_optimizer=adam(2e-3)).configure_optimizers()
+    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [1e-3, 2e-3]
 
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_fit_ranks_stripes_and_its_checkpoint_is_whole(make_trainer: MakeTrainer, tmp_path: Path, network: Any) -> None:
     pl.seed_everything(0, verbose=False)
-    detector, data = FenceGAN(**SMALL, network=network, gamma=0.5), stripes(validation_fraction=0.2)
+    detector, data = FenceGAN(**{**SMALL, **networks(network)}, gamma=0.5), stripes(validation_fraction=0.2)
     trainer = make_trainer(max_epochs=30)
     trainer.fit(detector, datamodule=data)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -182,7 +201,7 @@ def test_a_fit_within_the_first_phase_is_refused(make_trainer: MakeTrainer) -> N
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_scores_are_negative_logits_and_do_not_depend_on_company(network: Any) -> None:
-    detector, x = built(network=network, pretrain_epochs=0), images(7)
+    detector, x = built(**networks(network), pretrain_epochs=0), images(7)
     whole = detector.anomaly_score(x)
     torch.testing.assert_close(whole, -detector.discriminator(x.float() / 127.5 - 1))
     order = torch.tensor([4, 2, 6, 0])
@@ -195,17 +214,48 @@ def test_scores_are_negative_logits_and_do_not_depend_on_company(network: Any) -
     ("options", "message"),
     [
         ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"hidden": 0}, "hidden must be at least 1, got 0"),
         ({"alpha": 1.0}, r"alpha must lie in \(0, 1\), got 1"),
-        ({"beta": -1.0}, "beta must not be negative and be finite, got -1"),
-        ({"gamma": math.inf}, "gamma must not be negative and be finite, got inf"),
-        ({"lr_generator": 0.0}, "lr_generator must be positive and finite, got 0"),
+        ({"beta": -1.0}, "beta must not be negative, got -1"),
+        ({"gamma": math.inf}, "gamma must not be negative, got inf"),
+        ({"max_gradient_norm": 0.0}, "max_gradient_norm must be positive and finite, or null for no bound, got 0"),
+        ({"generator_optimizer": FenceGenerator}, "generator_optimizer must be a subclass of Optimizer"),
         ({"pretrain_epochs": -1}, "pretrain_epochs must not be negative, got -1"),
         ({"encirclement": "square"}, "encirclement must be one of cross_entropy, log_distance, got 'square'"),
-        ({"network": "mlp"}, "network must be one of dense, conv, got 'mlp'"),
     ],
 )
 def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FenceGAN(**{**SMALL, **options})
+
+
+# ---- parts of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resumed_to_the_bit(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        **SMALL,
+        "generator": partial(OwnGenerator, hidden=12),
+        "discriminator": OwnCritic,
+        "discriminator_optimizer": OWN_OPTIMIZERS["AdamW"],
+        "generator_optimizer": OWN_OPTIMIZERS["SGD"],
+        "lr_scheduler": OWN_SCHEDULE,
+    }
+    first = {"discriminator": 2e-3, "generator": 1e-2}
+    own_parts_train_score_and_are_resumed(make_trainer, tmp_path, lambda: FenceGAN(**options), first)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (networks(width=0), "width must be at least 1, got 0"),
+        (networks(hidden=0), "hidden must be at least 1, got 0"),
+        (networks("mlp"), "network must be one of dense, conv, got 'mlp'"),
+        ({"generator": OwnEncoder}, "generator cannot be made for 8, "),
+        ({"discriminator": Columns}, r"discriminator must give \(B,\) for \(B, 1, 16, 16\), Columns gives \(B, 1\)"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_before_training(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        built(**options)

@@ -13,8 +13,14 @@ from gan_cases import scores_of_a_fit
 from adlightning.core.detector import AnomalyDetector
 from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, AnoGAN, FenceGAN, SkipGANomaly
 from adlightning.methods.adgan import CriticTurns
+from adlightning.methods.ama import Negatives
 from adlightning.methods.parts.inversion import LatentSearch
-from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator
+from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
+from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
+from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
+from adlightning.networks.unet import FeatureDiscriminator, UNet
+from adlightning.preprocessing import SymmetricRange
 
 WGAN: dict[str, Any] = {
     "latent_dim": 8,
@@ -24,19 +30,33 @@ WGAN: dict[str, Any] = {
 }
 CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
     ADGAN: {**WGAN, "search": LatentSearch(n_seeds=2, n_steps=2)},
-    ALAD: {"latent_dim": 6, "width": 4, "latent_units": 5, "joint_units": 7},
+    ALAD: {
+        "latent_dim": 6,
+        "encoder": partial(DCGANEncoder, width=4),
+        "generator": partial(DCGANGenerator, width=4),
+        "joint_discriminator": partial(JointDiscriminator, width=4, latent_units=5, joint_units=7),
+        "image_discriminator": partial(ImagePairDiscriminator, width=4),
+    },
     AMA: {
         "latent_dim": 4,
-        "encoder_width": 4,
-        "generator_width": 8,
-        "critic_width": 6,
+        "encoder": partial(StridedEncoder, width=4),
+        "generator": partial(ResidualGenerator, width=8),
+        "critic": partial(ResidualCritic, width=6),
         "first_scored_epoch": 0,
-        "warm_up_epochs": 1,
+        "negatives": Negatives(warm_up_epochs=1),
     },
     AnoGAN: {**WGAN, "search": LatentSearch(1, 2, 0.01, lr_weights=0)},
     DCAE: {"latent_dim": 8, "width": 8},
-    FenceGAN: {"latent_dim": 8, "width": 4, "hidden": 16, "pretrain_epochs": 1},
-    SkipGANomaly: {"n_features": 6, "width": 4},
+    FenceGAN: {
+        "latent_dim": 8,
+        "generator": partial(FenceGenerator, width=4, hidden=16),
+        "discriminator": partial(FenceDiscriminator, width=4, hidden=16),
+        "pretrain_epochs": 1,
+    },
+    SkipGANomaly: {
+        "generator": partial(UNet, width=4),
+        "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
+    },
     VAE: {"latent_dim": 8, "width": 8},
 }
 
@@ -45,7 +65,7 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
 def test_a_seed_gives_the_same_scores_and_another_seed_others(
     make_trainer: MakeTrainer, cls: type[AnomalyDetector]
 ) -> None:
-    options = {"preprocessing": "symmetric", **CASES[cls]}
+    options = {"preprocessing": SymmetricRange, **CASES[cls]}
     first, again, other = (scores_of_a_fit(make_trainer, cls, options, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
-from gan_cases import images, stripes
+from gan_cases import (
+    OWN_OPTIMIZERS,
+    OWN_SCHEDULE,
+    OwnCritic,
+    adam,
+    images,
+    own_parts_train_score_and_are_resumed,
+    stripes,
+)
 from torch import Tensor, nn
 
 from adlightning.checkpoints.loading import load_detector
@@ -19,8 +28,15 @@ from adlightning.core.contracts import InputSpec
 from adlightning.methods import SkipGANomaly
 from adlightning.methods.skip_ganomaly import contextual_loss, latent_loss, skip_ganomaly_score
 from adlightning.networks.unet import FeatureDiscriminator, UNet
+from adlightning.preprocessing import SymmetricRange
 
-SMALL: dict[str, Any] = {"n_features": 6, "width": 4, "lr": 1e-3, "preprocessing": "symmetric"}
+SMALL: dict[str, Any] = {
+    "generator": partial(UNet, width=4),
+    "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
+    "generator_optimizer": adam(1e-3),
+    "discriminator_optimizer": adam(1e-3),
+    "preprocessing": SymmetricRange,
+}
 
 
 def built(**options: Any) -> SkipGANomaly:
@@ -116,7 +132,8 @@ def test_a_batch_moves_all_weights_of_both_players(make_trainer: MakeTrainer) ->
 def test_each_weight_of_the_loss_counts(make_trainer: MakeTrainer) -> None:
     def weights(**options: Any) -> tuple[Tensor, Tensor]:
         detector, _ = fitted(make_trainer, **options)
-        return detector.get_parameter("generator.downs.0.0.weight"), detector.discriminator.features.weight
+        of_discriminator = detector.get_parameter("discriminator.features.weight")
+        return detector.get_parameter("generator.downs.0.0.weight"), of_discriminator
 
     reference = weights()
     for option in ({"adversarial_weight": 0.0}, {"contextual_weight": 0.0}, {"latent_weight": 0.0}):
@@ -160,16 +177,74 @@ def test_scores_do_not_depend_on_batch_or_company(residual: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_features": 0}, "n_features must be at least 1, got 0"),
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"adversarial_weight": -1.0}, "adversarial_weight must not be negative and be finite, got -1"),
-        ({"contextual_weight": math.inf}, "contextual_weight must not be negative and be finite, got inf"),
-        ({"latent_weight": -1.0}, "latent_weight must not be negative and be finite, got -1"),
+        ({"adversarial_weight": -1.0}, "adversarial_weight must not be negative, got -1"),
+        ({"contextual_weight": math.inf}, "contextual_weight must not be negative, got inf"),
+        ({"latent_weight": -1.0}, "latent_weight must not be negative, got -1"),
         ({"reconstruction_share": 1.5}, r"reconstruction_share must lie in \[0, 1\], got 1.5"),
         ({"residual": "cubic"}, "residual must be one of squared, absolute, got 'cubic'"),
-        ({"lr": 0.0}, "lr must be positive and finite, got 0"),
+        ({"max_gradient_norm": 0.0}, "max_gradient_norm must be positive and finite, or null for no bound, got 0"),
+        ({"discriminator": nn.ReLU()}, r"discriminator must be a subclass of Module, .* got ReLU\(\)"),
     ],
 )
 def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SkipGANomaly(**{**SMALL, **options})
+
+
+# ---- parts of one's own ----------------------------------------------------------------------------------------------
+
+
+class OwnReproducer(nn.Module):
+    """A bottleneck of all pixels."""
+
+    def __init__(self, shape: tuple[int, ...], output: str, hidden: int = 8) -> None:
+        super().__init__()
+        assert output == "tanh"
+        n = math.prod(shape)
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(n, hidden), nn.ReLU(), nn.Linear(hidden, n), nn.Tanh(), nn.Unflatten(1, shape)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        images: Tensor = self.layers(x)
+        return images
+
+
+class OwnDiscriminator(OwnCritic):
+    """Logits and features."""
+
+    def forward(self, *x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        features = self.features(*x)
+        return self.last(features).flatten(), features
+
+
+def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resumed_to_the_bit(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "generator": partial(OwnReproducer, hidden=6),
+        "discriminator": OwnDiscriminator,
+        "generator_optimizer": OWN_OPTIMIZERS["AdamW"],
+        "discriminator_optimizer": OWN_OPTIMIZERS["SGD"],
+        "lr_scheduler": OWN_SCHEDULE,
+        "preprocessing": SymmetricRange,
+    }
+    first = {"generator": 2e-3, "discriminator": 1e-2}
+    own_parts_train_score_and_are_resumed(make_trainer, tmp_path, lambda: SkipGANomaly(**options), first)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"discriminator": partial(FeatureDiscriminator, n_features=0)}, "n_features must be at least 1, got 0"),
+        ({"discriminator": partial(FeatureDiscriminator, width=0)}, "width must be at least 1, got 0"),
+        ({"generator": partial(UNet, width=0)}, "width must be at least 1, got 0"),
+        (
+            {"discriminator": OwnCritic},
+            r"discriminator must give \(B,\) and \(B, n\) for \(B, 1, 16, 16\), OwnCritic gives \(B,\)",
+        ),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_before_training(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        built(**options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,8 +28,8 @@ def blocks_of(network: ResidualCritic | ResidualGenerator) -> list[Any]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_networks_fit_images_of_each_size(shape: tuple[int, int, int]) -> None:
-    encoder, generator = StridedEncoder(shape, 5, 2), ResidualGenerator(shape, 5, 4)
-    critic = ResidualCritic(2 * shape[0], shape[1], 6)
+    encoder, generator = StridedEncoder(shape, 5, 2), ResidualGenerator(5, shape, width=4)
+    critic = ResidualCritic((2 * shape[0], *shape[1:]), 6)
     x = torch.randn(3, *shape)
     latents = encoder(x)
     assert latents.shape == (3, 5)
@@ -42,8 +44,8 @@ def test_networks_fit_images_of_each_size(shape: tuple[int, int, int]) -> None:
 
 
 def test_sizes_of_the_paper() -> None:
-    encoder, generator = StridedEncoder((3, 32, 32), 128), ResidualGenerator((3, 32, 32), 128)
-    critic = ResidualCritic(6, 32)
+    encoder, generator = StridedEncoder((3, 32, 32), 128), ResidualGenerator(128, (3, 32, 32))
+    critic = ResidualCritic((6, 32, 32))
     assert [m.out_channels for m in encoder.modules() if isinstance(m, nn.Conv2d)] == [64, 128, 256, 128]
     assert all(m.bias is None for m in encoder.modules() if isinstance(m, nn.Conv2d))
     assert size(encoder) == 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 128) + 2 * (64 + 128 + 256)
@@ -54,14 +56,14 @@ def test_sizes_of_the_paper() -> None:
     assert size(critic) == (9 * 6 * 128 + 128) + (6 * 128 + 128) + 7 * conv3 + conv1 + 128
     maps = critic.blocks(torch.randn(1, 6, 32, 32))
     assert maps.shape == (1, 128, 8, 8)
-    downs = [[block.down for block in blocks_of(ResidualCritic(2, side, 2))] for side in (8, 16, 32, 64)]
+    downs = [[block.down for block in blocks_of(ResidualCritic((2, side, side), 2))] for side in (8, 16, 32, 64)]
     assert [sum(down) for down in downs] == [1, 1, 2, 3]
     assert all(down[-2:] == [False, False] for down in downs)
 
 
 def test_the_critic_by_hand() -> None:
     torch.manual_seed(0)
-    critic = ResidualCritic(2, 32, 3, normalise=False)
+    critic = ResidualCritic((2, 32, 32), 3, spectral_norm=False)
     x = torch.randn(2, 2, 32, 32)
     first, down, plain, last_plain = blocks_of(critic)
     h = F.avg_pool2d(first.conv2(first.conv1(x).relu()), 2) + first.shortcut(F.avg_pool2d(x, 2))
@@ -79,7 +81,7 @@ def test_the_critic_by_hand() -> None:
 )
 def test_the_generators_range_is_that_of_its_output(output: Any, low: float, high: float) -> None:
     torch.manual_seed(0)
-    made = ResidualGenerator((1, 8, 8), 4, 8, output)(100 * torch.randn(20, 4))
+    made = ResidualGenerator(4, (1, 8, 8), output, width=8)(100 * torch.randn(20, 4))
     assert low <= made.min()
     assert made.max() <= high
     assert made.max() - made.min() > min(0.5, high - low)
@@ -88,7 +90,10 @@ def test_the_generators_range_is_that_of_its_output(output: Any, low: float, hig
 
 def test_weights_start_as_xaviers() -> None:
     torch.manual_seed(0)
-    generator, critic = ResidualGenerator((1, 16, 16), 64, 64), ResidualCritic(2, 16, 64, normalise=False)
+    generator, critic = (
+        ResidualGenerator(64, (1, 16, 16), width=64),
+        ResidualCritic((2, 16, 16), 64, spectral_norm=False),
+    )
     for block, is_first in ((blocks_of(generator)[0], False), (blocks_of(critic)[0], True)):
         fan = 9 * (2 + 64 if is_first else 64 + 64)
         assert block.conv1.weight.abs().max().item() == pytest.approx(math.sqrt(2) * math.sqrt(6 / fan), rel=0.01)
@@ -103,7 +108,7 @@ def layers_of(critic: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 
 def test_spectral_norms_are_one_and_stay_so_while_weights_move() -> None:
     torch.manual_seed(0)
-    critic, free = ResidualCritic(2, 16, 16), ResidualCritic(2, 16, 16, normalise=False)
+    critic, free = ResidualCritic((2, 16, 16), 16), ResidualCritic((2, 16, 16), 16, spectral_norm=False)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
     for _ in range(20):
         optimizer.zero_grad()
@@ -119,7 +124,7 @@ def test_spectral_norms_are_one_and_stay_so_while_weights_move() -> None:
 
 def test_a_call_takes_one_step_of_power_iteration_in_training_and_none_in_evaluation() -> None:
     torch.manual_seed(0)
-    critic = ResidualCritic(2, 8, 4)
+    critic = ResidualCritic((2, 8, 8), 4)
     x = torch.randn(2, 2, 8, 8)
     layer = blocks_of(critic)[0].conv1
     with torch.no_grad():
@@ -137,7 +142,7 @@ def test_a_call_takes_one_step_of_power_iteration_in_training_and_none_in_evalua
 
 def test_half_precision_leaves_the_norms_in_single_precision() -> None:
     torch.manual_seed(0)
-    critic = ResidualCritic(2, 8, 4)
+    critic = ResidualCritic((2, 8, 8), 4)
     with torch.autocast("cpu", torch.bfloat16):
         values = critic(torch.randn(2, 2, 8, 8))
     assert values.dtype == torch.bfloat16
@@ -146,10 +151,16 @@ def test_half_precision_leaves_the_norms_in_single_precision() -> None:
 
 
 def test_other_images_are_refused() -> None:
-    for network in (StridedEncoder, ResidualGenerator):
+    makers: list[Callable[[tuple[int, ...]], object]] = [
+        partial(StridedEncoder, latent_dim=4),
+        partial(ResidualGenerator, 4),
+        ResidualCritic,
+    ]
+    for make in makers:
         with pytest.raises(ValueError, match="square images"):
-            network((1, 16, 32), 4)
+            make((1, 16, 32))
         with pytest.raises(ValueError, match=r"side of 4 to 7 times a power of 2 .* got 30"):
-            network((1, 30, 30), 4)
-    with pytest.raises(ValueError, match=r"side of 4 to 7 times a power of 2 .* got 30"):
-        ResidualCritic(2, 30)
+            make((1, 30, 30))
+    for thin in (partial(StridedEncoder, latent_dim=4), partial(ResidualGenerator, 4), ResidualCritic):
+        with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+            thin((1, 16, 16), width=0)
