@@ -50,6 +50,6 @@ def options_of(case: str, phase_epochs: int, batches: int) -> list[str]:
     options += [f"--model.{name}={value}" for name, value in SMALL.items() if argument(init, name) is not None]
     if argument(init, "lr_scheduler.milestones"):
         options += [f"--model.lr_scheduler.milestones=[1, {phase_epochs + 1}]"]
-    options += ["--model.encoder=MLP"] if case.startswith("geometric") else []
+    options += ["--model.encoder=PlainMLP"] if case.startswith("geometric") else []
     epochs = [f"--trainer.max_epochs={2 * phase_epochs}", f"--trainer.limit_train_batches={batches}"]
     return [*options, *_VARIANTS[case.partition(" ")[2]], *epochs, "--plots=false", *QUIET]

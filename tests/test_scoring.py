@@ -50,7 +50,7 @@ from adlightning.methods.ama import CriticTurns, Negatives
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import LSTMEncoder, MLPEncoder
-from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator
+from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
@@ -75,8 +75,8 @@ MIRROR: dict[str, Any] = {
 }
 PAIRS: dict[str, Any] = {
     "latent_dim": 6,
-    "encoder": partial(DCGANEncoder, width=4, leakiness=0.2),
-    "generator": partial(DCGANGenerator, width=4),
+    "encoder": partial(ALADEncoder, width=4),
+    "generator": partial(ALADGenerator, width=4),
     "joint_discriminator": partial(JointDiscriminator, width=4, latent_units=5, joint_units=7),
     "image_discriminator": partial(ImagePairDiscriminator, width=4),
     "preprocessing": SymmetricRange,

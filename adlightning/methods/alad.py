@@ -27,14 +27,15 @@ from adlightning.core.rules import at_least, between, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.adversarial import Players, fake_loss, one_optimizer_each, real_loss
 from adlightning.networks.alad import (
+    ALADEncoder,
+    ALADGenerator,
     ImagePairDiscriminator,
     JointDiscriminator,
     LatentPairDiscriminator,
     alad_init_,
     normalise_spectra_,
 )
-from adlightning.networks.checks import check_network, made
-from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
+from adlightning.networks.checks import check_network, make_network
 
 LatentPairFactory = Callable[[int], nn.Module]
 """From the dimension of latents to a module from pairs of them to one number a pair, (B,)."""
@@ -112,8 +113,8 @@ class ALAD(AnomalyDetector):
     def __init__(
         self,
         latent_dim: int = 100,
-        encoder: LatentEncoderFactory = partial(DCGANEncoder, width=128, leakiness=0.2),
-        generator: GeneratorFactory = partial(DCGANGenerator, width=128),
+        encoder: LatentEncoderFactory = partial(ALADEncoder, width=128),
+        generator: GeneratorFactory = partial(ALADGenerator, width=128),
         joint_discriminator: LatentEncoderFactory = partial(JointDiscriminator, width=128),
         image_discriminator: DiscriminatorFactory = partial(ImagePairDiscriminator, width=128),
         latent_discriminator: LatentPairFactory | None = LatentPairDiscriminator,
@@ -148,10 +149,10 @@ class ALAD(AnomalyDetector):
     def build(self, shape: tuple[int, ...]) -> None:
         """All networks for images of this shape; the generator's range is that of the preprocessed input."""
         d = self.latent_dim
-        self.encoder = made("encoder", self.make_encoder, shape, d)
-        self.generator = made("generator", self.make_generator, d, shape, self.preprocess.output)
-        self.joint = made("joint_discriminator", self.make_joint, shape, d)
-        self.image_pairs = made("image_discriminator", self.make_image_pairs, shape)
+        self.encoder = make_network("encoder", self.make_encoder, shape, d)
+        self.generator = make_network("generator", self.make_generator, d, shape, self.preprocess.output)
+        self.joint = make_network("joint_discriminator", self.make_joint, shape, d)
+        self.image_pairs = make_network("image_discriminator", self.make_image_pairs, shape)
         self.discriminators = {"joint": self.joint, "image_pairs": self.image_pairs}
         check_network("encoder", self.encoder, [shape], (d,))
         check_network("generator", self.generator, [(d,)], shape)
@@ -160,7 +161,7 @@ class ALAD(AnomalyDetector):
         if self.score_type == "features":
             check_network("image_discriminator", self.image_pairs, [shape, shape], (None,), method="features")
         if self.make_latent_pairs:
-            self.latent_pairs = made("latent_discriminator", self.make_latent_pairs, d)
+            self.latent_pairs = make_network("latent_discriminator", self.make_latent_pairs, d)
             check_network("latent_discriminator", self.latent_pairs, [(d,), (d,)], ())
             self.discriminators["latent_pairs"] = self.latent_pairs
         networks = {"encoder": self.encoder, "generator": self.generator, **self.discriminators}

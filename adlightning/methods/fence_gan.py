@@ -24,7 +24,7 @@ from adlightning.core.parts import (
 from adlightning.core.rules import at_least, between, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.adversarial import Players, fake_loss, one_optimizer_each, real_loss
-from adlightning.networks.checks import check_network, made
+from adlightning.networks.checks import check_network, make_network
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 
 Encirclement = Literal["cross_entropy", "log_distance"]
@@ -69,7 +69,7 @@ class FenceGAN(AnomalyDetector):
         pretrain_epochs: epochs that train the discriminator alone.
         discriminator_optimizer: learning rate 1e-5 for MNIST, 1e-4 for CIFAR-10.
         generator_optimizer: learning rate 2e-5 and 1e-3.
-        lr_scheduler: of both; null for constant learning rates. The first phase counts.
+        lr_scheduler: of both, for each from the first epoch that trains it; null for constant learning rates.
         lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
         preprocessing: as in :class:`AnomalyDetector`.
@@ -131,8 +131,8 @@ class FenceGAN(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Generator and discriminator for images of this shape; the generator's range is the preprocessed input's."""
-        self.generator = made("generator", self.make_generator, self.latent_dim, shape, self.preprocess.output)
-        self.discriminator = made("discriminator", self.make_discriminator, shape)
+        self.generator = make_network("generator", self.make_generator, self.latent_dim, shape, self.preprocess.output)
+        self.discriminator = make_network("discriminator", self.make_discriminator, shape)
         check_network("generator", self.generator, [(self.latent_dim,)], shape)
         check_network("discriminator", self.discriminator, [shape], ())
         networks = {"discriminator": self.discriminator, "generator": self.generator}
@@ -177,9 +177,9 @@ class FenceGAN(AnomalyDetector):
         return {"loss": loss + of_generated, "encirclement_loss": encircling, "dispersion": spread}
 
     def on_train_epoch_end(self) -> None:
-        """Let the schedules go on."""
+        """Let the schedules of those that were trained go on."""
         super().on_train_epoch_end()
-        self.players.end_epoch()
+        self.players.end_epoch(*(["discriminator"] if self.current_epoch < self.pretrain_epochs else []))
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The discriminator's negative logit (B,): the ranking of -D(x) without its saturation at 0 and 1."""

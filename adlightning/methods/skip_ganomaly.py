@@ -24,7 +24,7 @@ from adlightning.core.parts import (
 from adlightning.core.rules import between, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.adversarial import Players, fake_loss, one_optimizer_each, real_loss
-from adlightning.networks.checks import check_network, made
+from adlightning.networks.checks import check_network, make_network
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import Output
 
@@ -142,8 +142,8 @@ class SkipGANomaly(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Generator and discriminator for images of this shape; the generator's range is the preprocessed input's."""
-        self.generator = made("generator", self.make_generator, shape, self.preprocess.output)
-        self.discriminator = made("discriminator", self.make_discriminator, shape)
+        self.generator = make_network("generator", self.make_generator, shape, self.preprocess.output)
+        self.discriminator = make_network("discriminator", self.make_discriminator, shape)
         check_network("generator", self.generator, [shape], shape)
         check_network("discriminator", self.discriminator, [shape], (), (None,))
         networks = {"generator": self.generator, "discriminator": self.discriminator}

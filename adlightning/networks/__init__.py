@@ -1,6 +1,12 @@
 """Plain networks: no Lightning, no knowledge of methods."""
 
-from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator, LatentPairDiscriminator
+from adlightning.networks.alad import (
+    ALADEncoder,
+    ALADGenerator,
+    ImagePairDiscriminator,
+    JointDiscriminator,
+    LatentPairDiscriminator,
+)
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
@@ -28,6 +34,8 @@ from adlightning.networks.wide_resnet import WideResNet10x4
 __all__ = [
     "VAE",
     "VGG11",
+    "ALADEncoder",
+    "ALADGenerator",
     "DCGANCritic",
     "DCGANEncoder",
     "DCGANGenerator",

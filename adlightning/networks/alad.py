@@ -8,13 +8,59 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from adlightning.networks.gan import DCGANCritic, square_side, stages
-from adlightning.networks.mlp import check_positive
+from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator, square_side, stages
+from adlightning.networks.mlp import Output, check_positive
 
 Pairing = Literal["height", "channels"]
 
 DROPOUT = 0.2
 LATENT_PAIR_UNITS = (64, 32)
+
+
+class ALADEncoder(nn.Module):
+    """Images (B, C, S, S) to latents (B, latent_dim), unbounded: a DCGAN's encoder with leaky ReLU of 0.2.
+
+    Args:
+        shape: (C, S, S) of the images.
+        latent_dim: dimension of the latents.
+        width: channels of the first feature map.
+
+    Raises:
+        ValueError: images that are not square or of a side it does not take, or a width below 1.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 128) -> None:
+        super().__init__()
+        encoder = DCGANEncoder(shape, latent_dim, width, leakiness=0.2)
+        self.features, self.last = encoder.features, encoder.last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Latents (B, latent_dim)."""
+        latents: Tensor = self.last(self.features(x))
+        return latents.flatten(1)
+
+
+class ALADGenerator(nn.Module):
+    """Latents (B, latent_dim) to images (B, C, S, S): a DCGAN's generator.
+
+    Args:
+        latent_dim: dimension of the latents.
+        shape: (C, S, S) of the images.
+        output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
+        width: channels of the last feature map.
+
+    Raises:
+        ValueError: images that are not square or of a side it cannot make, or a width below 1.
+    """
+
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], output: Output = "tanh", width: int = 128) -> None:
+        super().__init__()
+        self.layers = DCGANGenerator(latent_dim, shape, output, width).layers
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images (B, C, S, S)."""
+        images: Tensor = self.layers(z[:, :, None, None])
+        return images
 
 
 class JointDiscriminator(nn.Module):

@@ -13,7 +13,7 @@ Size = Sequence[int | None]
 """A shape without the batch dimension; None where any size will do."""
 
 
-def made(argument: str, factory: Callable[..., nn.Module], *sizes: Any) -> nn.Module:
+def make_network(argument: str, factory: Callable[..., nn.Module], *sizes: Any) -> nn.Module:
     """The network that a factory makes for these sizes.
 
     Args:

@@ -32,16 +32,21 @@ from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ranking_metrics
 from adlightning.methods import ALAD
 from adlightning.methods.alad import discriminator_loss, encoder_generator_loss, follow_
-from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator, LatentPairDiscriminator
-from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
+from adlightning.networks.alad import (
+    ALADEncoder,
+    ALADGenerator,
+    ImagePairDiscriminator,
+    JointDiscriminator,
+    LatentPairDiscriminator,
+)
 from adlightning.preprocessing import SymmetricRange
 
 
 def networks(width: int, pairing: Any = "height") -> dict[str, Any]:
     """Networks of this width."""
     return {
-        "encoder": partial(DCGANEncoder, width=width, leakiness=0.2),
-        "generator": partial(DCGANGenerator, width=width),
+        "encoder": partial(ALADEncoder, width=width),
+        "generator": partial(ALADGenerator, width=width),
         "joint_discriminator": partial(JointDiscriminator, width=width, latent_units=5, joint_units=7),
         "image_discriminator": partial(ImagePairDiscriminator, width=width, pairing=pairing),
     }
@@ -224,7 +229,7 @@ def test_scores_do_not_depend_on_batch_or_company(score: Any) -> None:
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1"),
         ({"score_type": "energy"}, "score_type must be one of features, absolute, euclidean, logit, got 'energy'"),
         ({"max_gradient_norm": -1.0}, "max_gradient_norm must be positive and finite, or null for no bound, got -1"),
-        ({"encoder": "DCGANEncoder"}, "encoder must be a subclass of Module, .* got 'DCGANEncoder'"),
+        ({"encoder": "ALADEncoder"}, "encoder must be a subclass of Module, .* got 'ALADEncoder'"),
     ],
 )
 def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
@@ -291,7 +296,7 @@ def test_networks_of_ones_own_start_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": partial(DCGANEncoder, width=0)}, "width must be at least 1, got 0"),
+        ({"encoder": partial(ALADEncoder, width=0)}, "width must be at least 1, got 0"),
         (
             {"joint_discriminator": partial(JointDiscriminator, latent_units=0)},
             "latent_units must be at least 1, got 0",

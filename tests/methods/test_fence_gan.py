@@ -19,6 +19,7 @@ from gan_cases import (
     OwnCritic,
     OwnEncoder,
     OwnGenerator,
+    Rates,
     adam,
     images,
     own_parts_train_score_and_are_resumed,
@@ -241,9 +242,19 @@ def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resu
         "discriminator_optimizer": OWN_OPTIMIZERS["AdamW"],
         "generator_optimizer": OWN_OPTIMIZERS["SGD"],
         "lr_scheduler": OWN_SCHEDULE,
+        "pretrain_epochs": 0,
     }
     first = {"discriminator": 2e-3, "generator": 1e-2}
     own_parts_train_score_and_are_resumed(make_trainer, tmp_path, lambda: FenceGAN(**options), first)
+
+
+def test_schedules_begin_with_a_players_first_epoch(make_trainer: MakeTrainer) -> None:
+    rates = Rates()
+    halved = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5)
+    detector = FenceGAN(**{**SMALL, "pretrain_epochs": 2}, lr_scheduler=halved)
+    make_trainer(max_epochs=4, callbacks=[rates]).fit(detector, datamodule=stripes())
+    assert [seen["discriminator"] for seen in rates.rates] == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4])
+    assert [seen["generator"] for seen in rates.rates] == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, AnoGAN, FenceGAN, S
 from adlightning.methods.adgan import CriticTurns
 from adlightning.methods.ama import Negatives
 from adlightning.methods.parts.inversion import LatentSearch
-from adlightning.networks.alad import ImagePairDiscriminator, JointDiscriminator
+from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
-from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import SymmetricRange
@@ -32,8 +32,8 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
     ADGAN: {**WGAN, "search": LatentSearch(n_seeds=2, n_steps=2)},
     ALAD: {
         "latent_dim": 6,
-        "encoder": partial(DCGANEncoder, width=4),
-        "generator": partial(DCGANGenerator, width=4),
+        "encoder": partial(ALADEncoder, width=4),
+        "generator": partial(ALADGenerator, width=4),
         "joint_discriminator": partial(JointDiscriminator, width=4, latent_units=5, joint_units=7),
         "image_discriminator": partial(ImagePairDiscriminator, width=4),
     },

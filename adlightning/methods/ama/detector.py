@@ -38,7 +38,7 @@ from adlightning.methods.parts.adversarial import (
     gradient_penalty,
     one_optimizer_each,
 )
-from adlightning.networks.checks import check_network, made
+from adlightning.networks.checks import check_network, make_network
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.preprocessing import SymmetricRange
 
@@ -228,9 +228,9 @@ class AMA(AnomalyDetector):
     def build(self, shape: tuple[int, ...]) -> None:
         """The three networks, and room for the moments of R."""
         seen = (2 * shape[0], *shape[1:]) if self.mirrored else shape
-        self.encoder = made("encoder", self.make_encoder, shape, self.latent_dim)
-        self.generator = made("generator", self.make_generator, self.latent_dim, shape, self.preprocess.output)
-        self.critic = made("critic", self.make_critic, seen)
+        self.encoder = make_network("encoder", self.make_encoder, shape, self.latent_dim)
+        self.generator = make_network("generator", self.make_generator, self.latent_dim, shape, self.preprocess.output)
+        self.critic = make_network("critic", self.make_critic, seen)
         check_network("encoder", self.encoder, [shape], (self.latent_dim,))
         check_network("generator", self.generator, [(self.latent_dim,)], shape)
         check_network("critic", self.critic, [seen], (None,), method="features")

@@ -109,15 +109,18 @@ class Players:
                 schedule.step()
         torch.clear_autocast_cache()  # of the weights before this step
 
-    def end_epoch(self) -> None:
-        """Let the schedules go on by an epoch, once its metrics are logged: what is stepped by hand is scheduled so.
+    def end_epoch(self, *played: str) -> None:
+        """Let schedules go on by an epoch, once its metrics are logged: of these players, or of all.
 
-        One that watches a metric goes on by epochs in any case; of held-out samples it waits until there is a metric.
+        What is stepped by hand is scheduled by hand. One that watches a metric goes on by epochs in any case; of
+        held-out samples it waits until there is a metric.
 
         Raises:
             ValueError: a schedule that watches something else which is not logged.
         """
-        for schedule in self._schedules():
+        for name, schedule in zip(self.networks, self._schedules(), strict=False):  # there may be none
+            if played and name not in played:
+                continue
             if isinstance(schedule, ReduceLROnPlateau):
                 self._watch(schedule, getattr(schedule, "monitor", MONITOR))
             elif self.interval == "epoch":
