@@ -231,10 +231,13 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
     init = config["model"]["init_args"]
     first = "warm_up_epochs" if config["model"]["class_path"].startswith("DROCC") else "pretrain_epochs"
     phase = [f"--model.{first}=0"] if first in init else []
-    if init.get("weights"):
-        phase.append("--model.weights=null")  # they would have to be downloaded
-    if config["model"]["class_path"] in ("DensityRatio", "GeometricTransforms") and init.get("network") != "mlp":
-        options = [*options, "--data.batch_size=2", "--data.eval_batch_size=2", "--model.head=compact"]
+    encoder = init.get("encoder")
+    encoder = encoder if isinstance(encoder, dict) else {"class_path": encoder, "init_args": {}}
+    if config["model"]["class_path"] == "DensityRatio" and encoder["init_args"].get("weights"):
+        phase.append("--model.encoder.weights=null")  # they would have to be downloaded
+    if encoder["class_path"] in ("VGG11", "WideResNet10x4"):
+        options = [*options, "--data.batch_size=2", "--data.eval_batch_size=2"]
+        options += ["--model.encoder.head=compact"] if encoder["class_path"] == "VGG11" else []
     elif method in SEARCHED:
         phase += ["--model.search.n_steps=2", "--data.batch_size=8", "--data.eval_batch_size=4"]
     elif method in DCGAN_METHODS:

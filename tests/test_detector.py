@@ -16,7 +16,7 @@ import torch
 from conftest import Blobs, MakeTrainer, Stripes
 from refusals import Touch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import SGD, Adam
 
 from adlightning.checkpoints.loading import load_detector, read_checkpoint
 from adlightning.core.collapse import TrainingCollapse
@@ -45,11 +45,12 @@ from adlightning.methods import (
     SoftBoundaryDeepSVDD,
     StackedSSDGM,
 )
+from adlightning.methods.goad import AffineMaps
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.stacked_ss_dgm import M1Pretraining
-from adlightning.networks import LeNetEncoder, MLPEncoder
+from adlightning.networks import LeNetEncoder, MLPEncoder, PlainMLP
 from adlightning.preprocessing import Identity, StandardizeFeatures, UnitRange
 
 
@@ -57,11 +58,17 @@ def adam(lr: float) -> Any:
     return partial(Adam, lr=lr, weight_decay=1e-6)
 
 
+def on_mlp(lr: float, dropout: float) -> dict[str, Any]:
+    return {
+        "encoder": partial(PlainMLP, dense=(32,), dropout=dropout),
+        "optimizer": partial(SGD, lr=lr, weight_decay=1e-3),
+    }
+
+
 SPHERE = {"pretraining": AutoencoderPretraining(epochs=4, optimizer=adam(1e-3)), "optimizer": adam(1e-3)}
 DGM = {"hidden": (32, 16), "latent_dim": 8, "optimizer": adam(3e-3)}
 RANDOM_SHELL = {"optimizer": partial(Adam, lr=1e-2)}
 SHELL = {**RANDOM_SHELL, "ascent": Ascent(steps=5, step_size=0.1)}
-BACKBONE = {"network": "mlp", "dense": (32,)}
 METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "autoencoder": (Autoencoder, {"optimizer": adam(3e-3)}),
     "deep_svdd": (DeepSVDD, SPHERE),
@@ -72,11 +79,11 @@ METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "drocc_rand": (DROCCRand, RANDOM_SHELL),
     "drocc_oe": (DROCCOE, SHELL),
     "drocc_lf": (DROCCLF, SHELL),
-    "goad": (GOAD, {"n_maps": 32}),
+    "goad": (GOAD, {"maps": AffineMaps(number=32)}),
     "ss_dgm": (SSDGM, DGM),
     "stacked_ss_dgm": (StackedSSDGM, {**DGM, "pretraining": M1Pretraining(epochs=4, optimizer=adam(3e-3))}),
-    "density_ratio": (DensityRatio, {**BACKBONE, "lr": 0.1, "dropout": 0.1}),
-    "geometric_transforms": (GeometricTransforms, {**BACKBONE, "lr": 0.05, "dropout": 0.0}),
+    "density_ratio": (DensityRatio, on_mlp(lr=0.1, dropout=0.1)),
+    "geometric_transforms": (GeometricTransforms, on_mlp(lr=0.05, dropout=0.0)),
 }
 KINDS: dict[str, dict[str, Any]] = {
     "image": {"encoder": partial(LeNetEncoder, rep_dim=16), "preprocessing": UnitRange},

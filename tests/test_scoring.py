@@ -52,7 +52,7 @@ from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import LSTMEncoder, MLPEncoder
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
-from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange
@@ -100,11 +100,11 @@ GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "alad": (ALAD, PAIRS),
     "ama": (AMA, {**MIRROR, "negatives": Negatives(warm_up_epochs=1)}),
     "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
-    "dcae": (DCAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
+    "dcae": (DCAE, {"encoder": partial(DCGANEncoder, code_dim=8, width=8), **SYMMETRIC}),
     "fence_gan": (FenceGAN, FENCE),
     "skip_ganomaly": (Skip, SKIP),
-    "vae": (VAE, {"latent_dim": 8, "width": 8, **SYMMETRIC}),
-    "vae drawing": (VAE, {"latent_dim": 8, "width": 8, "score_samples": 2, **SYMMETRIC}),
+    "vae": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), **SYMMETRIC}),
+    "vae drawing": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), "score_samples": 2, **SYMMETRIC}),
 }
 SHALLOW: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     name: (getattr(shallow, name), {"preprocessing": StandardizeFeatures})

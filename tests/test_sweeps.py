@@ -71,7 +71,7 @@ def run_as_agent(sweep: dict[str, Any], folder: Path, monkeypatch: pytest.Monkey
     config = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
     phase = [f"--model.{epochs}=0" for epochs in FIRST_PHASES if set_by(config, f"model.{epochs}") is not None]
     if config["model"]["class_path"] == "GeometricTransforms":
-        phase.append("--model.network=mlp")  # a WRN-10-4 takes most of a minute, 72-fold
+        phase.append("--model.encoder=PlainMLP")  # a WRN-10-4 takes most of a minute, 72-fold
     assert main([*command[4:], *QUICK, *phase, *options]) == 0, shlex.join(command)
     (run,) = (folder / "runs" / "sweeps").glob("*/a1b2c3")
     return run

@@ -17,7 +17,7 @@ from adlightning.methods.ama import Negatives
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
-from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import SymmetricRange
@@ -46,7 +46,7 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
         "negatives": Negatives(warm_up_epochs=1),
     },
     AnoGAN: {**WGAN, "search": LatentSearch(1, 2, 0.01, lr_weights=0)},
-    DCAE: {"latent_dim": 8, "width": 8},
+    DCAE: {"encoder": partial(DCGANEncoder, code_dim=16, width=8)},
     FenceGAN: {
         "latent_dim": 8,
         "generator": partial(FenceGenerator, width=4, hidden=16),
@@ -57,7 +57,7 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
         "generator": partial(UNet, width=4),
         "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
     },
-    VAE: {"latent_dim": 8, "width": 8},
+    VAE: {"encoder": partial(DCGANEncoder, code_dim=16, width=8)},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,32 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.core.parts import described
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.loading import IndexBatches
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import GOAD, goad
-from adlightning.methods.goad import map_log_probabilities, relative_distances, triplet_center_loss
+from adlightning.methods.goad import AffineMaps, map_log_probabilities, relative_distances, triplet_center_loss
+from adlightning.networks import GOADEncoder
+from adlightning.preprocessing import Identity, StandardizeFeatures, StandardizeMinMax, UnitRange
 
-SMALL: dict[str, Any] = {"n_maps": 12, "map_dim": 6, "rep_dim": 4}
+MAPS = AffineMaps(number=12, dim=6)
+UNMOVED = AffineMaps(number=12, dim=6, translation=False)
+
+
+def phi(rep_dim: int = 4, n_layers: int = 1) -> Any:
+    return partial(GOADEncoder, rep_dim=rep_dim, n_layers=n_layers)
+
+
+SMALL: dict[str, Any] = {"maps": MAPS, "encoder": phi()}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -36,7 +50,7 @@ def embeddings(*shape: int) -> Tensor:
 
 def built(n_features: int = 3, **options: Any) -> GOAD:
     torch.manual_seed(0)
-    detector = GOAD(**{**SMALL, "preprocessing": "identity", **options})
+    detector = GOAD(**{**SMALL, "preprocessing": Identity, **options})
     detector.configure_for(InputSpec("table", (n_features,)))
     return detector
 
@@ -164,40 +178,40 @@ def test_the_options_of_the_score_reach_it(option: str) -> None:
 # ---- maps and network ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("translation", [True, False])
-def test_samples_are_mapped_and_moved_and_the_maps_are_in_the_checkpoint(translation: bool) -> None:
-    detector, x = built(translation=translation, n_layers=2), embeddings(2, 3)
-    assert ("shifts" in detector.state_dict()) == translation
-    assert "maps" in detector.state_dict()
+@pytest.mark.parametrize("maps", [MAPS, UNMOVED])
+def test_samples_are_mapped_and_moved_and_the_maps_are_in_the_checkpoint(maps: AffineMaps) -> None:
+    detector, x = built(maps=maps, encoder=phi(n_layers=2)), embeddings(2, 3)
+    assert ("map_shifts" in detector.state_dict()) == maps.translation
+    assert "map_weights" in detector.state_dict()
     z = detector.embed(x)
     first, second = detector.encoder.parameters()
     for m in range(12):
-        mapped = x @ detector.maps[m] + (0 if detector.shifts is None else detector.shifts[m])
+        mapped = x @ detector.map_weights[m] + (0 if detector.map_shifts is None else detector.map_shifts[m])
         hidden = F.leaky_relu(mapped @ first.T, 0.2)
         torch.testing.assert_close(z[:, m], hidden @ second.T)
 
 
 def test_maps_are_standard_normal_and_drawn_from_the_seed() -> None:
-    sizes = {"n_maps": 50, "map_dim": 20}
-    detector = built(n_features=10, **sizes)
-    assert detector.shifts is not None
-    for drawn in (detector.maps, detector.shifts):
+    maps = AffineMaps(number=50, dim=20)
+    detector = built(n_features=10, maps=maps)
+    assert detector.map_shifts is not None
+    for drawn in (detector.map_weights, detector.map_shifts):
         assert drawn.mean().item() == pytest.approx(0, abs=0.1)
         assert drawn.std().item() == pytest.approx(1, abs=0.1)
         assert drawn.flatten().unique().numel() == drawn.numel()
-    assert torch.equal(built(n_features=10, **sizes).maps, detector.maps)
+    assert torch.equal(built(n_features=10, maps=maps).map_weights, detector.map_weights)
 
 
 @pytest.mark.parametrize("n_layers", [1, 5])
 def test_the_network_has_so_many_layers_without_biases(n_layers: int) -> None:
-    detector = built(n_layers=n_layers)
+    detector = built(encoder=phi(n_layers=n_layers))
     weights = [tuple(w.shape) for w in detector.encoder.parameters()]
     assert weights == [(4, 6), *[(4, 4)] * (n_layers - 1)]
     assert [tuple(w.shape) for w in detector.head.parameters()] == [(12, 4), (12,)]
 
 
 def test_initial_weights() -> None:
-    sizes = {"map_dim": 300, "rep_dim": 200, "n_maps": 2}
+    sizes: dict[str, Any] = {"maps": AffineMaps(number=2, dim=300), "encoder": phi(rep_dim=200)}
     glorot = next(built(**sizes).encoder.parameters())
     assert glorot.std().item() == pytest.approx(math.sqrt(2) * math.sqrt(2 / 500), rel=0.02)
     assert glorot.abs().max() > 3 * glorot.std()  # normal, not uniform
@@ -205,12 +219,51 @@ def test_initial_weights() -> None:
     assert framework.abs().max().item() == pytest.approx(1 / math.sqrt(300), rel=0.01)
 
 
-def test_adam_has_the_betas_and_sgd_needs_none() -> None:
-    optimizer = built(betas=(0.4, 0.99), weight_decay=0.1).configure_optimizers()["optimizer"]
+def test_adam_has_the_released_codes_betas_unless_another_optimiser_is_given() -> None:
+    optimizer = built().configure_optimizers()["optimizer"]
     (group,) = optimizer.param_groups
-    assert isinstance(optimizer, torch.optim.Adam)
-    assert (group["betas"], group["lr"], group["weight_decay"]) == ((0.4, 0.99), 1e-3, 0.1)
-    assert isinstance(built(optimizer="sgd").configure_optimizers()["optimizer"], torch.optim.SGD)
+    assert isinstance(optimizer, Adam)
+    assert (group["betas"], group["lr"], group["weight_decay"]) == ((0.5, 0.999), 1e-3, 0)
+    assert isinstance(built(optimizer=partial(SGD, lr=0.1)).configure_optimizers()["optimizer"], SGD)
+
+
+class Own(nn.Module):
+    """A user's encoder of mapped samples (B, D)."""
+
+    def __init__(self, shape: tuple[int, ...], width: int = 5) -> None:
+        super().__init__()
+        (n_features,) = shape
+        self.layer = nn.Linear(n_features, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 2
+        z: Tensor = self.layer(x).tanh()
+        return z
+
+
+def test_an_encoder_of_ones_own_starts_as_it_came_and_resumes_with_another_optimiser(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    torch.randn(12, 3, 6), torch.randn(12, 6)
+    own, detector = Own((6,)), built(encoder=Own)
+    assert torch.equal(detector.encoder.get_parameter("layer.weight"), own.layer.weight)
+    x = embeddings(3, 3)
+    mapped = torch.einsum("bi,mij->bmj", x, detector.map_weights) + detector.map_shifts
+    torch.testing.assert_close(detector.embed(x), detector.encoder(mapped.flatten(0, 1)).view(3, 12, 5))
+    options: dict[str, Any] = {"encoder": Own, "optimizer": partial(AdamW, lr=0.01)}
+    options["lr_scheduler"] = partial(CosineAnnealingLR, T_max=3)
+    whole = fit(make_trainer, data(), epochs=3, **options)
+    pl.seed_everything(0, verbose=False)
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(GOAD(**{**SMALL, **options}), datamodule=data())
+    assert isinstance(trainer.optimizers[0], AdamW)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01 * (1 + math.cos(2 * math.pi / 3)) / 2)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    resumed = GOAD(**{**SMALL, **options})
+    make_trainer(max_epochs=3).fit(resumed, datamodule=data(), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+    wanted = whole.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in resumed.state_dict().items())
 
 
 # ---- centres ---------------------------------------------------------------------------------------------------------
@@ -230,7 +283,7 @@ def test_trained_centres_are_the_means_over_the_training_set(
 
 def test_running_centres_average_the_means_of_the_last_epochs_batches(make_trainer: MakeTrainer) -> None:
     datamodule = data(batch_size=50, validation_fraction=0.0)
-    detector = fit(make_trainer, datamodule, epochs=2, centers="running", lr=1e-12)
+    detector = fit(make_trainer, datamodule, epochs=2, centers="running", optimizer=partial(Adam, lr=1e-12))
     order = datamodule.train_dataloader().batch_sampler
     assert isinstance(order, IndexBatches)
     order.set_epoch(1)
@@ -326,7 +379,7 @@ def test_wherever_training_ends_the_checkpoint_is_a_whole_detector(
         assert torch.equal(loaded.anomaly_score(x), detector.eval().anomaly_score(x))
         assert loaded.threshold == detector.threshold
         assert torch.isfinite(loaded.threshold)
-        assert loaded.hyperparameters() == detector.hyperparameters()
+        assert described(loaded.arguments) == described(detector.arguments)
 
 
 @pytest.mark.parametrize("centers", ["trained", "running"])
@@ -378,19 +431,12 @@ def test_half_precision_fits_and_ranks(make_trainer: MakeTrainer) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_maps": 1}, "n_maps must be at least 2, got 1"),
-        ({"map_dim": 0}, "map_dim must be at least 1, got 0"),
-        ({"rep_dim": 0}, "rep_dim must be at least 1, got 0"),
-        ({"n_layers": 0}, "n_layers must be at least 1, got 0"),
-        ({"margin": -1.0}, r"margin must be finite and not negative, got -1\.0"),
-        ({"triplet_weight": math.inf}, "triplet_weight must be finite and not negative, got inf"),
-        ({"epsilon": -0.1}, r"epsilon must be finite and not negative, got -0\.1"),
-        ({"distance_floor": math.nan}, "distance_floor must be finite and not negative, got nan"),
-        ({"centers": "none"}, "centers must be trained or running, got 'none'"),
-        ({"weight_init": "zeros"}, "weight_init must be glorot or framework, got 'zeros'"),
-        ({"betas": (0.9,)}, r"betas must be two numbers in \[0, 1\), got \[0\.9\]"),
-        ({"betas": (0.9, 1.0)}, r"betas must be two numbers in \[0, 1\), got \[0\.9, 1\.0\]"),
-        ({"translation": False}, r"centers must be running with n_layers: 1, translation: false and standardised"),
+        ({"margin": -1.0}, r"margin must not be negative, got -1\.0"),
+        ({"triplet_weight": math.inf}, "triplet_weight must not be negative, got inf"),
+        ({"epsilon": -0.1}, r"epsilon must not be negative, got -0\.1"),
+        ({"distance_floor": math.nan}, "distance_floor must not be negative, got nan"),
+        ({"centers": "none"}, "centers must be one of trained, running, got 'none'"),
+        ({"weight_init": "zeros"}, "weight_init must be one of glorot, framework, got 'zeros'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
@@ -398,17 +444,32 @@ def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: st
         GOAD(**options)
 
 
+def test_what_the_maps_and_the_encoder_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"maps\.number must be at least 2, got 1"):
+        AffineMaps(number=1)
+    with pytest.raises(ValueError, match=r"maps\.dim must be at least 1, got 0"):
+        AffineMaps(dim=0)
+    with pytest.raises(ValueError, match="rep_dim must be at least 1, got 0"):
+        built(encoder=phi(rep_dim=0))
+    with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
+        built(encoder=phi(n_layers=0))
+    for preprocessing in (None, StandardizeFeatures):
+        with pytest.raises(ValueError, match=r"centers must be running with .* n_layers: 1, .* standardised"):
+            built(maps=UNMOVED, preprocessing=preprocessing)
+
+
 @pytest.mark.parametrize(
-    "options", [{"centers": "running"}, {"n_layers": 2}, {"preprocessing": "standardize_minmax"}, {"translation": True}]
+    "options",
+    [{"centers": "running"}, {"encoder": phi(n_layers=2)}, {"preprocessing": StandardizeMinMax}, {"maps": MAPS}],
 )
 def test_maps_without_translation_are_taken_where_their_centres_differ(
     make_trainer: MakeTrainer, options: dict[str, Any]
 ) -> None:
-    detector = fit(make_trainer, data(batch_size=50), **{"translation": False, **options})
+    detector = fit(make_trainer, data(batch_size=50), **{"maps": UNMOVED, **options})
     assert torch.pdist(detector.map_centers).min() > 1e-3
 
 
-@pytest.mark.parametrize("preprocessing", ["standardize", "unit", "identity"])
+@pytest.mark.parametrize("preprocessing", [StandardizeFeatures, UnitRange, Identity])
 def test_images_are_refused_whatever_the_preprocessing(make_trainer: MakeTrainer, preprocessing: Any) -> None:
     images = OneVsAll(Stripes(), normal_class="left", batch_size=16, seed=0)
     with pytest.raises(ValueError, match=r"GOAD's network input must be tables \(D,\).*1x16x16 images"):
