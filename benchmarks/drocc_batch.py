@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,26 +22,23 @@ from turns import take_turns
 
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.methods import DROCC, DROCCLF
+from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.head import Head
+from adlightning.networks import LeNetEncoder, MLPEncoder
+from adlightning.preprocessing import Identity
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "table": {
         "spec": InputSpec("table", (6,)),
         "calls": 20,
-        "network": "mlp",
-        "rep_dim": 128,
-        "leakiness": 0.0,
-        "encoder_bias": True,
-        "head_activation": "leaky_relu",
+        "encoder": partial(MLPEncoder, rep_dim=128, leakiness=0.0, bias=True),
+        "head": Head(activation="leaky_relu", leakiness=0.0),
     },
     "image": {
         "spec": InputSpec("image", (3, 32, 32)),
         "calls": 1,
-        "conv_channels": (32, 64, 128),
-        "rep_dim": 128,
-        "leakiness": 0.01,
-        "head_dense": (64,),
-        "head_activation": "leaky_relu",
-        "head_bias": False,
+        "encoder": partial(LeNetEncoder, conv_channels=(32, 64, 128), rep_dim=128, leakiness=0.01),
+        "head": Head(dense=(64,), activation="leaky_relu", leakiness=0.01, bias=False),
     },
 }
 BATCH, STEPS, RADIUS, STEP_SIZE = 256, 50, 8.0, 1e-3
@@ -50,11 +48,10 @@ def build(name: str, device: str, compiled: bool, cls: type[DROCC] = DROCC) -> D
     options = {key: value for key, value in SETTINGS[name].items() if key not in ("spec", "calls")}
     torch.manual_seed(0)
     detector = cls(
-        preprocessing="identity",
+        preprocessing=Identity,
         radius=RADIUS,
         gamma=1.0,
-        ascent_steps=STEPS,
-        ascent_step_size=STEP_SIZE,
+        ascent=Ascent(steps=STEPS, step_size=STEP_SIZE),
         compile_network=compiled,
         **options,
     )

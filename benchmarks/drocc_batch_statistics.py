@@ -11,6 +11,7 @@ batches; with those of batches of normals alone, ones alone and half zeros alone
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,28 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.metrics import ranking_metrics
 from adlightning.data.limited_negatives import LimitedNegatives, MaskedNormals
 from adlightning.data.sources import MNIST
 from adlightning.methods import DROCCLF, DROCCOE
+from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.head import Head
+from adlightning.networks import LeNetEncoder
+from adlightning.preprocessing import StandardizeChannels
 
 METHODS = {"drocc_oe": DROCCOE, "drocc_lf": DROCCLF}
 SETTINGS: dict[str, Any] = {
-    **{"network": "lenet", "conv_channels": (8, 4), "rep_dim": 64, "leakiness": 0.01, "head_bias": False},
-    **{"warm_up_epochs": 4, "ascent_steps": 10, "ascent_step_size": 0.5, "lr": 1e-3, "lr_milestones": (6,)},
-    **{"preprocessing": "standardize_mnist", "radius": 16.0, "gamma": 2.0, "mu": 1.0},
+    "encoder": partial(LeNetEncoder, rep_dim=64, leakiness=0.01),
+    "head": Head(bias=False),
+    "preprocessing": partial(StandardizeChannels, statistics="mnist"),
+    **{"radius": 16.0, "gamma": 2.0, "mu": 1.0, "warm_up_epochs": 4},
+    "optimizer": partial(Adam, lr=1e-3),
+    "lr_scheduler": partial(MultiStepLR, milestones=[6]),
 }
+PROJECT_EVERY = {"drocc_oe": 10, "drocc_lf": 5}
 BATCH = 256
 
 Rows = NDArray[np.int64]
@@ -67,7 +78,8 @@ def main() -> None:
         drop_last=False,
         validation_fraction=0.0,
     )
-    detector = METHODS[options.method](**SETTINGS, joint_batches=options.joint)
+    ascent = Ascent(steps=10, step_size=0.5, project_every=PROJECT_EVERY[options.method])
+    detector = METHODS[options.method](**SETTINGS, ascent=ascent, joint_batches=options.joint)
     trainer = pl.Trainer(
         max_epochs=options.epochs, logger=False, enable_checkpointing=False, enable_model_summary=False
     )
