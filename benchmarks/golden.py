@@ -22,6 +22,7 @@ import platform
 import sys
 import tempfile
 import warnings
+from dataclasses import fields, is_dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -105,7 +106,11 @@ def variants(path: Path) -> list[str]:
         if "__init__" in vars(owner):
             hints |= get_type_hints(owner.__init__)
             own |= {name: argument.default for name, argument in signature(owner.__init__).parameters.items()}
-    own |= model["init_args"]
+    for name, hint in list(hints.items()):  # a part that is a dataclass has choices too
+        if is_dataclass(hint):
+            hints |= {f"{name}.{field}": inner for field, inner in get_type_hints(hint).items()}
+            own |= {f"{name}.{field.name}": getattr(own[name], field.name) for field in fields(hint)}
+    own |= {name: value for name in hints if (value := given(model["init_args"], name)) is not None}
     return [
         f"{name}={str(value).lower() if isinstance(value, bool) else value}"
         for name, hint in hints.items()

@@ -12,6 +12,7 @@ import pytest
 import scipy.io.wavfile
 import yaml
 from PIL import Image
+from short_fits import PHASES, argument
 
 from adlightning.__main__ import main
 
@@ -229,8 +230,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
             pytest.skip("its data are not here: parsed only")
         return
     init = config["model"]["init_args"]
-    first = "warm_up_epochs" if config["model"]["class_path"].startswith("DROCC") else "pretrain_epochs"
-    phase = [f"--model.{first}=0"] if first in init else []
+    phase = [f"--model.{name}=0" for name in PHASES if argument(init, name)]
     encoder = init.get("encoder")
     encoder = encoder if isinstance(encoder, dict) else {"class_path": encoder, "init_args": {}}
     if config["model"]["class_path"] == "DensityRatio" and encoder["init_args"].get("weights"):
@@ -247,7 +247,7 @@ def test_config_parses_and_runs_one_batch(path: str, own: Path, tmp_path: Path) 
         widths = {part: init[part]["init_args"]["width"] // 4 for part in ("encoder", "generator", "critic")}
         phase += [f"--model.{part}.width={width}" for part, width in widths.items()]
         phase += ["--data.batch_size=10", "--data.eval_batch_size=2", "--model.critic_turns.steps=1"]
-    elif "ascent_steps" in init or init.get("network") in ("lstm", "mobilenet_v2"):
+    elif "ascent" in init or encoder["class_path"] in ("LSTMEncoder", "MobileNetV2Encoder"):
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0
     assert (tmp_path / "scores.csv").is_file()

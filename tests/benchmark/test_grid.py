@@ -13,10 +13,13 @@ import torch
 import yaml
 from small_grid import write_grid
 
-from adlightning import methods, published, shallow
+from adlightning import published
 from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
 from adlightning.cli.benchmark import _options
+from adlightning.cli.parser import AnomalyParser
+from adlightning.cli.registry import import_all
 from adlightning.core.contracts import InputSpec
+from adlightning.core.scored import ScoredModule
 from adlightning.data.sources.odds import ODDS_SIZES
 
 ROOT = Path(__file__).parents[2]
@@ -258,7 +261,9 @@ INPUTS = {
 
 
 def test_the_detector_of_every_cell_can_be_built_for_its_data() -> None:
-    known = vars(methods) | vars(shallow)
+    import_all()
+    parser = AnomalyParser()
+    parser.add_subclass_arguments(ScoredModule, "model")
     built = set()
     for file in sorted((ROOT / "configs/benchmarks").glob("*.yaml")):
         for cell in read_grid(file, seeds=1).cells:
@@ -267,7 +272,8 @@ def test_the_detector_of_every_cell_can_be_built_for_its_data() -> None:
                 built.add(what)
                 # sizes only: VGG11 alone would take half a gigabyte each time; spectral norms take long without memory
                 with torch.device("cpu" if "AMA" in model["class_path"] else "meta"):
-                    known[model["class_path"]](**model.get("init_args", {})).configure_for(INPUTS[dataset])
+                    detector = parser.instantiate(parser.parse_object({"model": model}))["model"]
+                    detector.configure_for(INPUTS[dataset])
     assert len(built) > 100
 
 
@@ -296,9 +302,9 @@ def test_droccs_presets_are_the_published_ones(table: str) -> None:
             values = (
                 model["radius"],
                 model["mu"],
-                model.get("optimizer", "adam"),
-                model["lr"],
-                model["ascent_step_size"],
+                model["optimizer"]["class_path"].lower(),
+                model["optimizer"]["init_args"]["lr"],
+                model["ascent"]["step_size"],
             )
             place = cell.labels["dataset"], cell.labels["normal"]
             assert ours.setdefault(place, values) == values  # in every setting and variant
