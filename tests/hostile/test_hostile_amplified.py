@@ -25,7 +25,7 @@ from adlightning.files.plain_yaml import MAX_BYTES, MAX_VALUES, read_yaml
 from adlightning.methods.goad import GOAD
 from adlightning.networks.goad import GOADEncoder
 from adlightning.preprocessing import StandardizeFeatures
-from adlightning.shallow.kde import GaussianKDE
+from adlightning.shallow.kernel import GaussianKDE
 from adlightning.shallow.persistence import from_bytes, to_bytes
 
 
