@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import adlightning
 from adlightning.cli.environment import settle
+from adlightning.cli.imports import import_named
 from adlightning.core.memory import keep_freed_memory, lacks_memory, memory_is_full
 from adlightning.core.messages import nearest, plain_message, printable
 from adlightning.core.stopping import Stopped, stoppable
@@ -36,6 +37,7 @@ examples:
   adlightning fit --config configs/deep_sad/digits.yaml --data.normal_class=3
   adlightning test --ckpt_path RUN
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
+  adlightning score --import my_package.vit --ckpt_path RUN --data my_images/ --out scores.csv   (a part of your own)
   adlightning export --ckpt_path RUN --format onnx --out model.onnx
   adlightning benchmark --config configs/benchmarks/deep_sad_table6.yaml --only dataset=cardio --seeds 3
   adlightning report runs/benchmarks/deep_sad_table6
@@ -93,6 +95,8 @@ def _help() -> str:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
+    if verb not in ("benchmark", "report"):
+        arguments = import_named(arguments)
     if verb == "score":
         from adlightning.cli.score import run as run_score
 

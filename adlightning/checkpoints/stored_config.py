@@ -110,7 +110,7 @@ def _check_class(value: dict[Any, Any], arguments: list[str], file: Path) -> Non
     if known is None and not any(given.endswith(f"={name}") for given in arguments):
         raise ValueError(
             f"ckpt_path: {file} names {name}, no detector, datamodule, source or part that is imported: refused. "
-            f"If you trust it, name it yourself: --model={name}"
+            f"If you trust it, import it: --import {str(name).rpartition('.')[0]}"
         )
     given = value.get("init_args") or {}
     if not isinstance(given, dict):

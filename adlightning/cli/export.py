@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adlightning import __version__
+from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.memory import lacks_memory
 from adlightning.core.terminal import say
@@ -254,4 +255,5 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
     parser.add_argument("--format", required=True, choices=get_args(Format), help="torch: a .pt2; onnx: an .onnx")
     parser.add_argument("--out", help="the file to write; must not exist yet; else beside the checkpoint, by its name")
+    add_import(parser)
     export(**vars(parser.parse_args(arguments)))

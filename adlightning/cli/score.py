@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.terminal import say
 from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
@@ -267,6 +268,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--key", help="array of the .npz to score; needed when it holds more than one")
     parser.add_argument("--batch_size", type=int, default=500, help="samples at a time (500); no effect on scores")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
+    add_import(parser)
     options = vars(parser.parse_args(arguments))
     if options["plots"] == "":
         out = user_path(options["out"])

@@ -28,6 +28,7 @@ from adlightning.cli import registry
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.endings import what_is_kept, where_it_stood
 from adlightning.cli.explain import explain_interpolation
+from adlightning.cli.imports import HELP, OPTION
 from adlightning.cli.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.cli.noise import silence_noise
 from adlightning.cli.options import MONITORS, check_options, classes_explained, trainer_explained
@@ -284,7 +285,10 @@ def _cli(verb: str, arguments: list[str], claim: RunDirClaim) -> AnomalyCLI:
             parser_kwargs={
                 "prog": "adlightning",
                 "parser_mode": PARSER_MODE,
-                verb: {"usage": f"adlightning {verb} --config FILE [options]"},  # not the hundred options at every typo
+                verb: {
+                    "usage": f"adlightning {verb} --config FILE [options]",  # not the hundred options at every typo
+                    "epilog": f"{OPTION} MODULE: {HELP}",
+                },
             },
             trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
             args=[verb, *arguments_as_written(arguments)],

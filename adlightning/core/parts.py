@@ -195,7 +195,7 @@ def known_class(argument: str, path: str, of: type[Any]) -> type[Any]:
     if found is None:
         raise ValueError(
             f"{argument}: {path} is not imported, and nothing is imported because a checkpoint names it: import it "
-            f"first, or give --import {package} on the command line, if you trust it"
+            f"first, or give --import {module} on the command line, if you trust it"
         )
     if not issubclass(found, of):
         raise ValueError(f"{argument}: {path} is no {of.__name__}")

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from adlightning.networks.encoders import Shape, representation_size
 from adlightning.networks.initialisation import strip_biases_
+from adlightning.networks.lenet import LeNetDecoder
+from adlightning.networks.mlp import Output
 
 
 class LibraryEncoder(nn.Module, ABC):
@@ -63,11 +65,18 @@ class LibraryEncoder(nn.Module, ABC):
         except ValueError as error:
             least = f"it takes {in_pixels(smallest)} and more" if min(shape[1:]) < max(smallest) else None
             raise ValueError(refusal(name, shape[1:], least or error.__cause__ or error)) from error
+        self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, rep_dim) of images (B, C, H, W)."""
         features: Tensor = self.network(x.expand(-1, 3, -1, -1) if self.repeats_grey else x)
         return features
+
+    def mirrored(self, output: Output) -> LeNetDecoder:
+        """A decoder (B, rep_dim) to (B, C, H, W): LeNet's, since no library has one, for images of this size."""
+        n = max(1, (min(self.shape[1:]) // 4).bit_length() - 1)  # from 4x4 cells on
+        dense = () if self.rep_dim % 16 == 0 else (512,)
+        return LeNetDecoder(self.shape, [min(32 << i, 256) for i in range(n)], dense, self.rep_dim, output=output)
 
     def train(self, mode: bool = True) -> LibraryEncoder:
         """Set the mode; what is frozen stays in eval mode."""
