@@ -108,7 +108,8 @@ def variants(path: Path) -> list[str]:
             own |= {name: argument.default for name, argument in signature(owner.__init__).parameters.items()}
     for name, hint in list(hints.items()):  # a part that is a dataclass has choices too
         if is_dataclass(hint):
-            hints |= {f"{name}.{field}": inner for field, inner in get_type_hints(hint).items()}
+            inner = get_type_hints(hint)
+            hints |= {f"{name}.{field.name}": inner[field.name] for field in fields(hint)}
             own |= {f"{name}.{field.name}": getattr(own[name], field.name) for field in fields(hint)}
     own |= {name: value for name in hints if (value := given(model["init_args"], name)) is not None}
     return [
