@@ -27,8 +27,10 @@ from gan_cases import (
     own_parts_train_score_and_are_resumed,
     stripes,
 )
+from pytorch_lightning.cli import ReduceLROnPlateau as MonitoredPlateau
 from torch import Tensor
 from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import InputSpec
@@ -659,28 +661,43 @@ def test_networks_optimisers_and_a_schedule_of_ones_own_train_score_and_are_resu
     assert all(not p.requires_grad for p in whole.get_submodule("generator.frozen").parameters())
 
 
-def test_schedules_go_by_the_players_steps_or_watch_a_metric(make_trainer: MakeTrainer) -> None:
+def rates_of(make_trainer: MakeTrainer, folder: Path, epochs: int, resumed: bool, **options: Any) -> list[list[float]]:
+    """Learning rates of critic, generator and encoder at the start of each epoch; a checkpoint after them all."""
     torch.manual_seed(0)
-    rates = Rates()
-    one_cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2, total_steps=20)
-    detector = AMA(**{**QUICK, **AT_ONCE}, lr_scheduler=one_cycle, lr_scheduler_interval="step")
-    make_trainer(max_epochs=3, callbacks=[rates]).fit(detector, datamodule=stripes())
+    networks: dict[str, Any] = {"encoder": OwnEncoder, "generator": OwnGenerator, "critic": OwnCritic}
+    rates, detector = Rates(), AMA(**{**QUICK, **AT_ONCE, **networks}, **options)
+    trainer = make_trainer(max_epochs=epochs, callbacks=[rates])
+    trainer.fit(detector, datamodule=stripes(), ckpt_path=folder / "last.ckpt" if resumed else None)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return [list(seen.values()) for seen in rates.rates]
+
+
+def test_a_schedule_by_steps_goes_by_those_of_its_player(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    cycle = partial(OneCycleLR, max_lr=1e-2, total_steps=20)
     expected = Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(expected, max_lr=1e-2, total_steps=20)
-    at = []
+    schedule, at = OneCycleLR(expected, max_lr=1e-2, total_steps=20), []
     for _ in range(18):
         at.append(expected.param_groups[0]["lr"])
         expected.step()
         schedule.step()
     # an epoch has three batches: six steps of the critic, three of the others
-    for epoch, seen in enumerate(rates.rates):
-        assert list(seen.values()) == pytest.approx([at[6 * epoch], at[3 * epoch], at[3 * epoch]])
-    rates = Rates()
-    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, threshold=1e9, patience=0, factor=0.5)
-    detector = AMA(**{**QUICK, **AT_ONCE}, lr_scheduler=plateau)
-    make_trainer(max_epochs=3, callbacks=[rates]).fit(detector, datamodule=stripes())
-    # no loss is a billion times better
-    assert [seen["critic"] for seen in rates.rates] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+    wanted = [pytest.approx([at[6 * epoch], at[3 * epoch], at[3 * epoch]]) for epoch in range(3)]
+    options: dict[str, Any] = {"lr_scheduler": cycle, "lr_scheduler_interval": "step"}
+    assert rates_of(make_trainer, tmp_path, 2, resumed=False, **options) == wanted[:2]
+    assert rates_of(make_trainer, tmp_path, 3, resumed=True, **options) == wanted[2:]
+
+
+def test_a_schedule_may_watch_a_metric(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    halved = partial(ReduceLROnPlateau, threshold=1e9, patience=0, factor=0.5)  # no loss is a billion times better
+    wanted = [pytest.approx([rate] * 3) for rate in (1e-3, 5e-4, 2.5e-4)]
+    assert rates_of(make_trainer, tmp_path, 2, resumed=False, lr_scheduler=halved) == wanted[:2]
+    assert rates_of(make_trainer, tmp_path, 3, resumed=True, lr_scheduler=halved) == wanted[2:]
+    unknown = partial(MonitoredPlateau, monitor="train/lost")
+    with pytest.raises(ValueError, match=r"monitor=train/lost is not logged: what is logged is .*train/loss"):
+        rates_of(make_trainer, tmp_path, 1, resumed=False, lr_scheduler=unknown)
+    unknown = partial(MonitoredPlateau, monitor="val/auroc")
+    with pytest.raises(ValueError, match=r"monitor=val/auroc needs validation of the trained detector"):
+        rates_of(make_trainer, tmp_path, 1, resumed=False, lr_scheduler=unknown)
 
 
 WRONG: dict[str, Any] = {"depth": 3}
