@@ -60,7 +60,7 @@ DATA = {cls.__name__: cls for cls in (OneVsAll, TransductiveOneVsAll, AnomalyLab
 DETECTORS = {name: getattr(module, name) for module in (methods, shallow) for name in module.__all__}
 # Fits to all training images, and steps within a step, which take seconds.
 FEWER: dict[str, dict[str, Any]] = {
-    "GeometricTransforms": {"threshold_rule": "contamination", "threshold_value": 0.1},
+    "GeometricTransforms": {"threshold": "Contamination", "threshold.share": 0.1},
     "AMA": {"critic_steps": 1},
     "SemiSupervisedAMA": {"critic_steps": 1},
     "ADGAN": {"search.n_steps": 1, "search.n_seeds": 1, "generator.width": 8, "critic.width": 8},

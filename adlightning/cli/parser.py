@@ -40,6 +40,12 @@ class AnomalyParser(LightningArgumentParser):
                     self.set_defaults({key: default})
         return added
 
+    def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Parse arguments; `null` for an argument of a part's part comes here as jsonargparse passes it on, `None`."""
+        if args and "defaults" in kwargs:  # as it calls for parts
+            args = [f"{option[:-5]}=null" if option.endswith("=None") else option for option in args]
+        return super().parse_args(args, namespace, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message in a user's words and exit with 2."""
         if not self.exit_on_error:

@@ -225,7 +225,7 @@ class GOAD(AnomalyDetector):
         mapped = torch.einsum("bi,mij->bmj", x, self.map_weights)
         mapped = mapped if self.map_shifts is None else mapped + self.map_shifts
         z: Tensor = self.encoder(mapped.flatten(0, 1))
-        return z.view(len(x), self.maps.number, z.shape[1])
+        return z.view(x.shape[0], self.maps.number, z.shape[1])
 
     def on_train_epoch_start(self) -> None:
         """The average of the batches' means begins anew; centres of earlier weights are out of date."""

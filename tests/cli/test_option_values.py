@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 from refusals import Capture, refused
 
 import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known
+from adlightning.__main__ import main
 from adlightning.cli.types_in_words import admits, check_values, hints_of, in_words
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.modules import AnomalyDataModule
@@ -156,3 +157,14 @@ def test_a_wrong_value_or_name_is_one_line(tmp_path: Path, capsys: Capture, opti
 def test_keys_and_values_of_a_config_that_cannot_be(tmp_path: Path, capsys: Capture, text: str, words: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     refused(capsys, ["fit", "--config", DIGITS, "--config", str(tmp_path / "c.yaml")], words)
+
+
+@pytest.mark.parametrize(
+    ("option", "argument"), [("model.preprocessing.resize", "resize: null"), ("model.encoder.weights", "weights: null")]
+)
+def test_null_for_an_argument_of_a_part_is_none(capsys: Capture, option: str, argument: str) -> None:
+    config = DIGITS.replace("deep_sad/digits", "density_ratio/cifar10_imagenet")
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config", config, f"--{option}=null", "--print_config"])
+    assert ended.value.code == 0
+    assert argument in capsys.readouterr().out
