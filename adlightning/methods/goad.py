@@ -196,8 +196,12 @@ class GOAD(AnomalyDetector):
         self.register_buffer("map_shifts", torch.randn(n, dim) if self.maps.translation else None)
         self.encoder = build_encoder(self.make_encoder or GOADEncoder, (dim,))
         is_ours = isinstance(self.encoder, GOADEncoder)
-        if is_ours and self.encoder.n_layers == 1:
-            self._require_distinct_centers()
+        centred = name_of(self.preprocess) == "StandardizeFeatures" and not self.maps.translation
+        if self.centers == "trained" and centred and is_ours and self.encoder.n_layers == 1:
+            raise ValueError(
+                "centers must be running with a GOADEncoder of n_layers: 1, maps.translation: false and standardised "
+                f"features, where the means of all maps' embeddings are 0, got {self.centers}"
+            )
         d = representation_size(self.encoder, (dim,))
         self.head = nn.Sequential(nn.LeakyReLU(LEAKINESS), nn.Linear(d, n))
         self.register_buffer("map_centers", torch.zeros(n, d))
@@ -205,14 +209,6 @@ class GOAD(AnomalyDetector):
         for layer in [*(self.encoder.modules() if is_ours else ()), *self.head.modules()]:
             if isinstance(layer, nn.Linear) and self.weight_init == "glorot":
                 nn.init.xavier_normal_(layer.weight, gain=math.sqrt(2))
-
-    def _require_distinct_centers(self) -> None:
-        centred = name_of(self.preprocess) == "StandardizeFeatures"
-        if self.centers == "trained" and not self.maps.translation and centred:
-            raise ValueError(
-                "centers must be running with a GOADEncoder of n_layers: 1, maps.translation: false and standardised "
-                f"features, where the means of all maps' embeddings are 0, got {self.centers}"
-            )
 
     def configure_optimizers(self) -> Any:
         """One optimiser over everything."""
