@@ -128,7 +128,7 @@ def test_any_value_in_the_place_of_another(tmp_path: Path, data: st.DataObject) 
         (("input", "shape"), [-3], "shape of an input must be positive"),
         (("input", "kind"), "sound", "kind of an input"),
         (("input", "features"), [1, 2, 3], "features of an input"),
-        (("hyperparameters", "encoder", "init_args", "dense"), ["a"], "arguments do not fit"),
+        (("hyperparameters", "encoder", "init_args", "dense"), ["a"], "encoder cannot be made"),
         (("hyperparameters", "there_is_none"), 1, "arguments do not fit"),
         (("hyperparameters", "encoder", "init_args", "rep_dim"), 10**30, "a.ckpt"),
         (("format",), torch.zeros(3), "format"),  # RuntimeError, a tensor is neither true nor false
