@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from refusals import Capture, refused
 
 from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
-from tests.refusals import Capture, refused
 
 ROOT = Path(__file__).parents[2]
 MODULE = "their_networks.wide"
