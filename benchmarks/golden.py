@@ -42,7 +42,7 @@ RECORD, ARRAYS = (Path(__file__).with_name(f"golden.{suffix}") for suffix in ("j
 EPOCHS, BATCHES = 3, 4
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 NETWORKS = ("encoder", "generator", "critic", "discriminator", "joint_discriminator", "image_discriminator")
-SMALL = {"n_steps": 2, "n_seeds": 2, "ascent.steps": 2, "critic_steps": 2, "first_scored_epoch": 0, "maps.number": 8}
+SMALL = {"n_steps": 2, "n_seeds": 2, "ascent.steps": 2, "first_scored_epoch": 0, "maps.number": 8}
 SMALL |= {f"{network}.width": 8 for network in NETWORKS}
 SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2, "negatives.warm_up_epochs": 1}
 SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}

@@ -108,7 +108,7 @@ def test_the_stored_threshold_is_that_of_the_stored_weights(tmp_path: Path, opti
     with torch.no_grad():
         scores = detector.anomaly_score(x[torch.from_numpy(rows)]).double().numpy()
     expected = {"validation": np.quantile(scores, 0.95), "given": 0.05}
-    share = 0.1 if "contamination" in str(options) else 0.05
+    share = 0.1 if "Contamination" in str(options) else 0.05
     assert report["score"] == pytest.approx(expected.get(source, np.quantile(scores, 1 - share)), rel=1e-4)
 
 
@@ -286,7 +286,7 @@ def test_normal_only_data_have_no_ranking_and_say_so(tmp_path: Path, capsys: Cap
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--model.eta=-1", ["eta must be positive, got -1.0"]),
+        ("--model.eta=-1", ["eta must be positive and finite, got -1.0"]),
         ("--model.threshold_value=2", ["threshold_value"]),
         ("--model.pretraining.epochs=-3", ["pretraining.epochs must not be negative"]),
         ("--data.device_budget_mb=-1", ["device_budget_mb must not be negative, got -1"]),

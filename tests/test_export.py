@@ -61,8 +61,8 @@ DETECTORS = {name: getattr(module, name) for module in (methods, shallow) for na
 # Fits to all training images, and steps within a step, which take seconds.
 FEWER: dict[str, dict[str, Any]] = {
     "GeometricTransforms": {"threshold": "Contamination", "threshold.share": 0.1},
-    "AMA": {"critic_steps": 1},
-    "SemiSupervisedAMA": {"critic_steps": 1},
+    "AMA": {"critic_turns.steps": 1},
+    "SemiSupervisedAMA": {"critic_turns.steps": 1},
     "ADGAN": {"search.n_steps": 1, "search.n_seeds": 1, "generator.width": 8, "critic.width": 8},
 }
 

@@ -249,7 +249,9 @@ def test_an_encoder_of_ones_own_starts_as_it_came_and_resumes_with_another_optim
     own, detector = Own((6,)), built(encoder=Own)
     assert torch.equal(detector.encoder.get_parameter("layer.weight"), own.layer.weight)
     x = embeddings(3, 3)
-    mapped = torch.einsum("bi,mij->bmj", x, detector.map_weights) + detector.map_shifts
+    shifts = detector.map_shifts
+    assert isinstance(shifts, torch.Tensor)
+    mapped = torch.einsum("bi,mij->bmj", x, detector.map_weights) + shifts
     torch.testing.assert_close(detector.embed(x), detector.encoder(mapped.flatten(0, 1)).view(3, 12, 5))
     options: dict[str, Any] = {"encoder": Own, "optimizer": partial(AdamW, lr=0.01)}
     options["lr_scheduler"] = partial(CosineAnnealingLR, T_max=3)

@@ -59,6 +59,7 @@ def trained(make_trainer: MakeTrainer, detector: AnomalyDetector, epochs: int = 
 def scores_survive(trainer: pl.Trainer, detector: AnomalyDetector, file: Path) -> None:
     trainer.save_checkpoint(file)
     x = Stripes(4, 4).load("test").x
+    assert isinstance(x, torch.Tensor)
     assert (load_detector(file).score(x) == detector.score(x)).all()
 
 

@@ -225,7 +225,7 @@ def test_reset_refuses_what_it_cannot_reset_and_leaves_the_rest() -> None:
         (nn.Linear(2, 2), "has a bias"),
         (nn.Conv2d(1, 1, 3), "has a bias"),
         (nn.LSTM(2, 2), "has a bias"),
-        (nn.LayerNorm(2), "has a bias"),
+        (nn.LayerNorm(2), "normalises each sample by itself"),
         (nn.BatchNorm1d(2), "is affine"),
         (nn.Sigmoid(), "bounded"),
         (nn.Tanh(), "bounded"),

@@ -134,7 +134,7 @@ def test_reset_restores_the_start_and_glorot_leaves_the_lstm_alone() -> None:
 
 
 def test_refused_arguments() -> None:
-    with pytest.raises(ValueError, match="n_features must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"shape must be at least 1, got \(5, 0\)"):
         LSTMEncoder((5, 0), 4)
     with pytest.raises(ValueError, match="rep_dim must be at least 1, got -1"):
         LSTMEncoder((5, 2), -1)

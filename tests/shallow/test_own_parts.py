@@ -125,9 +125,12 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "mahalanobis.py").write_text("".join(code), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    before = dict(RECIPES)
     yield importlib.import_module("my_package.mahalanobis")
     for name in ("my_package.mahalanobis", "my_package"):
         del sys.modules[name]
+    RECIPES.clear()
+    RECIPES.update(before)
 
 
 def test_the_estimator_that_the_docs_show_is_kept_in_a_checkpoint(
