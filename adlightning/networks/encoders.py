@@ -58,6 +58,8 @@ def representation_size(encoder: nn.Module, shape: Shape) -> int:
     try:
         codes = encoder(torch.zeros(2, *shape))
     except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:
+        if isinstance(error, RuntimeError) and any(weight.is_meta for weight in encoder.parameters()):
+            raise  # not every layer runs without memory: that says nothing of the samples
         raise ValueError(f"encoder: {name} does not take samples (B, {_text(shape)}): {error}") from error
     finally:
         for module, mode in modes:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import nullcontext
 from itertools import takewhile
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from adlightning.networks.encoders import Shape
@@ -59,7 +62,8 @@ class TorchvisionEncoder(LibraryEncoder):
         if strip_biases and weights in known:
             raise ValueError(f"encoder.weights: {weights} of {name} count on the biases that strip_biases takes away")
         try:
-            network: nn.Module = models.get_model(name, weights=None, **_arguments(name, shape[1:], weights))
+            with _NumbersOnHost() if name.startswith("regnet") else nullcontext():
+                network: nn.Module = models.get_model(name, weights=None, **_arguments(name, shape[1:], weights))
         except ValueError as error:
             raise ValueError(refusal(name, shape[1:], error)) from error
         gone = _remove_classifier(network)
@@ -70,6 +74,14 @@ class TorchvisionEncoder(LibraryEncoder):
     def take_over(self, weights: str | bool) -> None:
         """Take over weights by their name, or from a file; those of a classifier are not looked at."""
         load_pretrained(self.network, self.name, str(weights), but=self._gone)
+
+
+class _NumbersOnHost(TorchFunctionMode):
+    """RegNet computes its widths by tensors: let it do so also where a checkpoint is compared without any memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        return func(*args, **{**given, "device": "cpu"} if func in (torch.arange, torch.tensor) else given)
 
 
 def _arguments(name: str, sides: tuple[int, ...], weights: str | None) -> dict[str, Any]:

@@ -144,6 +144,13 @@ def test_weights_of_a_stripped_network_fit_one(tmp_path: Path) -> None:
     assert all(map(torch.equal, encoder.parameters(), trained.parameters()))
 
 
+@pytest.mark.parametrize("name", ["regnet_y_400mf", "swin_v2_t", "mobilenet_v3_small"])
+def test_networks_are_described_without_memory_as_a_checkpoint_is_checked(name: str) -> None:
+    with torch.device("meta"):
+        encoder = TorchvisionEncoder(IMAGE, name)
+    assert all(weight.is_meta for weight in encoder.parameters())
+
+
 @pytest.mark.parametrize(
     ("shape", "arguments", "message"),
     [
