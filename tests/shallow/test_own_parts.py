@@ -154,10 +154,8 @@ def test_a_hostile_value_of_an_own_estimator_is_refused(make_trainer: MakeTraine
         load_detector(tmp_path / "d.ckpt")
 
 
-def test_a_fit_without_a_recipe_is_refused_before_it_begins(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, shown: Any
-) -> None:
-    monkeypatch.delitem(RECIPES, shown.Gaussian)
+def test_a_fit_without_a_recipe_is_refused_before_it_begins(make_trainer: MakeTrainer, shown: Any) -> None:
+    del RECIPES[shown.Gaussian]
     detector: ShallowDetector = shown.Mahalanobis()
     with pytest.raises(ValueError, match=r"there must be a recipe for a Gaussian in adlightning\.shallow\.rebuilding"):
         fit(make_trainer, detector, table())
