@@ -174,7 +174,7 @@ def test_failed_cells_are_rows_and_do_not_stop_the_rest(
     assert rows["raises"]["error"] == "RuntimeError: no luck today"
     assert "SIGKILL" in rows["dies"]["error"]
     assert "etta" in rows["typo"]["error"]
-    assert "eta must be positive, got -1" in rows["refused"]["error"]
+    assert "eta must be positive and finite, got -1" in rows["refused"]["error"]
     assert "1 of 5 cells done, 4 failed, 0 left" in capsys.readouterr().out
     assert {row["method"]: row["status"] for row in read_rows(tmp_path / "results/rows.csv")} == {
         name: row["status"] for name, row in rows.items()

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer, Stripes
 from PIL import Image
+from torch.optim import SGD
 
 from adlightning.callbacks.curves import CurvesFile, curves_plot
 from adlightning.core.collapse import TrainingCollapse
@@ -20,6 +21,7 @@ from adlightning.core.curves import StepCurves
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import Autoencoder, DensityRatio
 from adlightning.networks import LeNetEncoder
+from adlightning.networks.mlp import PlainMLP
 
 
 def test_steps_are_taken_over_at_the_end_of_an_epoch() -> None:
@@ -37,9 +39,9 @@ def data() -> TransductiveOneVsAll:
     return TransductiveOneVsAll(source=Stripes(), normal_class=0, batch_size=20, validation_fraction=0.0, seed=0)
 
 
-def detector(**options: Any) -> DensityRatio:
+def detector(dropout: float = 0.5, **options: Any) -> DensityRatio:
     torch.manual_seed(0)
-    return DensityRatio(**{"network": "mlp", "dense": (4,), **options})
+    return DensityRatio(encoder=partial(PlainMLP, dense=(4,), dropout=dropout), **options)
 
 
 def test_a_fit_leaves_a_table_and_a_picture(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_a_fit_that_goes_on_keeps_what_came_before(make_trainer: MakeTrainer, tm
 def test_a_fit_that_diverges_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(max_epochs=50, callbacks=[CurvesFile(tmp_path)])
     with pytest.raises(TrainingCollapse):
-        trainer.fit(detector(lr=1e4, dropout=0.0), datamodule=data())
+        trainer.fit(detector(dropout=0.0, optimizer=partial(SGD, lr=1e4)), datamodule=data())
     assert (tmp_path / "plots" / "curves.png").exists()
     assert len(pd.read_csv(tmp_path / "curves.csv")) >= 3
 

@@ -69,7 +69,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with zipfile.ZipFile(folder / "packed.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02N.")
         archive.writestr(*record)
-    hyperparameters = NETWORK["adlightning"]["hyperparameters"] | {"dense": [10**5, 10**5]}
+    encoder = NETWORK["adlightning"]["hyperparameters"]["encoder"]
+    encoder = encoder | {"init_args": encoder["init_args"] | {"dense": [10**5, 10**5]}}
+    hyperparameters = NETWORK["adlightning"]["hyperparameters"] | {"encoder": encoder}
     claim = {**NETWORK, "adlightning": NETWORK["adlightning"] | {"hyperparameters": hyperparameters}}
     (folder / "claim.ckpt").write_bytes(as_file(claim))
     overlapping = as_zip([("archive/data.pkl", b"\x80\x02N.")]).replace(struct.pack("<I", 4), struct.pack("<I", 2**31))
