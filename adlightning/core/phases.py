@@ -75,7 +75,7 @@ def require_weights_to_train(detector: AnomalyDetector) -> None:
     name, by_gradient = type(detector).__name__, detector.trains_by_gradient()
     if by_gradient and not any(weight.requires_grad for weight in detector.parameters()):
         raise ValueError(f"{name} has nothing to train: all its weights are frozen (frozen: true)")
-    if detector.data.train_transforms and not by_gradient:
+    if not by_gradient and detector.data.train_transforms:
         raise ValueError(
             f"data.train_transforms would change nothing: this {name} takes no training steps, and is fitted to the "
             "data as they are"
