@@ -123,7 +123,9 @@ def _check_arguments(cls: type, given: dict[Any, Any], file: Path) -> None:
     """Refuse text where an argument of a class is a class itself; a part of a fixed class has arguments of its own."""
     for name, value in given.items():
         hint = declared(cls).get(name)
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        is_own = dataclasses.is_dataclass(hint) and isinstance(hint, type)
+        if is_own and isinstance(value, dict) and "class_path" not in value:  # else it is checked as a class
+            assert isinstance(hint, type)
             _check_arguments(hint, value, file)
         elif not _is_plain(hint):
             _refuse_text(value, file)
