@@ -15,7 +15,7 @@ from adlightning.core.lightning_features import BY_HAND, OPTIONS_BY_HAND, REFUSE
 
 FEW = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=2", *QUIET, "--plots=false"]
 BY_ITSELF = ["--config", str(ROOT / "configs/autoencoder/digits.yaml"), *FEW]
-MANUAL = ["--config", str(ROOT / "configs/fence_gan/digits.yaml"), *FEW, "--model.pretraining.epochs=1"]
+MANUAL = ["--config", str(ROOT / "configs/fence_gan/digits.yaml"), *FEW, "--model.pretrain_epochs=1"]
 
 SAME = [
     "trainer.accumulate_grad_batches=1",
