@@ -156,7 +156,7 @@ def test_negatives_that_never_came_are_said(make_trainer: MakeTrainer, epochs: i
     )
     data = OneVsAll(Digits(), "3", batch_size=32, seed=0)
     make_trainer(max_epochs=epochs, limit_train_batches=1).fit(detector, datamodule=data)
-    said = ["training ended within model.warm_up_epochs=1: no negatives"] if epochs == 1 else []
+    said = ["training ended within model.negatives.warm_up_epochs=1: no negatives"] if epochs == 1 else []
     assert detector.remarks() == said
 
 
