@@ -496,8 +496,11 @@ def test_a_method_of_ones_own_writes_a_step_and_a_score(fitted: Any, cls: type[A
     assert np.array_equal(copied.score(x), expected)
 
 
-def test_a_step_called_by_hand_has_gradients_and_a_score_within_it_has_none(fitted: Any) -> None:
+def test_a_trainers_step_has_gradients_and_a_score_within_it_has_none(
+    fitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector, x = fitted(Own)
+    monkeypatch.setattr(detector, "_current_fx_name", "training_step")  # as Lightning has it during a step
     loss = detector.train().training_step(make_batch(x), 0)
     assert loss.requires_grad
     assert np.array_equal(detector.seen[0], detector.seen[1])
@@ -518,12 +521,12 @@ def test_modes_come_back_when_a_score_fails(fitted: Any, monkeypatch: pytest.Mon
     assert_untouched(detector, before)
 
 
-def test_a_score_from_another_thread_waits_for_the_step(fitted: Any) -> None:
+def test_scores_of_threads_take_turns(fitted: Any) -> None:
     detector, x = fitted(Own)
     expected, found = detector.eval().score(x), []
     other = threading.Thread(target=lambda: found.append(detector.score(x)))
     detector.train()
-    with detector.turn.take("step"):
+    with detector.turn.lock:
         other.start()
         other.join(timeout=0.2)
         assert not found
