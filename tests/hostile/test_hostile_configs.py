@@ -198,10 +198,8 @@ def test_any_value_in_a_stored_configuration(tmp_path: Path, draw: st.DataObject
 
 def test_a_part_that_is_one_of_a_family_is_taken_with_its_class(tmp_path: Path) -> None:
     penalty = {"class_path": "adlightning.methods.parts.adversarial.GradientPenalty", "init_args": {"weight": 1.0}}
-    model = {
-        "class_path": "adlightning.methods.AMA",
-        "init_args": {"penalty": penalty, "interpolation": {"weight": 0.5}},
-    }
+    arguments: dict[str, Any] = {"penalty": penalty, "interpolation": {"weight": 0.5}}
+    model = {"class_path": "adlightning.methods.AMA", "init_args": arguments}
     kept = trusted_part({"model": model}, [], tmp_path / "a.ckpt")
     assert kept["model"] == model
     for wrong in ("os.system", ["os.system"]):
