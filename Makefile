@@ -3,11 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test lint types results sweeps clean
+.PHONY: help setup quickstart test test-all lint types results sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
 	@echo "make test         set up .venv, then lint, type check and test"
+	@echo "make test-all     the same, with the tests that are marked slow"
 	@echo "make lint types   one of them alone"
 	@echo "make results      write docs/results/*.md and pictures from the rows beside them"
 	@echo "make sweeps       check sweeps/ by W&B's own schema and search"
@@ -26,6 +27,10 @@ quickstart: setup
 # One process a core, with one thread each.
 test: setup lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# Each method, configuration and rank of what `make test` tries in part.
+test-all: setup lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check adlightning tests benchmarks

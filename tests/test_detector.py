@@ -1,153 +1,34 @@
-"""What every detector promises: scores without company, the right sign, moving weights, a checkpoint that is whole."""
+"""Detectors learn, set thresholds, say when they collapse, and refuse checkpoints and data of others."""
 
 from __future__ import annotations
 
 import pickle
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer, Stripes
 from refusals import Touch
+from small_detectors import CASES, adam, make_data, make_detector, train
 from torch import Tensor
-from torch.optim import SGD, Adam
 
 from adlightning.checkpoints.loading import load_detector, read_checkpoint
 from adlightning.core.collapse import TrainingCollapse
 from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import ranking_metrics
-from adlightning.core.parts import described
 from adlightning.core.thresholds import Contamination, FixedThreshold, NormalQuantile, ThresholdRule
-from adlightning.data.labelled import AnomalyLabelled
-from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
-from adlightning.data.unlabelled import TransductiveLabelled, TransductiveOneVsAll
 from adlightning.methods import (
-    DROCC,
-    DROCCLF,
-    DROCCOE,
-    GOAD,
-    SSDGM,
     Autoencoder,
-    BinaryClassifier,
-    DeepSAD,
-    DeepSVDD,
-    DensityRatio,
-    DROCCRand,
-    GeometricTransforms,
-    SoftBoundaryDeepSVDD,
-    StackedSSDGM,
 )
-from adlightning.methods.goad import AffineMaps
-from adlightning.methods.parts.ascent import Ascent
-from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
-from adlightning.methods.stacked_ss_dgm import M1Pretraining
-from adlightning.networks import LeNetEncoder, MLPEncoder, PlainMLP
-from adlightning.preprocessing import Identity, StandardizeFeatures, UnitRange
-
-
-def adam(lr: float) -> Any:
-    return partial(Adam, lr=lr, weight_decay=1e-6)
-
-
-def on_mlp(lr: float, dropout: float) -> dict[str, Any]:
-    return {
-        "encoder": partial(PlainMLP, dense=(32,), dropout=dropout),
-        "optimizer": partial(SGD, lr=lr, weight_decay=1e-3),
-    }
-
-
-SPHERE = {"pretraining": AutoencoderPretraining(epochs=4, optimizer=adam(1e-3)), "optimizer": adam(1e-3)}
-DGM = {"hidden": (32, 16), "latent_dim": 8, "optimizer": adam(3e-3)}
-RANDOM_SHELL = {"optimizer": partial(Adam, lr=1e-2)}
-SHELL = {**RANDOM_SHELL, "ascent": Ascent(steps=5, step_size=0.1)}
-METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
-    "autoencoder": (Autoencoder, {"optimizer": adam(3e-3)}),
-    "deep_svdd": (DeepSVDD, SPHERE),
-    "soft_boundary": (SoftBoundaryDeepSVDD, {**SPHERE, "warm_up_epochs": 2}),
-    "deep_sad": (DeepSAD, SPHERE),
-    "binary_classifier": (BinaryClassifier, {"optimizer": adam(3e-3)}),
-    "drocc": (DROCC, SHELL),
-    "drocc_rand": (DROCCRand, RANDOM_SHELL),
-    "drocc_oe": (DROCCOE, SHELL),
-    "drocc_lf": (DROCCLF, SHELL),
-    "goad": (GOAD, {"maps": AffineMaps(number=32)}),
-    "ss_dgm": (SSDGM, DGM),
-    "stacked_ss_dgm": (StackedSSDGM, {**DGM, "pretraining": M1Pretraining(epochs=4, optimizer=adam(3e-3))}),
-    "density_ratio": (DensityRatio, on_mlp(lr=0.1, dropout=0.1)),
-    "geometric_transforms": (GeometricTransforms, on_mlp(lr=0.05, dropout=0.0)),
-}
-KINDS: dict[str, dict[str, Any]] = {
-    "image": {"encoder": partial(LeNetEncoder, rep_dim=16), "preprocessing": UnitRange},
-    "table": {"encoder": partial(MLPEncoder, dense=(16,), rep_dim=4), "preprocessing": StandardizeFeatures},
-}
-# The paper's network for tables has no BatchNorm, which would see normal samples and negatives in batches of their own.
-SHELL_ON_TABLE = {
-    "encoder": partial(MLPEncoder, rep_dim=32, leakiness=0, bias=True),
-    "head": Head(activation="leaky_relu", leakiness=0),
-    "radius": 3.0,
-}
-ONLY = {"goad": "table", "geometric_transforms": "image"}
-LIKELIHOOD = {"image": "bernoulli", "table": "gaussian"}
-SCORING = {
-    **{name: ["sphere.encoder"] for name in ("deep_svdd", "soft_boundary", "deep_sad")},
-    **{name: ["encoder", "head"] for name in METHODS if name == "binary_classifier" or name.startswith("drocc")},
-    "ss_dgm": ["encoder", "head"],
-    "density_ratio": ["net"],
-    "geometric_transforms": ["net"],
-    "stacked_ss_dgm": ["m1.encoder", "classifier"],
-}
-CASES = [(method, kind) for method in METHODS for kind in KINDS if method not in ONLY or kind == ONLY[method]]
-
-
-def make_data(kind: str, method: str = "", **options: Any) -> AnomalyDataModule:
-    """Of a kind; for a method that needs unlabelled samples those of the test set are among them."""
-    unlabelled = method in METHODS and METHODS[method][0].needs_unlabelled
-    if kind == "image":
-        labels = {"labelled_anomaly_ratio": 0.1, "labelled_classes": ["middle"]}
-        images = TransductiveOneVsAll if unlabelled else OneVsAll
-        batch_size = 128 if method == "geometric_transforms" else 16  # each image is there 72 times
-        options = {"batch_size": batch_size, **labels, **options}
-        return images(source=Stripes(), normal_class="left", seed=0, **options)
-    table = TransductiveLabelled if unlabelled else AnomalyLabelled
-    return table(source=Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0, **options)
-
-
-def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
-    cls, arguments = METHODS[method]
-    taken = signature(cls).parameters  # some have networks of their own
-    arguments = {name: value for name, value in KINDS[kind].items() if name in taken} | arguments
-    if "drocc" in method and kind == "table":
-        arguments |= SHELL_ON_TABLE
-    if "ss_dgm" in method:
-        arguments["likelihood"] = LIKELIHOOD[kind]
-    torch.manual_seed(0)
-    return cls(**{**arguments, **options})
-
-
-def train(
-    make_trainer: MakeTrainer, method: str, kind: str, epochs: int = 12, **options: Any
-) -> tuple[pl.Trainer, AnomalyDetector, AnomalyDataModule]:
-    pl.seed_everything(0, verbose=False)
-    detector = make_detector(method, kind, **options)
-    data = make_data(kind, method)
-    trainer = make_trainer(max_epochs=epochs)
-    trainer.fit(detector, datamodule=data)
-    return trainer, detector, data
-
-
-def raw_test_input(data: AnomalyDataModule) -> Tensor:
-    x = data.test_samples.x
-    assert isinstance(x, Tensor)
-    return x[torch.from_numpy(data.split.test)]
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import Identity
 
 
 @pytest.mark.parametrize(("method", "kind"), CASES)
@@ -157,90 +38,6 @@ def test_anomalies_score_higher(make_trainer: MakeTrainer, method: str, kind: st
     scored = detector.results["test"]
     assert ranking_metrics(scored.scores, scored.labels)["auroc"] > 0.9
     assert len(scored.scores) == len(data.split.test)
-
-
-@pytest.mark.parametrize(("method", "kind"), CASES)
-def test_scores_depend_neither_on_batch_size_nor_order_nor_company(
-    make_trainer: MakeTrainer, method: str, kind: str
-) -> None:
-    _, detector, data = train(make_trainer, method, kind, epochs=6)
-    x = raw_test_input(data)
-    detector.eval()
-    with torch.no_grad():
-        whole = detector.anomaly_score(x)
-        single = torch.cat([detector.anomaly_score(x[i : i + 1]) for i in range(len(x))])
-        order = torch.randperm(len(x))
-        shuffled = detector.anomaly_score(x[order])
-    assert whole.shape == (len(x),)
-    torch.testing.assert_close(single, whole, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(shuffled, whole[order], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("method", "kind"), CASES)
-def test_training_moves_every_weight_that_the_score_uses(make_trainer: MakeTrainer, method: str, kind: str) -> None:
-    detector = make_detector(method, kind)
-    data = make_data(kind, method)
-    data.setup("fit")
-    detector.configure_for(data.input_spec)
-    names = SCORING.get(method, ["encoder"])
-    weights = {f"{name}.{k}": w for name in names for k, w in detector.get_submodule(name).named_parameters()}
-    before = {name: weight.clone() for name, weight in weights.items()}
-    make_trainer(max_epochs=6).fit(detector, datamodule=data)
-    assert all(not torch.equal(before[name], weight) for name, weight in weights.items())
-
-
-@pytest.mark.parametrize(("method", "kind"), CASES)
-def test_one_checkpoint_is_a_whole_detector(make_trainer: MakeTrainer, method: str, kind: str, tmp_path: Path) -> None:
-    trainer, detector, data = train(make_trainer, method, kind, epochs=6)
-    path = tmp_path / "detector.ckpt"
-    trainer.save_checkpoint(path)
-    torch.load(path, weights_only=True)
-    loaded = load_detector(path)
-    assert type(loaded) is type(detector)
-    assert described(loaded.arguments) == described(detector.arguments)
-    assert torch.isfinite(loaded.threshold)
-    x = raw_test_input(data)
-    detector.eval()
-    with torch.no_grad():
-        assert torch.equal(loaded.anomaly_score(x), detector.anomaly_score(x))
-    assert loaded.threshold == detector.threshold
-
-
-@pytest.mark.parametrize("method", list(METHODS))
-def test_same_seed_same_scores(make_trainer: MakeTrainer, method: str) -> None:
-    scores = []
-    for _ in range(2):
-        kind = "table" if (method, "table") in CASES else "image"
-        trainer, detector, data = train(make_trainer, method, kind, epochs=6)
-        trainer.test(detector, datamodule=data, verbose=False)
-        scores.append(detector.results["test"].scores)
-    assert np.array_equal(scores[0], scores[1])
-
-
-@pytest.mark.parametrize(("phase", "first_leg"), [("pretraining", 2), ("boundary", 4), ("objective", 6)])
-def test_a_resumed_fit_ends_where_an_undisturbed_one_does(
-    make_trainer: MakeTrainer, tmp_path: Path, phase: str, first_leg: int
-) -> None:
-    _, undisturbed, _ = train(make_trainer, "soft_boundary", "table", epochs=9)
-    pl.seed_everything(0, verbose=False)
-    path = tmp_path / "first.ckpt"
-    saver = _SaveAt(first_leg, path)
-    detector = make_detector("soft_boundary", "table")
-    make_trainer(max_epochs=9, callbacks=[saver]).fit(detector, datamodule=make_data("table"))
-    resumed = make_detector("soft_boundary", "table", optimizer=adam(1e-3))
-    make_trainer(max_epochs=9).fit(resumed, datamodule=make_data("table"), ckpt_path=path, weights_only=True)
-    expected = undisturbed.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in resumed.state_dict().items())
-
-
-class _SaveAt(pl.Callback):
-    def __init__(self, epochs: int, path: Path) -> None:
-        self.epochs, self.path = epochs, path
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch + 1 == self.epochs:
-            self.saved = True
-            trainer.save_checkpoint(self.path)
 
 
 def test_without_validation_the_threshold_comes_from_training_scores(make_trainer: MakeTrainer) -> None:

@@ -23,7 +23,7 @@ from configured import detector_of
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from refusals import is_refusal
-from short_fits import PHASES, argument
+from short_fits import PHASES, argument, slow_but
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -74,6 +74,8 @@ def model_of(config: str) -> dict[str, Any]:
     return model
 
 
+WAYS = ("deep_sad", "vae", "density_ratio", "geometric_transforms", "stacked_ss_dgm")
+"""A distance, a residual, a ratio, views of an image in a batch of their own, a network on another's codes."""
 EXPORTED = [*(config for config in CONFIGS if model_of(config)["class_path"] not in REFUSED), SPHERE]
 
 
@@ -194,7 +196,7 @@ def test_detectors_whose_score_is_no_forward_pass_say_so() -> None:
     assert "score_samples: 3" in str(VAE(score_samples=3).score_needs)
 
 
-@pytest.mark.parametrize("config", EXPORTED)
+@pytest.mark.parametrize("config", slow_but([f"configs/{method}/digits.yaml" for method in WAYS], EXPORTED))
 def test_onnx_scores_raw_input_as_the_verb_score_does(config: str, fit: Fit, tmp_path: Path) -> None:
     run, file = fit(config), tmp_path / "model.onnx"
     assert verb(run, "onnx", f"--out={file}") == 0
@@ -266,6 +268,7 @@ def built(make: Callable[[], tuple[AnomalyDetector, InputSpec]]) -> AnomalyDetec
     return detector.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_arguments_export_as_well(variant: str) -> None:
     detector = built(VARIANTS[variant])

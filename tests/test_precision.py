@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from short_fits import BY_EPOCHS, config_of, options_of
+from short_fits import BY_EPOCHS, config_of, options_of, slow_but
 
 from adlightning.__main__ import main
 
@@ -19,7 +19,7 @@ NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 is fo
 @pytest.mark.parametrize(
     ("precision", "accelerator"), [("bf16-mixed", "cpu"), pytest.param("16-mixed", "gpu", marks=NO_GPU)]
 )
-@pytest.mark.parametrize("case", BY_EPOCHS)
+@pytest.mark.parametrize("case", slow_but(("deep_sad/digits", "ama/digits clip"), BY_EPOCHS))
 def test_every_method_trains_and_scores(case: str, precision: str, accelerator: str, tmp_path: Path) -> None:
     options = [*options_of(case, 1, 2), f"--trainer.precision={precision}", f"--trainer.accelerator={accelerator}"]
     assert main(["fit", "--config", str(config_of(case)), *options, f"--run_dir={tmp_path / 'run'}"]) == 0

@@ -13,9 +13,18 @@ from typing import Any
 import pytest
 import torch
 from fits_in_children import kill, run_in_child
-from short_fits import BY_EPOCHS, config_of, options_of
+from short_fits import BY_EPOCHS, config_of, options_of, slow_but
 
 BATCHES = 3  # an epoch
+QUICK = (
+    "deep_sad/digits",  # two phases, a part of weights handed on
+    "soft_boundary_deep_svdd/digits radius",  # a radius fitted between steps
+    "ama/digits clip",  # several optimisers, steps by hand, moments fitted at the end
+    "goad/sphere",  # centres fitted at the end
+    "density_ratio/digits",  # two streams of samples
+    "ocsvm/digits_hybrid",  # an estimator on a network's codes
+)
+"""One of each way through a fit; adlightning.testing lets every method go on, in one process."""
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -30,7 +39,7 @@ def report(run: Path) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in ("seconds", "peak_memory_mb")}
 
 
-@pytest.mark.parametrize("case", BY_EPOCHS)
+@pytest.mark.parametrize("case", slow_but(QUICK, BY_EPOCHS))
 def test_a_killed_fit_goes_on_to_the_same_bits(case: str, tmp_path: Path) -> None:
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     options = [*options_of(case, 2, BATCHES), "--data.validation_fraction=0.1"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,179 +15,37 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
-from test_detector import METHODS, make_data, make_detector
+from conftest import MakeTrainer
+from small_detectors import TRIALS, make_data
 from torch import Tensor, nn
 
-from adlightning import methods, shallow
 from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli.score import score_samples
-from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.scoring import evaluating, score_batches
 from adlightning.core.thresholds import Contamination
-from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
-from adlightning.data.one_vs_all import OneVsAll
-from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.methods import (
-    ADGAN,
-    ALAD,
-    AMA,
-    DCAE,
-    VAE,
-    AnoGAN,
     Autoencoder,
     DeepSVDD,
-    FenceGAN,
-    SemiSupervisedAMA,
 )
-from adlightning.methods import SkipGANomaly as Skip
-from adlightning.methods.ama import CriticTurns, Negatives
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
-from adlightning.methods.parts.inversion import LatentSearch
-from adlightning.networks import LSTMEncoder, MLPEncoder
-from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
-from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
-from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
-from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
-from adlightning.networks.unet import FeatureDiscriminator, UNet
-from adlightning.preprocessing import StandardizeFeatures, SymmetricRange
-
-SYMMETRIC: dict[str, Any] = {"preprocessing": SymmetricRange}
-GAN: dict[str, Any] = {
-    "generator": partial(DCGANGenerator, width=4),
-    "critic": partial(DCGANCritic, width=4),
-    "latent_dim": 8,
-    "preprocessing": SymmetricRange,
-}
-SEARCH = {**GAN, "search": LatentSearch(n_seeds=2, n_steps=2)}
-MIRROR: dict[str, Any] = {
-    "latent_dim": 4,
-    "encoder": partial(StridedEncoder, width=4),
-    "generator": partial(ResidualGenerator, width=8),
-    "critic": partial(ResidualCritic, width=6),
-    "critic_turns": CriticTurns(steps=2),
-    "first_scored_epoch": 0,
-}
-PAIRS: dict[str, Any] = {
-    "latent_dim": 6,
-    "encoder": partial(ALADEncoder, width=4),
-    "generator": partial(ALADGenerator, width=4),
-    "joint_discriminator": partial(JointDiscriminator, width=4, latent_units=5, joint_units=7),
-    "image_discriminator": partial(ImagePairDiscriminator, width=4),
-    "preprocessing": SymmetricRange,
-}
-FENCE: dict[str, Any] = {
-    "latent_dim": 8,
-    "generator": partial(FenceGenerator, width=4, hidden=16),
-    "discriminator": partial(FenceDiscriminator, width=4, hidden=16),
-    "pretrain_epochs": 1,
-    "preprocessing": SymmetricRange,
-}
-SKIP: dict[str, Any] = {
-    "generator": partial(UNet, width=4),
-    "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
-    "preprocessing": SymmetricRange,
-}
-GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
-    "adgan": (ADGAN, SEARCH),
-    "adgan by its critic": (ADGAN, {**SEARCH, "score_type": "critic"}),
-    "anogan": (AnoGAN, {**GAN, "search": LatentSearch(2, 2, 0.01, lr_weights=0)}),
-    "alad": (ALAD, PAIRS),
-    "ama": (AMA, {**MIRROR, "negatives": Negatives(warm_up_epochs=1)}),
-    "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
-    "dcae": (DCAE, {"encoder": partial(DCGANEncoder, code_dim=8, width=8), **SYMMETRIC}),
-    "fence_gan": (FenceGAN, FENCE),
-    "skip_ganomaly": (Skip, SKIP),
-    "vae": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), **SYMMETRIC}),
-    "vae drawing": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), "score_samples": 2, **SYMMETRIC}),
-}
-SHALLOW: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
-    name: (getattr(shallow, name), {"preprocessing": StandardizeFeatures})
-    for name in shallow.__all__
-    if inspect.isclass(getattr(shallow, name)) and not inspect.isabstract(getattr(shallow, name))
-}
-
-
-class Waves(AnomalySource):
-    """Series of two features; anomalies are louder."""
-
-    name = "waves"
-
-    def input_spec(self) -> InputSpec:
-        return InputSpec("series", (6, 2))
-
-    def load(self, part: Part) -> Samples | None:
-        if part == "test":
-            return None
-        y = np.repeat([0, 1], [80, 20])
-        x = np.random.default_rng(0).normal(size=(100, 6, 2)) * (1 + 3 * y[:, None, None])
-        return Samples(torch.from_numpy(x.astype(np.float32)), y, tuple(map(str, range(100))))
-
-
-def case(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
-    """A detector and data for it, neither fitted."""
-    torch.manual_seed(0)
-    if name == "series":
-        arguments: dict[str, Any] = {"encoder": partial(LSTMEncoder, rep_dim=4)}
-        return Autoencoder(**arguments), AnomalyLabelled(Waves(), batch_size=16, seed=0)
-    if name in METHODS:
-        kind = "image" if name == "geometric_transforms" else "table"
-        given = METHODS[name][1]
-        phases: dict[str, Any] = {}
-        if "pretraining" in given:
-            phases["pretraining"] = replace(given["pretraining"], epochs=1)
-        phases |= {"warm_up_epochs": 1} if name.startswith(("soft", "drocc")) else {}
-        return make_detector(name, kind, **phases), make_data(kind, name)
-    if name in GENERATIVE:
-        cls, arguments = GENERATIVE[name]
-        labels: dict[str, Any] = (
-            {"labelled_anomaly_ratio": 0.1, "labelled_classes": ["middle"]} if cls.needs_known_anomalies else {}
-        )
-        return cls(**arguments), OneVsAll(Stripes(), "left", batch_size=20, seed=0, **labels)
-    cls, arguments = SHALLOW[name]
-    return cls(**arguments), make_data("table", "density_ratio" if cls.needs_unlabelled else "")
-
-
-ALL = [*METHODS, *GENERATIVE, *SHALLOW, "series"]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[AnomalyDetector, AnomalyDataModule]]:
-    """Each fitted once by Lightning's own Trainer, as it leaves them."""
-    done: dict[str, tuple[AnomalyDetector, AnomalyDataModule]] = {}
-
-    def make(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
-        if name not in done:
-            pl.seed_everything(0, verbose=False)
-            detector, data = case(name)
-            quiet: dict[str, Any] = {
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,
-            }
-            files: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
-            folder = tmp_path_factory.mktemp("fit")
-            pl.Trainer(max_epochs=2, accelerator="cpu", default_root_dir=folder, **files, **quiet).fit(
-                detector, datamodule=data
-            )
-            done[name] = detector, data
-        return done[name]
-
-    return make
-
-
-def test_every_method_is_among_the_cases() -> None:
-    known = {cls for cls, _ in [*METHODS.values(), *GENERATIVE.values(), *SHALLOW.values()]}
-    assert {getattr(methods, name) for name in methods.__all__} <= known
+from adlightning.networks import MLPEncoder
+from adlightning.preprocessing import StandardizeFeatures
+from adlightning.testing.state import require_same, state_of
 
 
 def raw_of_test_set(data: AnomalyDataModule) -> Tensor:
     x = data.test_samples.x
     assert isinstance(x, Tensor)
     return x[torch.from_numpy(data.split.test)]
+
+
+def fitted_on(name: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
+    """A detector after its trial's fit, and its data."""
+    return TRIALS[name].fitted, TRIALS[name].fitted_data
 
 
 def make_batch(x: Tensor) -> TrainBatch:
@@ -200,63 +56,13 @@ def raw_test(data: AnomalyDataModule, n: int = 40) -> Tensor:
     return raw_of_test_set(data)[:: max(1, len(data.split.test) // n)]
 
 
-def everything(detector: AnomalyDetector) -> dict[str, Any]:
-    """All that a score might disturb."""
-    state: dict[str, Any] = {f"value {name}": value.clone() for name, value in detector.state_dict().items()}
-    state |= {f"buffer {name}": value.clone() for name, value in detector.named_buffers()}
-    state |= {f"mode {name}": module.training for name, module in detector.named_modules()}
-    state |= {f"gradient {name}": (w.requires_grad, w.grad is None) for name, w in detector.named_parameters()}
-    state["torch"], state["grad"] = torch.get_rng_state(), torch.is_grad_enabled()
-    state["numpy"], state["python"] = np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index]  # noqa: NPY002
-    return state
-
-
-def assert_untouched(detector: AnomalyDetector, before: dict[str, Any]) -> None:
-    after = everything(detector)
-    assert after.keys() == before.keys()
-    for name, value in before.items():
-        arrays = isinstance(value, (Tensor, np.ndarray))
-        assert np.array_equal(value, after[name]) if arrays else value == after[name], name
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_scores_are_the_same_in_any_mode_batch_and_order_and_leave_nothing_changed(trained: Any, name: str) -> None:
-    detector, data = trained(name)
-    x = raw_test(data)
-    expected = detector.eval().score(x)
-    assert expected.shape == (len(x),)
-    assert np.ptp(expected) > 0
-    detector.train()
-    for frozen in list(detector.children())[:1]:  # a part that a user has frozen stays so
-        frozen.eval()
-    before = everything(detector)
-    assert np.array_equal(detector.score(x), expected)
-    assert_untouched(detector, before)
-    found = detector.anomaly_score(x)
-    assert not found.requires_grad
-    assert np.array_equal(found.double().numpy(), expected)
-    assert_untouched(detector, before)
-    assert np.array_equal(detector.anomaly_score(x).double().numpy(), expected)
-    assert np.array_equal(detector.score(x.numpy()), expected)
-    order = np.random.default_rng(0).permutation(len(x))
-    near: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
-    np.testing.assert_allclose(detector.score(x[order]), expected[order], **near)
-    np.testing.assert_allclose(detector.score(x, batch_size=3), expected, **near)
-    np.testing.assert_allclose(np.concatenate([detector.score(x[i : i + 1]) for i in range(3)]), expected[:3], **near)
-    assert detector.score(x[:0]).shape == (0,)
-    assert_untouched(detector, before)
-    alarms = detector.is_anomaly(x)
-    assert alarms.dtype == bool
-    assert np.array_equal(alarms, expected > detector.threshold.item())
-
-
 # ---- one score everywhere ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["dcae", "deep_svdd", "series", "KDE"])
+@pytest.mark.parametrize("name", ["dcae", "deep_svdd on table", "series", "KDE"])
 def test_all_ways_to_a_score_agree_to_the_bit(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
     pl.seed_everything(0, verbose=False)
-    detector, data = case(name)
+    detector, data = TRIALS[name].make(), TRIALS[name].make_data()
     trainer = make_trainer(max_epochs=2)
     trainer.fit(detector, datamodule=data)
     of_fit = detector.score(raw_of_test_set(data), data.eval_batch_size)
@@ -266,8 +72,8 @@ def test_all_ways_to_a_score_agree_to_the_bit(make_trainer: MakeTrainer, tmp_pat
     trainer.predict(detector, datamodule=data)
     predicted = detector.results["test"].scores
     make_trainer().test(
-        other := case(name)[0],
-        datamodule=case(name)[1],
+        other := TRIALS[name].make(),
+        datamodule=TRIALS[name].make_data(),
         ckpt_path=tmp_path / "last.ckpt",
         weights_only=True,
         verbose=False,
@@ -355,8 +161,8 @@ def test_what_was_never_trained_gives_neither(make_trainer: MakeTrainer) -> None
 # ---- input ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_frame_is_matched_by_the_names_of_its_columns(trained: Any) -> None:
-    detector, data = trained("deep_svdd")
+def test_a_frame_is_matched_by_the_names_of_its_columns() -> None:
+    detector, data = fitted_on("deep_svdd on table")
     x = raw_test(data).numpy()
     expected = detector.score(x)
     frame = pd.DataFrame(x, columns=list("abcdef"))
@@ -375,8 +181,8 @@ def test_a_frame_is_matched_by_the_names_of_its_columns(trained: Any) -> None:
             detector.anomaly_score(wrong)
 
 
-def test_arrays_and_tensors_of_any_number_type_are_features(trained: Any) -> None:
-    detector, data = trained("deep_svdd")
+def test_arrays_and_tensors_of_any_number_type_are_features() -> None:
+    detector, data = fitted_on("deep_svdd on table")
     whole = raw_test(data).round()
     expected = detector.score(whole)
     for dtype in (torch.float64, torch.int64, torch.int32):
@@ -389,13 +195,13 @@ def test_arrays_and_tensors_of_any_number_type_are_features(trained: Any) -> Non
 @pytest.mark.parametrize(
     ("case_name", "x", "words"),
     [
-        ("deep_svdd", np.zeros((3, 5)), "x holds samples of 5; the detector was trained on 6 features"),
-        ("deep_svdd", np.zeros(6), "x holds samples of one number; the detector was trained on 6 features"),
-        ("deep_svdd", np.full((3, 6), np.nan), "x holds nan at row 0, column 0"),
-        ("deep_svdd", np.array([[1.0] * 6, [np.inf] * 6]), "x holds inf at row 1, column 0"),
-        ("deep_svdd", np.zeros((3, 6), complex), "x holds complex128 .* numbers are needed"),
-        ("deep_svdd", np.full((3, 6), "1"), "x holds <U1 .* numbers are needed"),
-        ("deep_svdd", [[1.0] * 6], "x must be a NumPy array, a tensor or a pandas frame, got a list"),
+        ("deep_svdd on table", np.zeros((3, 5)), "x holds samples of 5; the detector was trained on 6 features"),
+        ("deep_svdd on table", np.zeros(6), "x holds samples of one number; the detector was trained on 6 features"),
+        ("deep_svdd on table", np.full((3, 6), np.nan), "x holds nan at row 0, column 0"),
+        ("deep_svdd on table", np.array([[1.0] * 6, [np.inf] * 6]), "x holds inf at row 1, column 0"),
+        ("deep_svdd on table", np.zeros((3, 6), complex), "x holds complex128 .* numbers are needed"),
+        ("deep_svdd on table", np.full((3, 6), "1"), "x holds <U1 .* numbers are needed"),
+        ("deep_svdd on table", [[1.0] * 6], "x must be a NumPy array, a tensor or a pandas frame, got a list"),
         ("dcae", np.zeros((3, 1, 16, 16), np.float32), "x holds float32 images, uint8 in 0..255 is needed"),
         ("dcae", np.zeros((3, 16, 16, 1), np.uint8), "x holds samples of 16x16x1; .*channels come first"),
         ("dcae", np.zeros((3, 1, 8, 8), np.uint8), "x holds samples of 1x8x8; the detector was trained on 1x16x16"),
@@ -403,15 +209,15 @@ def test_arrays_and_tensors_of_any_number_type_are_features(trained: Any) -> Non
         ("series", np.zeros((3, 5, 2)), "x holds samples of 5x2; the detector was trained on 6x2 series"),
     ],
 )
-def test_input_that_does_not_fit_is_refused(trained: Any, case_name: str, x: Any, words: str) -> None:
-    detector, _ = trained(case_name)
+def test_input_that_does_not_fit_is_refused(case_name: str, x: Any, words: str) -> None:
+    detector, _ = fitted_on(case_name)
     for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
         with pytest.raises(ValueError, match=words):
             ask(x)
 
 
-def test_images_of_one_channel_need_none(trained: Any) -> None:
-    detector, data = trained("dcae")
+def test_images_of_one_channel_need_none() -> None:
+    detector, data = fitted_on("dcae")
     x = raw_test(data)
     assert np.array_equal(detector.score(x[:, 0]), detector.score(x))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
@@ -487,11 +293,11 @@ def test_a_method_of_ones_own_writes_a_step_and_a_score(fitted: Any, cls: type[A
     detector, x = fitted(cls)
     expected = detector.eval().score(x)
     detector.train()
-    before = everything(detector)
+    before = state_of(detector)
     for _ in range(2):
         assert np.array_equal(detector.anomaly_score(x).double().numpy(), expected)
         assert np.array_equal(detector.score(x), expected)
-        assert_untouched(detector, before)
+        require_same(before, state_of(detector))
     copied = copy.deepcopy(detector)
     assert np.array_equal(copied.score(x), expected)
 
@@ -510,7 +316,7 @@ def test_modes_come_back_when_a_score_fails(fitted: Any, monkeypatch: pytest.Mon
     detector, x = fitted(Own)
     detector.train()
     detector.net[1].eval()
-    before = everything(detector)
+    before = state_of(detector)
 
     def broken(x: Tensor) -> Tensor:
         raise ArithmeticError("no")
@@ -518,7 +324,7 @@ def test_modes_come_back_when_a_score_fails(fitted: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(detector.net[-1], "forward", broken)
     with pytest.raises(ArithmeticError):
         detector.score(x)
-    assert_untouched(detector, before)
+    require_same(before, state_of(detector))
 
 
 def test_scores_of_threads_take_turns(fitted: Any) -> None:
