@@ -90,7 +90,7 @@ METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "density_ratio": (DensityRatio, on_mlp(lr=0.1, dropout=0.1)),
     "geometric_transforms": (GeometricTransforms, on_mlp(lr=0.05, dropout=0.0)),
 }
-KINDS: dict[str, dict[str, Any]] = {
+KINDS: dict[Kind, dict[str, Any]] = {
     "image": {"encoder": partial(LeNetEncoder, rep_dim=16), "preprocessing": UnitRange},
     "table": {"encoder": partial(MLPEncoder, dense=(16,), rep_dim=4), "preprocessing": StandardizeFeatures},
 }
@@ -101,7 +101,7 @@ SHELL_ON_TABLE = {
     "radius": 3.0,
 }
 ONLY = {"goad": "table", "geometric_transforms": "image"}
-LIKELIHOOD = {"image": "bernoulli", "table": "gaussian"}
+LIKELIHOOD: dict[Kind, str] = {"image": "bernoulli", "table": "gaussian"}
 CASES = [(method, kind) for method in METHODS for kind in KINDS if method not in ONLY or kind == ONLY[method]]
 
 
@@ -112,7 +112,7 @@ def make_data(kind: Kind, method: str = "", **options: Any) -> AnomalyDataModule
     return small_data(kind, METHODS[method][0] if method in METHODS else AnomalyDetector, **options)
 
 
-def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
+def make_detector(method: str, kind: Kind, **options: Any) -> AnomalyDetector:
     cls, arguments = METHODS[method]
     taken = signature(cls).parameters  # some have networks of their own
     arguments = {name: value for name, value in KINDS[kind].items() if name in taken} | arguments
@@ -125,7 +125,7 @@ def make_detector(method: str, kind: str, **options: Any) -> AnomalyDetector:
 
 
 def train(
-    make_trainer: MakeTrainer, method: str, kind: str, epochs: int = 12, **options: Any
+    make_trainer: MakeTrainer, method: str, kind: Kind, epochs: int = 12, **options: Any
 ) -> tuple[pl.Trainer, AnomalyDetector, AnomalyDataModule]:
     pl.seed_everything(0, verbose=False)
     detector = make_detector(method, kind, **options)
@@ -203,8 +203,7 @@ def _of_a_method(name: str, kind: Kind) -> AnomalyDetector:
 def _trials() -> dict[str, Trial]:
     """By name: each method on each kind of data it takes, networks that generate, estimators, and a series."""
     found = {
-        f"{name} on {kind}": Trial(_of_a_method(name, kind), lambda kind=kind, name=name: make_data(kind, name))
-        for name, kind in CASES
+        f"{name} on {kind}": Trial(_of_a_method(name, kind), partial(make_data, kind, name)) for name, kind in CASES
     }
     found |= {name: Trial(cls(**arguments), "image") for name, (cls, arguments) in GENERATIVE.items()}
     found |= {name: Trial(cls(**arguments), "table", max_epochs=1) for name, (cls, arguments) in SHALLOW.items()}

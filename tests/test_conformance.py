@@ -71,6 +71,8 @@ class OfItsCompany(Sound):
 
 
 class OfItsMode(Sound):
+    calls: Tensor
+
     def build(self, shape: tuple[int, ...]) -> None:
         super().build(shape)
         self.register_buffer("calls", torch.zeros(()))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adlightning.checkpoints.loading import load_detector, read_checkpoint
 from adlightning.core.collapse import TrainingCollapse
-from adlightning.core.contracts import InputSpec
+from adlightning.core.contracts import InputSpec, Kind
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import ranking_metrics
 from adlightning.core.thresholds import Contamination, FixedThreshold, NormalQuantile, ThresholdRule
@@ -32,7 +32,7 @@ from adlightning.preprocessing import Identity
 
 
 @pytest.mark.parametrize(("method", "kind"), CASES)
-def test_anomalies_score_higher(make_trainer: MakeTrainer, method: str, kind: str) -> None:
+def test_anomalies_score_higher(make_trainer: MakeTrainer, method: str, kind: Kind) -> None:
     trainer, detector, data = train(make_trainer, method, kind)
     trainer.test(detector, datamodule=data, verbose=False)
     scored = detector.results["test"]

@@ -162,6 +162,7 @@ def test_what_was_never_trained_gives_neither(make_trainer: MakeTrainer) -> None
 
 
 def test_a_frame_is_matched_by_the_names_of_its_columns() -> None:
+    detector: Any
     detector, data = fitted_on("deep_svdd on table")
     x = raw_test(data).numpy()
     expected = detector.score(x)

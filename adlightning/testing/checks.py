@@ -62,7 +62,7 @@ def check_training_moves_weights_of_score(trial: Trial) -> None:
         scores = as_written(detector.eval())(trial.test_input())
         if not scores.requires_grad:
             return
-        scores.sum().backward()  # type: ignore[no-untyped-call]
+        scores.sum().backward()
     weights = {name: weight for name, weight in detector.named_parameters() if weight.requires_grad}
     used = [name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()]
     assert used, "no weight has a part in the score"

@@ -91,7 +91,7 @@ class Trial:
     def fit(self, ckpt_path: Path | None = None, **options: Any) -> tuple[AnomalyDetector, AnomalyDataModule]:
         """Another detector after a fit, or after the rest of one, and its data."""
         detector, data = self.make(), self.make_data()
-        begun = {} if ckpt_path is None else {"ckpt_path": ckpt_path, "weights_only": True}
+        begun: dict[str, Any] = {} if ckpt_path is None else {"ckpt_path": ckpt_path, "weights_only": True}
         self.trainer(**options).fit(detector, datamodule=data, **begun)
         return detector, data
 
@@ -123,4 +123,5 @@ class Trial:
         """About n raw samples (n, ...) of the test set, normal ones and anomalies."""
         data = self.fitted_data
         rows = data.split.test[:: max(1, len(data.split.test) // n)]
-        return data.test_samples.x[torch.from_numpy(rows)]
+        x = data.test_samples.x
+        return x[torch.from_numpy(rows)] if isinstance(x, Tensor) else torch.stack([x[int(row)] for row in rows])
