@@ -122,7 +122,7 @@ class HalfPrecision(Sound):
         (OfItsMode, "score_changes_nothing", "value of calls differs"),
         (Still, "training_moves_weights_of_score", r"training did not change net.weight, net.bias"),
         (Forgetful, "checkpoint_is_whole_detector", "scores of the loaded detector are others"),
-        (OfItsOwnDraws, "same_seed_gives_same_detector", "net.weight differs"),
+        (OfItsOwnDraws, "same_seed_gives_same_detector", "threshold differs"),
         (HalfPrecision, "mixed_precision", "bfloat16"),
     ],
 )
