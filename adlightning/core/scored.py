@@ -106,10 +106,9 @@ class ScoredModule(pl.LightningModule, ABC):
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Scores (B,) of raw input (B, ...), higher for more anomalous; the same for a sample in any batch.
 
-        Within a trainer's training step: what the method wrote, with gradients and in training mode. Called from
-        anywhere else:
-        in eval mode without gradients, of input that is checked as in :meth:`score`, and every mode is as before after
-        it. A score that takes gradients itself does so within `torch.enable_grad()`.
+        Within a trainer's training step it is what the method wrote, with gradients and in training mode. Called from
+        anywhere else it runs in eval mode without gradients, on input that is checked as in :meth:`score`, and every
+        mode is as before after it. A score that takes gradients itself does so within `torch.enable_grad()`.
         """
 
     def ready_to_score(self) -> bool:

@@ -26,8 +26,8 @@ from adlightning.core.parts import (
 from adlightning.core.rules import not_negative, seed
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.inversion import starting_latents
-from adlightning.methods.parts.likelihoods import LOG_LIKELIHOODS, Likelihood, kl_from_standard, require_likelihood
-from adlightning.networks.dgm import MIN_SCALE
+from adlightning.methods.parts.likelihoods import require_likelihood
+from adlightning.networks.dgm import LOG_LIKELIHOODS, MIN_SCALE, Likelihood, kl_from_standard
 from adlightning.networks.encoders import build_encoder, representation_size
 from adlightning.networks.gan import DCGANEncoder, build_dcgan_decoder
 

@@ -22,8 +22,8 @@ from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ranking_metrics
 from adlightning.methods import DCAE, VAE
 from adlightning.methods.parts.inversion import starting_latents
-from adlightning.methods.parts.likelihoods import kl_from_standard
 from adlightning.methods.vae import negative_elbo
+from adlightning.networks.dgm import kl_from_standard
 from adlightning.networks.gan import DCGANEncoder, DCGANGenerator
 from adlightning.preprocessing import SymmetricRange, UnitRange
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adlightning.core.prepared import name_of
-from adlightning.networks.dgm import LOG_LIKELIHOODS, Likelihood, kl_from_standard
+from adlightning.networks.dgm import Likelihood
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector
-
-__all__ = ["LOG_LIKELIHOODS", "Likelihood", "kl_from_standard", "require_likelihood"]
 
 
 def require_likelihood(detector: AnomalyDetector, likelihood: Likelihood) -> None:
