@@ -2,6 +2,7 @@
 
 A method writes `training_step` and `anomaly_score`. Within a trainer's training step `anomaly_score` is what the method
 wrote, in training mode and with gradients, for a loss. Called from anywhere else it is a score: :func:`guard` sees to
+it.
 """
 
 from __future__ import annotations
