@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback
 from torch import Tensor
 
+from adlightning.core.averaging import average_weights_alone
 from adlightning.core.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
 from adlightning.core.contracts import (
     ANOMALY,
@@ -171,6 +172,7 @@ class AnomalyDetector(ScoredModule):
         """No callbacks of its own: Lightning's hook before anything else of a fit, so that refusals come first."""
         if self.trainer.state.fn == "fit":
             require_supported(self)
+            average_weights_alone(self)
         return []
 
     def setup(self, stage: str) -> None:
@@ -288,6 +290,12 @@ class AnomalyDetector(ScoredModule):
             self._fit_threshold(ScoredSamples(self._training_scores(), labels, rows), "training")
         self._threshold_step = self.trainer.global_step
         return True
+
+    def forget_fits(self) -> None:
+        """Weights were replaced: a fit at the end, and the threshold, belong to others."""
+        self._threshold_step = -1
+        if self.fits_at_end:
+            self.forget_fit()
 
     def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
         self.check_scores(scored.scores)

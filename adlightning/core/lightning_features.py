@@ -16,7 +16,6 @@ from pytorch_lightning.callbacks import (
     ModelPruning,
     SpikeDetection,
     StochasticWeightAveraging,
-    WeightAveraging,
 )
 
 from adlightning.core.training_state.callbacks import callbacks_of
@@ -24,12 +23,11 @@ from adlightning.core.training_state.callbacks import callbacks_of
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector
 
-_AVERAGED = "averages what is fitted (preprocessing, centre, threshold) as if it were weights, and across phases"
 _TUNED = "would train with another value than config.yaml says, found by steps of its own in the first epoch"
 
 REFUSED: dict[type[Callback], str] = {
-    WeightAveraging: _AVERAGED,  # EMAWeightAveraging too
-    StochasticWeightAveraging: f"{_AVERAGED}; it trains an epoch more and has a learning rate of its own",
+    StochasticWeightAveraging: "trains an epoch more, with a learning rate of its own, across phases: WeightAveraging "
+    "and EMAWeightAveraging average weights",
     LearningRateFinder: f"{_TUNED}: run fits with several values of model.lr, or a sweep",
     BatchSizeFinder: f"{_TUNED}: give data.batch_size; scoring takes smaller parts by itself where memory is full",
     ModelPruning: "looks for weights before networks are built for the data, and changes them after a centre, moments "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adlightning.core.averaging import show_averages
 from adlightning.core.contracts import CHECKPOINT_FORMAT, InputSpec, saved_part
 from adlightning.core.parts import class_path, described
 from adlightning.core.training_state import require_own_training_state
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def add_description(detector: ScoredModule, checkpoint: dict[str, Any]) -> None:
-    """Add what makes the checkpoint a whole detector: class, arguments, input, and the run's configuration."""
+    """Add what makes the checkpoint a whole detector: class, arguments, input, and the run's configuration.
+
+    Where a fit averages weights, averages take their place, in the checkpoint's state_dict too: it holds no copies.
+    """
     if detector.input_spec is None:
         raise RuntimeError("a detector has nothing to save before it was built for some data")
     detector.training_record |= {
@@ -25,6 +29,7 @@ def add_description(detector: ScoredModule, checkpoint: dict[str, Any]) -> None:
         "seed": detector.data.effective_seed(),
         "split": detector.data.split_fingerprint(),
     }
+    show_averages(detector)
     checkpoint["adlightning"] = {
         "format": CHECKPOINT_FORMAT,
         "class": class_path(type(detector)),

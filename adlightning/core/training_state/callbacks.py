@@ -12,6 +12,9 @@ from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 from adlightning.core.training_state.schema import alike, count, mapping, number, require, scalar, text
 
+AVERAGES = "AveragedWeights"
+"""The key of the callback that averages weights."""
+
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
@@ -28,6 +31,9 @@ def checked_callbacks(states: Any, trainer: pl.Trainer) -> dict[str, Any]:
         ValueError: a state that its callback does not leave.
     """
     given = mapping(states, "callbacks")
+    averages = any(callback.state_key == AVERAGES for callback in callbacks_of(trainer))
+    begun = "hold no averages of weights where a fit takes none: give the WeightAveraging callback that it began with"
+    require(AVERAGES not in given or averages, "callbacks", begun)
     built = {}
     for callback in callbacks_of(trainer):
         key = callback.state_key
