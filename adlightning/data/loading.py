@@ -35,6 +35,7 @@ class IndexBatches:
         rank: this process among `world_size`.
         world_size: number of processes that share the positions.
         passes: how often an epoch takes each position, all times shuffled together.
+        renewed: a new order each epoch; False takes that of the first one again and again.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class IndexBatches:
         rank: int = 0,
         world_size: int = 1,
         passes: int = 1,
+        renewed: bool = True,
     ) -> None:
         self.n, self.batch_size, self.shuffle, self.drop_last = n, batch_size, shuffle, drop_last
         self.passes = passes
+        self.renewed = renewed
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
 
@@ -61,7 +64,7 @@ class IndexBatches:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; Lightning calls it before each."""
-        self.epoch = epoch
+        self.epoch = epoch if self.renewed else 0
 
     def _share(self) -> int:
         total = self.n * self.passes
@@ -101,8 +104,8 @@ class PairedBatches:
     Args:
         first: positions (N,) of the first stream.
         second: positions (M,) of the second stream, M at least 1.
-        batch_size, drop_last, seed, rank, world_size: as in :class:`IndexBatches`; a first stream's last batch that is
-            not full is paired with a full one of the second.
+        batch_size, drop_last, seed, rank, world_size, renewed: as in :class:`IndexBatches`; a first stream's last batch
+            that is not full is paired with a full one of the second.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class PairedBatches:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        renewed: bool = True,
     ) -> None:
         self.order = IndexBatches(
             len(first),
@@ -124,6 +128,7 @@ class PairedBatches:
             seed=seed,
             rank=rank,
             world_size=world_size,
+            renewed=renewed,
         )
         self.first, self.second = first, second
 

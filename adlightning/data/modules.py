@@ -293,6 +293,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def _shuffled(self, known: Tensor) -> Order:
         """The order of training: of both streams side by side for a detector that contrasts them."""
         options: dict[str, Any] = {"drop_last": self.drop_last, "seed": self.effective_seed(), **self._ranks()}
+        options["renewed"] = not getattr(self.trainer, "overfit_batches", 0)  # which asks for the same few batches
         if self._detector_says("needs_unlabelled", False):
             normal, unlabelled = ((known == kind).nonzero().flatten() for kind in (KNOWN_NORMAL, UNLABELLED))
             return PairedBatches(normal, unlabelled, self.batch_size, **options)
