@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import kornia.augmentation as kornia
@@ -39,7 +40,7 @@ def transforms(size: int) -> dict[str, nn.Module]:
     }
 
 
-def milliseconds(run: partial[object]) -> float:
+def milliseconds(run: Callable[[], object]) -> float:
     """The shortest of several runs, in CPU time: others may use the machine."""
     run()
     seconds = []

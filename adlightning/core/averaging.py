@@ -187,7 +187,7 @@ def measure_statistics(detector: AnomalyDetector) -> None:
     In a pass of the score over them, or of the fit at the end, whose samples are not changed by any transform. A
     normalisation that has no part in it keeps what it has.
     """
-    parts = [part for part in detector.modules() if _has_statistics(part)]
+    parts = [part for part in detector.modules() if isinstance(part, _NormBase) and part.track_running_stats]
     before = [(part.momentum, {name: value.clone() for name, value in part.named_buffers()}) for part in parts]
     if not parts:
         return
