@@ -28,6 +28,11 @@ CASES |= {
     "ocsvm on codes": ("ocsvm/digits_hybrid", ()),  # its estimator is fitted on every rank
     "geometric_transforms": ("geometric_transforms/digits", ()),
     "adgan, bf16": ("adgan/digits", ("--trainer.precision=bf16-mixed",)),
+    "deep_sad, averages": (
+        "deep_sad/digits",
+        ("--trainer.callbacks=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"),
+    ),
+    "goad, averages": ("goad/sphere", ("--trainer.callbacks=WeightAveraging",)),
     "drocc_lf, bf16": ("drocc_lf/digits", ("--trainer.precision=bf16-mixed",)),
     "soft_boundary_deep_svdd, radius": ("soft_boundary_deep_svdd/digits", ("--model.warm_up_epochs=0",)),
     "deep_sad, anew": ("deep_sad/digits", ("--model.pretraining.transfer=false",)),  # weights drawn in the middle
