@@ -6,13 +6,13 @@ nothing to what it put in the weights' place. A detector's fit therefore puts :c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import get_swa_avg_fn
 
@@ -27,21 +27,34 @@ if TYPE_CHECKING:
 
 
 def average_weights_alone(detector: AnomalyDetector) -> None:
-    """Put :class:`AveragedWeights` in the place of the trainer's callbacks that average weights."""
-    callbacks = callbacks_of(detector.trainer)
+    """Put :class:`AveragedWeights` in the place of the trainer's callback that averages weights.
+
+    Raises:
+        ValueError: several such callbacks, or a detector that scores by averages of its own.
+    """
+    callbacks, averaging = callbacks_of(detector.trainer), []
     for position, callback in enumerate(callbacks):
         given = callback.given if isinstance(callback, AveragedWeights) else callback
         if isinstance(given, WeightAveraging):
+            averaging.append(type(given).__name__)
             callbacks[position] = AveragedWeights(given, detector)
+    if len(averaging) > 1:
+        raise ValueError(f"trainer.callbacks: one at most may average weights, got {', '.join(averaging)}")
+    if averaging and detector.own_averages:
+        raise ValueError(
+            f"trainer.callbacks: {averaging[0]} is refused: {type(detector).__name__} scores by averages of its own "
+            f"({detector.own_averages})"
+        )
 
 
 class AveragedWeights(Callback):
     """Averages of the weights of the phase that is scored; they stand in the weights' place whenever something is said.
 
     What is averaged: weights that are trained, and nothing else. Preprocessing, centre, radius and the like are left as
-    they are; running statistics of normalisations belong to the weights, and are measured anew for the averages, on the
-    training data. Validation, the threshold, what is fitted after the last step, checkpoints and the detector at the
-    end have the averages; training goes on with the weights as they were trained, which a checkpoint holds beside them.
+    they are; running statistics of normalisations, where training moves them, belong to the weights, and are measured
+    anew for the averages, on the training data. Validation, the threshold, what is fitted after the last step,
+    checkpoints and the detector at the end have the averages; training goes on with the weights as they were trained,
+    which a checkpoint holds beside them.
 
     Args:
         given: Lightning's callback: says when there is an update, and how it is made.
@@ -51,10 +64,11 @@ class AveragedWeights(Callback):
     def __init__(self, given: WeightAveraging, detector: AnomalyDetector) -> None:
         self.given = given
         self.detector = detector
-        self.updates, self.last_step, self.last_epoch = 0, 0, -1
+        self.updates, self.last_step = 0, 0
         self._averages: dict[str, Tensor] = {}
         self._trained: dict[str, Tensor] = {}  # while averages are in their place
         self._measured = False  # whether statistics of normalisations are those of the averages then
+        self._passed: dict[str, Tensor] = {}  # batches that each normalisation had seen when training began
 
     def _weights(self) -> dict[str, Tensor]:
         named = self.detector.named_parameters()
@@ -64,8 +78,8 @@ class AveragedWeights(Callback):
         """What averages take the place of: weights, and statistics of normalisations."""
         statistics = {
             f"{place}.{name}": buffer
-            for place, part in self.detector.named_modules()
-            for name, buffer in (part.named_buffers(recurse=False) if _has_statistics(part) else ())
+            for place, part in _normalisations(self.detector)
+            for name, buffer in part.named_buffers(recurse=False)
         }
         return self._weights() | statistics
 
@@ -102,8 +116,13 @@ class AveragedWeights(Callback):
             self._measured = False
             _copy(self._averages, self._weights())
         if measure and not self._measured:
-            measure_statistics(self.detector)
+            measure_statistics(self.detector, self._moved())
+            self.detector.fit_to_weights()
             self._measured = True
+
+    def _moved(self) -> list[_NormBase]:
+        """Normalisations whose statistics training moves, which those of a frozen encoder are not."""
+        return [part for name, part in _normalisations(self.detector) if part.num_batches_tracked != self._passed[name]]
 
     def _hide(self) -> None:
         """The weights as they were trained are back in their place."""
@@ -116,12 +135,17 @@ class AveragedWeights(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a detector for whose averages normalisations cannot be measured. Raises ValueError."""
         needs = None if self.detector.fits_at_end else self.detector.score_needs
-        if needs is not None and any(_has_statistics(part) for part in self.detector.modules()):
+        if needs is not None and any(_normalisations(self.detector)):
             raise ValueError(
                 f"trainer.callbacks: {type(self.given).__name__} is refused: the networks have BatchNorms, whose "
                 f"statistics must be measured for averages of weights, and a score of {type(self.detector).__name__} "
                 f"needs {needs}"
             )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note where a fit begins, or goes on."""
+        self.last_step = trainer.global_step
+        self._passed = {name: part.num_batches_tracked.clone() for name, part in _normalisations(self.detector)}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with what was trained."""
@@ -140,17 +164,15 @@ class AveragedWeights(Callback):
             if step > self.last_step and self.given.should_update(step_idx=step - 1):
                 self._update()
                 self.last_step = step
-            ends_epoch = trainer.is_last_batch or last
-            if ends_epoch and epoch > self.last_epoch and self.given.should_update(epoch_idx=epoch):
+            if (trainer.is_last_batch or last) and self.given.should_update(epoch_idx=epoch):
                 self._update()
-                self.last_epoch = epoch
         if last:
             self.show()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Averages are what is validated; where a score is fitted at the end, there is nothing to validate before."""
+        """Averages are what is validated; where a score is fitted at the end, there may be nothing to validate."""
         within_fit = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if within_fit and not self.detector.fits_at_end:
+        if within_fit and trainer.current_epoch >= self.detector.first_scored():
             self.show()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,15 +183,12 @@ class AveragedWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """How far averages have come, and the weights as they were trained."""
-        counted = {"updates": self.updates, "last_step": self.last_step, "last_epoch": self.last_epoch}
         trained = self._trained or {name: value.clone() for name, value in self._replaced().items()}
-        return {**counted, "trained": trained}
+        return {"updates": self.updates, "trained": trained}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take both from a checkpoint, whose averages the detector has loaded as its weights."""
-        self.updates, self.last_step, self.last_epoch = (
-            state_dict[name] for name in ("updates", "last_step", "last_epoch")
-        )
+        self.updates = state_dict["updates"]
         self._averages = {name: weight.clone() for name, weight in self._weights().items()}
         _copy(state_dict["trained"], self._replaced())
 
@@ -181,37 +200,41 @@ def show_averages(detector: ScoredModule) -> None:
             callback.show(measure=not callback.detector.fits_at_end)  # else no score is known yet, or it was measured
 
 
-def measure_statistics(detector: AnomalyDetector) -> None:
+def measure_statistics(detector: AnomalyDetector, parts: list[_NormBase]) -> None:
     """Measure running statistics of normalisations anew for the weights as they are, on all training samples.
 
     In a pass of the score over them, or of the fit at the end, whose samples are not changed by any transform. A
     normalisation that has no part in it keeps what it has.
     """
-    parts = [part for part in detector.modules() if isinstance(part, _NormBase) and part.track_running_stats]
-    before = [(part.momentum, {name: value.clone() for name, value in part.named_buffers()}) for part in parts]
     if not parts:
         return
-    with scoring(detector), detector.trainer.precision_plugin.forward_context():
-        for part in parts:
-            part.reset_running_stats()
-            part.momentum = None  # the mean over all batches
-            part.train()
-        if detector.fits_at_end:
-            detector.fit_on_training_data()
-            detector.forget_fit()
-        else:
-            score = as_written(detector)
-            for batch in detector.training_data():
-                if len(batch.x) > 1:  # one alone cannot be normalised
-                    score(batch.x)
-    for part, (momentum, buffers) in zip(parts, before, strict=True):
-        part.momentum = momentum
-        if part.num_batches_tracked == 0:
-            _copy(buffers, dict(part.named_buffers()))
+    before = [(part.momentum, {name: value.clone() for name, value in part.named_buffers()}) for part in parts]
+    try:
+        with scoring(detector), detector.trainer.precision_plugin.forward_context():
+            for part in parts:
+                part.reset_running_stats()
+                part.momentum = None  # the mean over all batches
+                part.train()
+            if detector.fits_at_end:
+                detector.fit_on_training_data()
+                detector.forget_fit()
+            else:
+                score = as_written(detector)
+                for batch in detector.training_data():
+                    if len(batch.x) > 1:  # one alone cannot be normalised
+                        score(batch.x)
+    finally:
+        for part, (momentum, buffers) in zip(parts, before, strict=True):
+            part.momentum = momentum
+            if part.num_batches_tracked == 0:
+                _copy(buffers, dict(part.named_buffers()))
 
 
-def _has_statistics(part: nn.Module) -> bool:
-    return isinstance(part, _NormBase) and part.track_running_stats
+def _normalisations(detector: AnomalyDetector) -> Iterator[tuple[str, _NormBase]]:
+    """Normalisations with running statistics, by name."""
+    for name, part in detector.named_modules():
+        if isinstance(part, _NormBase) and part.track_running_stats:
+            yield name, part
 
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:

@@ -78,6 +78,9 @@ class AnomalyDetector(ScoredModule):
     score_needs: str | None = None
     """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
 
+    own_averages: str | None = None
+    """Which argument makes a method score by averages of its weights: callbacks that average are then refused."""
+
     first_phase_argument: ClassVar[str | None] = None
     """Which argument says the epochs of a first phase, whose weights are not scored (`pretraining.epochs`); or None."""
 
@@ -135,6 +138,9 @@ class AnomalyDetector(ScoredModule):
 
     def forget_fit(self) -> None:
         """With `fits_at_end`: forget the fit to earlier weights, since an epoch begins that moves them."""
+
+    def fit_to_weights(self) -> None:
+        """Averages took the weights' place: fit what a score has of the weights and no other hook fits to them."""
 
     def in_last_epoch(self) -> bool:
         """Whether no epoch follows the current one."""
@@ -292,7 +298,7 @@ class AnomalyDetector(ScoredModule):
         return True
 
     def forget_fits(self) -> None:
-        """Weights were replaced: a fit at the end, and the threshold, belong to others."""
+        """Averages took the weights' place: a fit at the end, and the threshold, belong to others."""
         self._threshold_step = -1
         if self.fits_at_end:
             self.forget_fit()

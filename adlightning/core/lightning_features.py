@@ -28,12 +28,14 @@ _TUNED = "would train with another value than config.yaml says, found by steps o
 REFUSED: dict[type[Callback], str] = {
     StochasticWeightAveraging: "trains an epoch more, with a learning rate of its own, across phases: WeightAveraging "
     "and EMAWeightAveraging average weights",
-    LearningRateFinder: f"{_TUNED}: run fits with several values of model.lr, or a sweep",
+    LearningRateFinder: f"{_TUNED}: run fits with several values of model.optimizer.lr (model.generator_optimizer.lr "
+    "and the like where there are several optimisers), or a sweep",
     BatchSizeFinder: f"{_TUNED}: give data.batch_size; scoring takes smaller parts by itself where memory is full",
     ModelPruning: "looks for weights before networks are built for the data, and changes them after a centre, moments "
     "or a threshold were fitted to them",
-    BackboneFinetuning: "freezes a part named backbone before networks are built for the data: model.weights and "
-    "model.encoder_weights, where a method has them, start from pretrained ones",
+    BackboneFinetuning: "freezes a part named backbone before networks are built for the data: with "
+    "model.encoder=TorchvisionEncoder or TimmEncoder, model.encoder.weights starts from pretrained ones and "
+    "model.encoder.frozen keeps them",
 }
 """Callbacks by class, of any subclass too, and why they are refused."""
 

@@ -139,6 +139,7 @@ class ALAD(AnomalyDetector):
         self.make_latent_pairs = latent_discriminator and network_part("latent_discriminator", latent_discriminator)
         self.spectral_norm = spectral_norm
         self.ema_decay = ema_decay
+        self.own_averages = f"model.ema_decay={ema_decay}" if ema_decay else None
         self.score_type = score_type
         self.make_discriminator_optimizer = optimizer_part("discriminator_optimizer", discriminator_optimizer)
         self.make_generator_optimizer = optimizer_part("generator_optimizer", generator_optimizer)

@@ -28,6 +28,7 @@ from adlightning.core.parts import (
 )
 from adlightning.core.prepared import name_of
 from adlightning.core.rules import at_least, check_arguments, not_negative
+from adlightning.core.scoring import evaluating
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.networks.encoders import WeightInit, build_encoder, representation_size
 from adlightning.networks.goad import LEAKINESS, GOADEncoder
@@ -251,6 +252,13 @@ class GOAD(AnomalyDetector):
             self.map_centers.copy_(self.trainer.strategy.reduce(mean, reduce_op="mean"))
         else:
             return
+        self.has_centers.fill_(True)
+        self._centers_step = self.trainer.global_step
+
+    def fit_to_weights(self) -> None:
+        """The centres of averaged weights: a mean of batches of other weights is none of theirs."""
+        with evaluating(self):
+            self.map_centers.copy_(self._mean_embeddings())
         self.has_centers.fill_(True)
         self._centers_step = self.trainer.global_step
 

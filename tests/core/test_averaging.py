@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import Blobs, MakeTrainer, Stripes
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -18,8 +19,12 @@ from torch.optim import Adam
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.final_fit import fit_now
+from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
-from adlightning.methods import DeepSVDD
+from adlightning.methods import GOAD, DeepSVDD
+from adlightning.methods.goad import AffineMaps
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks.lenet import LeNetEncoder
 
@@ -101,12 +106,42 @@ class Moments(AnomalyDetector):
         return scores
 
 
+class Frozen(nn.Module):
+    """An encoder with a normalisation that training leaves alone, and one that it does not."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.frozen = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(256, affine=False)).eval()
+        self.net = nn.Sequential(nn.Linear(256, 4, bias=False), nn.BatchNorm1d(4, affine=False))
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        encoded: Tensor = self.net(self.frozen(x))
+        return encoded
+
+
+class Earlier(Moments):
+    """Validated before the end, fitted for it each time, as AMA is."""
+
+    def first_scored(self) -> int:
+        return 1
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        if not self.trainer.sanity_checking and self.current_epoch >= 1 and not self.ready_to_score():
+            fit_now(self)
+
+
 def stripes(held_out: float = 0.2) -> OneVsAll:
     return OneVsAll(Stripes(), 0, batch_size=16, seed=0, validation_fraction=held_out)
 
 
 def fit(
-    trainer: pl.Trainer, detector: AnomalyDetector, data: OneVsAll | None = None, **options: Any
+    trainer: pl.Trainer, detector: AnomalyDetector, data: AnomalyDataModule | None = None, **options: Any
 ) -> AnomalyDetector:
     pl.seed_everything(0, verbose=False)
     trainer.fit(detector, datamodule=data or stripes(), **options)
@@ -122,7 +157,7 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
         torch.testing.assert_close(b[name], a[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def expected_threshold(detector: AnomalyDetector, data: OneVsAll, rows: Any) -> float:
+def expected_threshold(detector: AnomalyDetector, data: AnomalyDataModule, rows: Any) -> float:
     return float(np.quantile(detector.score(data.train_images(rows)), 0.95))
 
 
@@ -262,3 +297,92 @@ def test_scores_that_are_a_search_are_refused_with_normalisations(make_trainer: 
 
     with pytest.raises(ValueError, match=r"WeightAveraging is refused: .* have BatchNorms, .* needs a search"):
         fit(make_trainer(callbacks=[WeightAveraging()]), Search())
+
+
+def test_one_callback_averages(make_trainer: MakeTrainer) -> None:
+    several = [WeightAveraging(), EMAWeightAveraging(decay=0.9)]
+    with pytest.raises(ValueError, match="one at most may average weights, got WeightAveraging, EMAWeightAveraging"):
+        fit(make_trainer(callbacks=several), deep_svdd())
+
+
+def test_statistics_that_training_leaves_alone_stay(make_trainer: MakeTrainer) -> None:
+    pretraining = AutoencoderPretraining(epochs=0)
+    detector = DeepSVDD(encoder=Frozen, pretraining=pretraining, optimizer=partial(Adam, lr=1e-2), lr_scheduler=None)
+    fit(make_trainer(max_epochs=2, callbacks=[WeightAveraging()]), detector)
+    assert isinstance(detector.sphere.encoder, Frozen)
+    fresh, moved = nn.BatchNorm1d(256).running_mean, nn.BatchNorm1d(4).running_mean
+    assert fresh is not None
+    assert moved is not None
+    assert torch.equal(detector.sphere.encoder.frozen[1].running_mean, fresh)
+    assert not torch.equal(detector.sphere.encoder.net[1].running_mean, moved)
+
+
+@pytest.mark.parametrize("centers", ["trained", "running"])
+@pytest.mark.parametrize("stops_early", [False, True])
+def test_goads_centres_are_those_of_the_averages(
+    make_trainer: MakeTrainer, tmp_path: Path, centers: Literal["trained", "running"], stops_early: bool
+) -> None:
+    data = AnomalyLabelled(Blobs(), batch_size=64, seed=0, validation_fraction=0.0)
+    stopper = EarlyStopping("train/loss", patience=1, min_delta=1e9 if stops_early else 0.0)
+    every = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    detector = GOAD(maps=AffineMaps(number=4, dim=3), centers=centers, optimizer=partial(Adam, lr=1e-2))
+    callbacks = [WeightAveraging(), stopper, every]
+    fit(make_trainer(max_epochs=3, callbacks=callbacks, enable_checkpointing=True), detector, data)
+    rows, _ = data.training_rows()
+    x = data.train_images(rows)
+    for found in (detector, load_detector(tmp_path / "epoch=0.ckpt", unfinished=True)):
+        assert isinstance(found, GOAD)
+        found.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(found.map_centers, found.embed(found.preprocess(x)).mean(dim=0))
+    assert detector.threshold.item() == pytest.approx(expected_threshold(detector, data, rows), rel=1e-5)
+
+
+def test_a_best_checkpoint_before_the_end_holds_what_was_validated(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    best = ModelCheckpoint(tmp_path, monitor="val/score_mean", mode="max", filename="{epoch}", save_top_k=-1)
+    trainer = make_trainer(max_epochs=4, callbacks=[WeightAveraging(), best], enable_checkpointing=True)
+    data = stripes()
+    fit(trainer, Earlier(), data)
+    assert len(best.best_k_models) == 3
+    for path in best.best_k_models:
+        saved = Earlier()
+        saved.configure_for(data.input_spec)
+        saved.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+        x = data.train_images(data.split.train)
+        with torch.no_grad():
+            inner = saved.net[:2](saved.preprocess(x))
+            torch.testing.assert_close(saved.net[2].running_mean, inner.mean(dim=0))
+            saved.eval()
+            torch.testing.assert_close(saved.mean, saved.net(saved.preprocess(x)).mean(dim=0))
+
+
+def _other_shape(state: dict[str, Any]) -> None:
+    name = next(iter(state["trained"]))
+    state["trained"][name] = state["trained"][name][:1]
+
+
+def _not_finite(state: dict[str, Any]) -> None:
+    next(iter(state["trained"].values())).fill_(torch.nan)
+
+
+def _another_name(state: dict[str, Any]) -> None:
+    state["trained"]["preprocess.mean"] = torch.zeros(1)
+
+
+def _negative(state: dict[str, Any]) -> None:
+    state["updates"] = -1
+
+
+@pytest.mark.parametrize("change", [_other_shape, _not_finite, _another_name, _negative])
+def test_trained_weights_of_another_form_are_refused(
+    make_trainer: MakeTrainer, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    keeps = make_trainer(max_epochs=2, callbacks=[WeightAveraging()])
+    fit(keeps, deep_svdd(0))
+    keeps.save_checkpoint(tmp_path / "c.ckpt")
+    checkpoint = torch.load(tmp_path / "c.ckpt", weights_only=True)
+    change(checkpoint["callbacks"]["AveragedWeights"])
+    torch.save(checkpoint, tmp_path / "c.ckpt")
+    begun: dict[str, Any] = {"ckpt_path": str(tmp_path / "c.ckpt"), "weights_only": True}
+    with pytest.raises(ValueError, match=r"callbacks\.AveragedWeights\."):
+        fit(make_trainer(max_epochs=3, callbacks=[WeightAveraging()]), deep_svdd(0), **begun)
