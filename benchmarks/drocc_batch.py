@@ -52,11 +52,13 @@ def build(name: str, device: str, compiled: bool, cls: type[DROCC] = DROCC) -> D
         radius=RADIUS,
         gamma=1.0,
         ascent=Ascent(steps=STEPS, step_size=STEP_SIZE),
-        compile_network=compiled,
         **options,
     )
     detector.configure_for(SETTINGS[name]["spec"])
     detector._trainer = SimpleNamespace(current_epoch=0, world_size=1)  # type: ignore[assignment]
+    if compiled:  # as the callback CompileNetworks does
+        detector.encoder.compile()
+        detector.head.compile()
     return detector.to(device).train()
 
 

@@ -48,7 +48,6 @@ SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2, "ne
 SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}
 SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
 OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}
-LEFT_OUT = ("compile_network",)  # minutes each
 ALSO = {"threshold_rule=contamination": ["--model.threshold_value=0.1"]}
 """Arguments that methods share: their values are tried with one method each."""
 FEATURES = {"raw": ["RawFeatures"], "pca": ["PCAFeatures", "components=10"], "autoencoder": ["AutoencoderFeatures"]}
@@ -115,7 +114,7 @@ def variants(path: Path) -> list[str]:
     return [
         f"{name}={str(value).lower() if isinstance(value, bool) else value}"
         for name, hint in hints.items()
-        if name not in ("return", *LEFT_OUT) and OWN_CHOICES.get(name, path.parent.name) == path.parent.name
+        if name != "return" and OWN_CHOICES.get(name, path.parent.name) == path.parent.name
         for value in choices(hint)
         if own[name] != value
     ]

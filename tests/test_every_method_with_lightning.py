@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,13 +21,15 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers import CSVLogger
 from short_fits import PHASES, ROOT, SMALL, argument
-from torch import Tensor
+from torch import Tensor, nn
 
 from adlightning import methods
+from adlightning.callbacks.networks import ChannelsLast, CompileNetworks
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli import registry
 from adlightning.cli.parser import PARSER_MODE, AnomalyParser
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.scoring import in_training_step
 from adlightning.data.modules import AnomalyDataModule
 
 EPOCHS, BATCHES = 2, 2
@@ -152,38 +155,55 @@ def test_a_fit_with_it_ends_as_it_should(case: str, feature: str, tmp_path: Path
         assert "lr-" in rates.read_text()
 
 
-IMAGES = [case for case in CASES if "digits" in case]
-
-
-@pytest.mark.parametrize("case", IMAGES)
+@pytest.mark.parametrize("case", [case for case in CASES if "digits" in case])
 def test_networks_may_be_laid_out_channels_last(case: str) -> None:
-    def change(detector: AnomalyDetector) -> None:
-        detector.to(memory_format=torch.channels_last)
-
-    found = dict(fitted(case, change).named_parameters())
+    if not any(weight.dim() == 4 for weight in plain(case).values()):
+        with pytest.raises(ValueError, match="ChannelsLast changes nothing: this"):
+            fitted(case, callbacks=[ChannelsLast()])
+        return
+    found = dict(fitted(case, callbacks=[ChannelsLast()]).named_parameters())
+    assert not all(weight.is_contiguous() for weight in found.values())
     weights, expected = (torch.cat([of[name].flatten() for name in found]) for of in (found, plain(case)))
     # rounding decides where a bias goes that a BatchNorm takes out again: not weight by weight
     assert (weights - expected).norm() < 0.02 * expected.norm()
 
 
-NETWORKS = {
-    "autoencoder/digits": ("encoder", "decoder"),
-    "deep_sad/digits": ("sphere.encoder", "sphere.decoder"),
-    "binary_classifier/digits": ("encoder",),
-    "fence_gan/digits": ("generator", "discriminator"),
-}
+@pytest.mark.parametrize("case", CASES)
+def test_only_training_steps_run_compiled_networks(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: set[str] = set()
 
+    def fake(call: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def compiled(*args: Any) -> Any:
+            (name,) = [name for name, part in detector.named_modules() if part is getattr(call, "__self__", None)]
+            assert in_training_step(detector)
+            ran.add(name)
+            return call(*args)
 
-@pytest.mark.parametrize("case", NETWORKS)
-def test_networks_may_be_compiled(case: str, tmp_path: Path) -> None:
-    def change(detector: AnomalyDetector) -> None:
-        for name in NETWORKS[case]:
-            detector.get_submodule(name).compile(backend="eager")  # as it is traced; other backends round otherwise
+        return compiled if isinstance(getattr(call, "__self__", None), nn.Module) else call
 
+    def note(made: AnomalyDetector) -> None:
+        nonlocal detector
+        detector = made
+
+    detector = parsed(case)[0]
+    monkeypatch.setattr(torch, "compile", fake)
     kept = ModelCheckpoint(tmp_path, filename="own")
-    found = fitted(case, change, callbacks=[kept], enable_checkpointing=True)
+    found = fitted(case, note, callbacks=[CompileNetworks(), kept], enable_checkpointing=True)
     assert agrees(case, found)
+    assert ran
+    assert not ran & set(found.differentiated_twice)
     assert agrees(case, load_detector(tmp_path / "own.ckpt", unfinished=True))  # under the same names
+    assert agrees(case, copy.deepcopy(found))
+
+
+COMPILED = ["autoencoder/digits", "deep_sad/digits", "drocc/digits"]
+
+
+@pytest.mark.parametrize("case", COMPILED)
+def test_a_compiled_fit_ends_with_a_plain_ones_weights(case: str) -> None:
+    found = fitted(case, callbacks=[CompileNetworks(backend="aot_eager")])  # all but the C++ compiler
+    for name, weight in found.named_parameters():
+        torch.testing.assert_close(weight, plain(case)[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_a_detector_may_be_compiled_as_a_whole() -> None:

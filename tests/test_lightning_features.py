@@ -46,6 +46,8 @@ OTHER_BY_ITSELF = [
     "trainer.gradient_clip_val=0.5",
     "trainer.gradient_clip_val=0.5 --trainer.gradient_clip_algorithm=value",
     "trainer.callbacks=SpikeDetection",
+    "trainer.callbacks=ChannelsLast",
+    "trainer.callbacks=CompileNetworks --trainer.callbacks.backend=aot_eager",
     "trainer.callbacks=GradientAccumulationScheduler --trainer.callbacks.scheduling={1: 2}",
 ]
 

@@ -78,6 +78,9 @@ class AnomalyDetector(ScoredModule):
     score_needs: str | None = None
     """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
 
+    differentiated_twice: tuple[str, ...] = ()
+    """Names of networks whose gradients training differentiates again: they are not compiled."""
+
     own_averages: str | None = None
     """Which argument makes a method score by averages of its weights: callbacks that average are then refused."""
 

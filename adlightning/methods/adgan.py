@@ -147,6 +147,7 @@ class ADGAN(AnomalyDetector):
         self.make_critic = as_part("critic", critic, nn.Module)
         self.latent_dim = latent_dim
         self.lipschitz = lipschitz
+        self.differentiated_twice = ("critic",) if isinstance(lipschitz, GradientPenalty) else ()
         self.critic_turns = critic_turns
         self.inversion = Inversion(search, latent_dim, self.distance)
         self.score_type = score_type

@@ -122,7 +122,6 @@ class DROCC(AnomalyDetector):
         selection: `oracle` when these values were chosen on test data, as the paper's for each class were: reports
             say so.
         weight_init: of our own networks, `framework` as in the released code, or `glorot`.
-        compile_network: compile encoder and head with `torch.compile`.
         optimizer: of encoder and head.
         lr_scheduler: its schedule, which stands still during the warm-up; null for a constant learning rate.
         lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
@@ -156,7 +155,6 @@ class DROCC(AnomalyDetector):
         warm_up_epochs: int = 0,
         selection: Selection = "none",
         weight_init: WeightInit = "framework",
-        compile_network: bool = False,
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
         lr_scheduler_interval: Interval = "epoch",
@@ -175,11 +173,9 @@ class DROCC(AnomalyDetector):
         self.warm_up_epochs = warm_up_epochs
         self.selection = selection
         self.weight_init = weight_init
-        self.compile_network = compile_network
         self.make_optimizer = optimizer_part("optimizer", optimizer)
         self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
         self.lr_scheduler_interval = lr_scheduler_interval
-        self.network_logits: Callable[[Tensor], Tensor] = self.logits
         self.register_buffer("is_warm", torch.tensor(warm_up_epochs == 0))
 
     def build(self, shape: tuple[int, ...]) -> None:
@@ -198,17 +194,6 @@ class DROCC(AnomalyDetector):
         if self.current_epoch >= self.warm_up_epochs:
             super().lr_scheduler_step(scheduler, metric)
 
-    def on_fit_start(self) -> None:
-        """Compile the network, where asked to, for the fit only: scores do not need it, and it cannot be copied."""
-        super().on_fit_start()
-        if self.compile_network:
-            self.network_logits = torch.compile(self.logits)
-
-    def teardown(self, stage: str) -> None:
-        """Drop what was compiled."""
-        super().teardown(stage)
-        self.network_logits = self.logits
-
     def on_train_epoch_start(self) -> None:
         """Note the end of the warm-up; BatchNorm that an epoch left frozen is trained again until the next ascent."""
         super().on_train_epoch_start()
@@ -220,16 +205,16 @@ class DROCC(AnomalyDetector):
         """Cross-entropy of the batch and, after the warm-up, mu times that of its normal samples' negatives."""
         x, is_normal = self.preprocess(batch.x), batch.known != KNOWN_ANOMALY
         if self.current_epoch < self.warm_up_epochs:
-            return normality_loss(self.network_logits(x), is_normal)
+            return normality_loss(self.logits(x), is_normal)
         anchors, weight = x[is_normal] if self.uses_known_anomalies else x, self.mu
         if len(anchors) < 2:  # BatchNorm takes no single sample, and other ranks may wait for this one's forward
             anchors, weight = x, 0.0
         if self.joint_batches:
-            both = self.network_logits(torch.cat([x, anchors + self.offsets(anchors)]))
+            both = self.logits(torch.cat([x, anchors + self.offsets(anchors)]))
             logits, of_negatives = both[: len(x)], both[len(x) :]
         else:
-            logits = self.network_logits(x)
-            of_negatives = self.network_logits(anchors + self.offsets(anchors))
+            logits = self.logits(x)
+            of_negatives = self.logits(anchors + self.offsets(anchors))
         negatives_loss = normality_loss(of_negatives, torch.zeros_like(of_negatives))  # all of them are anomalous
         return normality_loss(logits, is_normal) + weight * negatives_loss
 
@@ -238,7 +223,7 @@ class DROCC(AnomalyDetector):
         if self.ascent.batch_norm != "train":
             self._train_batch_norms(False)
         with _frozen(self):
-            h = ascend(self.network_logits, x, self.noise_like(x), self.ascent, self.projection(x))
+            h = ascend(self.logits, x, self.noise_like(x), self.ascent, self.projection(x))
         if self.ascent.batch_norm == "eval":
             self._train_batch_norms(True)
         return h

@@ -122,7 +122,7 @@ class DROCCLF(DROCC):
             released code's 40 random draws.
         encoder, head, radius, gamma, mu: as in :class:`DROCC`.
         ascent: as in :class:`DROCC`; projections every 5 steps, as in the released code.
-        noise, joint_batches, warm_up_epochs, selection, weight_init, compile_network: as in :class:`DROCC`.
+        noise, joint_batches, warm_up_epochs, selection, weight_init: as in :class:`DROCC`.
         optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`DROCC`.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
@@ -148,7 +148,6 @@ class DROCCLF(DROCC):
         warm_up_epochs: int = 0,
         selection: Selection = "none",
         weight_init: WeightInit = "framework",
-        compile_network: bool = False,
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
         lr_scheduler_interval: Interval = "epoch",
@@ -167,7 +166,6 @@ class DROCCLF(DROCC):
             warm_up_epochs=warm_up_epochs,
             selection=selection,
             weight_init=weight_init,
-            compile_network=compile_network,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             lr_scheduler_interval=lr_scheduler_interval,
@@ -178,7 +176,7 @@ class DROCCLF(DROCC):
 
     def projection(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """What projects offsets (B, ...) from x into the shell of x's own influence."""
-        sigma = influence(self.network_logits, x, coupled=self.ascent.batch_norm == "train")
+        sigma = influence(self.logits, x, coupled=self.ascent.batch_norm == "train")
 
         def project(h: Tensor) -> Tensor:
             flat = project_to_mahalanobis_shell(

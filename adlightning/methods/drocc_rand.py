@@ -21,7 +21,7 @@ class DROCCRand(DROCC):
 
     Args:
         encoder, head, radius, gamma, mu, noise, joint_batches, warm_up_epochs, selection: as in :class:`DROCC`.
-        weight_init, compile_network, optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`DROCC`.
+        weight_init, optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`DROCC`.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -41,7 +41,6 @@ class DROCCRand(DROCC):
         warm_up_epochs: int = 0,
         selection: Selection = "none",
         weight_init: WeightInit = "framework",
-        compile_network: bool = False,
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
         lr_scheduler_interval: Interval = "epoch",
@@ -59,7 +58,6 @@ class DROCCRand(DROCC):
             warm_up_epochs=warm_up_epochs,
             selection=selection,
             weight_init=weight_init,
-            compile_network=compile_network,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             lr_scheduler_interval=lr_scheduler_interval,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -619,71 +617,6 @@ def fit_blobs(make_trainer: MakeTrainer, detector: DROCC, **options: Any) -> pl.
     data = AnomalyLabelled(Blobs(), labelled_anomaly_ratio=0.1, batch_size=32, seed=0)
     trainer.fit(detector, datamodule=data)
     return trainer
-
-
-# samples, two steps of ascent, negatives, in DROCC-LF the influence; and no score
-@pytest.mark.parametrize(("cls", "n_forwards"), [(DROCC, 4), (DROCCLF, 5)])
-def test_only_a_fit_compiles_the_network_and_only_when_asked_to(
-    cls: type[DROCC], n_forwards: int, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-
-    def fake_compile(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def compiled(x: Tensor) -> Tensor:
-            calls.append(len(x))
-            return function(x)
-
-        return compiled
-
-    monkeypatch.setattr(torch, "compile", fake_compile)
-    options: dict[str, Any] = {**MLP, "preprocessing": StandardizeFeatures, "ascent": Ascent(steps=2)}
-    fit_blobs(make_trainer, cls(**options))
-    assert not calls
-    detector = cls(**options, compile_network=True)
-    trainer = fit_blobs(make_trainer, detector)
-    n_steps = trainer.global_step
-    assert len(calls) == n_forwards * n_steps
-    x = torch.randn(8, 6, generator=generator())
-    detector.offsets(x)
-    assert len(calls) == n_forwards * n_steps
-    assert detector.network_logits == detector.logits
-
-
-def test_a_detector_fitted_with_a_compiled_network_is_copied_and_pickled(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "compile", lambda function: lambda x: function(x))  # which no pickle takes
-    detector = DROCC(**{**MLP, "preprocessing": StandardizeFeatures}, ascent=Ascent(steps=1), compile_network=True)
-    fit_blobs(make_trainer, detector)
-    x = torch.randn(8, 6, generator=generator())
-    before = detector.logits(x).detach()
-    # spawned processes get a detector pickled: one of our own making, no file of a user's
-    for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
-        assert torch.equal(other.anomaly_score(x), detector.anomaly_score(x))
-        for weight in other.parameters():
-            nn.init.zeros_(weight)
-        assert (other.network_logits(x) == 0).all()  # by its own weights
-        assert torch.equal(detector.network_logits(x), before)
-
-
-def test_a_compiled_network_gives_the_same_offsets_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    # forward and backward are captured as by default, but no C++ compiler runs
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    x = torch.randn(8, 6, generator=generator())
-    results = []
-    for compiled in (False, True):
-        detector = built(compile_network=compiled, ascent=Ascent(steps=2))
-        detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
-        detector.on_fit_start()
-        assert (detector.network_logits != detector.logits) is compiled
-        torch.manual_seed(1)
-        h = detector.offsets(x)
-        nn.functional.softplus(detector.network_logits(x + h)).mean().backward()
-        results.append((h, *(weight.grad for weight in detector.parameters())))
-    for eager, other in zip(*results, strict=True):
-        assert eager is not None
-        assert other is not None
-        assert torch.allclose(eager, other, atol=1e-5)
 
 
 # ---- the warm-up -----------------------------------------------------------------------------------------------------

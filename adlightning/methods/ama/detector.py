@@ -214,6 +214,7 @@ class AMA(AnomalyDetector):
         self.negatives = negatives
         self.lambda_reg = lambda_reg
         self.penalty = penalty
+        self.differentiated_twice = ("critic",) if penalty.weight else ()
         self.critic_turns = critic_turns
         self.score_type = score_type
         self.first_scored_epoch = first_scored_epoch
