@@ -171,6 +171,7 @@ def test_networks_may_be_laid_out_channels_last(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_only_training_steps_run_compiled_networks(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: set[str] = set()
+    detector = parsed(case)[0]
 
     def fake(call: Callable[..., Any], **_: Any) -> Callable[..., Any]:
         def compiled(*args: Any) -> Any:
@@ -185,7 +186,6 @@ def test_only_training_steps_run_compiled_networks(case: str, monkeypatch: pytes
         nonlocal detector
         detector = made
 
-    detector = parsed(case)[0]
     monkeypatch.setattr(torch, "compile", fake)
     kept = ModelCheckpoint(tmp_path, filename="own")
     found = fitted(case, note, callbacks=[CompileNetworks(), kept], enable_checkpointing=True)

@@ -68,7 +68,7 @@ class AveragedWeights(Callback):
         self._averages: dict[str, Tensor] = {}
         self._trained: dict[str, Tensor] = {}  # while averages are in their place
         self._measured = False  # whether statistics of normalisations are those of the averages then
-        self._passed: dict[str, Tensor] = {}  # batches that each normalisation had seen when training began
+        self._passed: dict[str, int] = {}  # batches that each normalisation had seen when training began
 
     def _weights(self) -> dict[str, Tensor]:
         named = self.detector.named_parameters()
@@ -122,7 +122,7 @@ class AveragedWeights(Callback):
 
     def _moved(self) -> list[_NormBase]:
         """Normalisations whose statistics training moves, which those of a frozen encoder are not."""
-        return [part for name, part in _normalisations(self.detector) if part.num_batches_tracked != self._passed[name]]
+        return [part for name, part in _normalisations(self.detector) if _batches(part) != self._passed[name]]
 
     def _hide(self) -> None:
         """The weights as they were trained are back in their place."""
@@ -145,7 +145,7 @@ class AveragedWeights(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where a fit begins, or goes on."""
         self.last_step = trainer.global_step
-        self._passed = {name: part.num_batches_tracked.clone() for name, part in _normalisations(self.detector)}
+        self._passed = {name: _batches(part) for name, part in _normalisations(self.detector)}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with what was trained."""
@@ -226,7 +226,7 @@ def measure_statistics(detector: AnomalyDetector, parts: list[_NormBase]) -> Non
     finally:
         for part, (momentum, buffers) in zip(parts, before, strict=True):
             part.momentum = momentum
-            if part.num_batches_tracked == 0:
+            if not _batches(part):
                 _copy(buffers, dict(part.named_buffers()))
 
 
@@ -235,6 +235,11 @@ def _normalisations(detector: AnomalyDetector) -> Iterator[tuple[str, _NormBase]
     for name, part in detector.named_modules():
         if isinstance(part, _NormBase) and part.track_running_stats:
             yield name, part
+
+
+def _batches(part: _NormBase) -> int:
+    """How many batches its statistics are of."""
+    return 0 if part.num_batches_tracked is None else int(part.num_batches_tracked)
 
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
