@@ -111,9 +111,13 @@ def require_class_first(arguments: Sequence[str]) -> None:
         name = _name(argument)
         key = name.removeprefix("--").removesuffix("+")
         parts = tuple(part for part in key.split(".") if part not in ("init_args", "class_path"))
-        under = [text for key, text in seen.items() if len(key) > len(parts) and key[: len(parts)] == parts]
-        if under:
-            raise ValueError(f"{argument.removeprefix('--')} must come before its own arguments, got {under[0]} before")
+        under = {key: text for key, text in seen.items() if len(key) > len(parts) and key[: len(parts)] == parts}
+        if under and name.endswith("+") and parts in seen:  # arguments of the element before, in a list
+            seen = {key: text for key, text in seen.items() if key not in under}
+        elif under:
+            raise ValueError(
+                f"{argument.removeprefix('--')} must come before its own arguments, got {next(iter(under.values()))} before"
+            )
         if parts[-1] != "help":
             seen[parts] = name
 

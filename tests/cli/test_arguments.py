@@ -59,6 +59,15 @@ def test_what_would_be_undone_or_guessed_is_refused(
     assert not (tmp_path / "r").exists()
 
 
+def test_elements_of_a_list_have_their_own_arguments(capsys: Capture) -> None:
+    options = ["--trainer.callbacks+=CompileNetworks", "--trainer.callbacks.backend=eager"]
+    options += ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", DIGITS, *options, "--print_config"])
+    first, second = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    assert (first["init_args"]["backend"], second["init_args"]["decay"]) == ("eager", 0.9)
+
+
 def test_the_later_of_two_values_is_taken(capsys: Capture) -> None:
     options = [
         "--model.eta=2",
