@@ -115,9 +115,8 @@ def require_class_first(arguments: Sequence[str]) -> None:
         if under and name.endswith("+") and parts in seen:  # arguments of the element before, in a list
             seen = {key: text for key, text in seen.items() if key not in under}
         elif under:
-            raise ValueError(
-                f"{argument.removeprefix('--')} must come before its own arguments, got {next(iter(under.values()))} before"
-            )
+            first = next(iter(under.values()))
+            raise ValueError(f"{argument.removeprefix('--')} must come before its own arguments, got {first} before")
         if parts[-1] != "help":
             seen[parts] = name
 
