@@ -35,6 +35,7 @@ test-all: setup lint types
 lint: setup
 	$(BIN)/ruff check adlightning tests benchmarks
 	$(BIN)/ruff format --check adlightning tests benchmarks
+	$(BIN)/lint-imports
 
 types: setup
 	$(BIN)/mypy

@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 from torch import Tensor
 
-from adlightning.core.metrics import (
-    NoRanking,
-    ScoreTable,
-    bootstrap_intervals,
-    ranking_metrics,
-)
+from adlightning.core.metrics import NoRanking, bootstrap_intervals, ranking_metrics
+from adlightning.core.score_table import ScoreTable
 
 
 def test_by_hand_without_ties() -> None:

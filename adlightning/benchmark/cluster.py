@@ -13,7 +13,7 @@ import yaml
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
-from adlightning.benchmark.worker import now, run_cell
+from adlightning.benchmark.worker import Fit, now, run_cell
 from adlightning.core.messages import printable
 
 
@@ -37,6 +37,7 @@ def run_on_cluster(
     options: dict[str, Any],
     finished: Callable[[Cell, Row], None],
     watch: Callable[[], None],
+    fit: Fit,
     keep_checkpoints: bool = False,
 ) -> None:
     """Submit all cells as one array and wait for them; the jobs write their rows into the results folder themselves.
@@ -53,6 +54,7 @@ def run_on_cluster(
         options: submitit's parameters: `slurm_partition`, `timeout_min`, `gpus_per_node`, `mem_gb`, ...
         finished: told of every cell that is done or failed.
         watch: called about once a second.
+        fit: what fits a cell.
         keep_checkpoints: keep each run's checkpoint.
 
     Raises:
@@ -71,7 +73,7 @@ def run_on_cluster(
         raise ValueError(f"cluster: {error}") from error
     size = cells_per_job or math.ceil(len(cells) / jobs)
     shares = [list(cells[i : i + size]) for i in range(0, len(cells), size)]
-    common = results.folder.absolute(), keep_checkpoints, Path.cwd()
+    common = results.folder.absolute(), fit, keep_checkpoints, Path.cwd()
     submitted = executor.map_array(_run_share, shares, *([item] * len(shares) for item in common))
     waiting = list(cells)
     try:
@@ -102,12 +104,12 @@ def _limits(cluster: str, jobs: int) -> dict[str, Any]:
     return {"slurm_array_parallelism": jobs} if cluster == "slurm" else {}
 
 
-def _run_share(cells: list[Cell], folder: Path, keep_checkpoints: bool, directory: Path) -> int:
+def _run_share(cells: list[Cell], folder: Path, fit: Fit, keep_checkpoints: bool, directory: Path) -> int:
     """Run in a job: cells one after the other, from the directory where the command was given."""
     os.chdir(directory)
     results = Results(folder)
     for cell in cells:
-        run_cell(cell, results, keep_checkpoints)
+        run_cell(cell, results, fit, keep_checkpoints)
     return len(cells)
 
 

@@ -17,10 +17,9 @@ from typing import Any
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
-from adlightning.benchmark.worker import now, run_cell
+from adlightning.benchmark.worker import Fit, now, run_cell
 
 _FORKED, _SPAWNED = mp.get_context("forkserver"), mp.get_context("spawn")
-_FORKED.set_forkserver_preload(["adlightning.cli.trainer_verbs"])
 
 
 def find_devices(devices: str) -> list[str]:
@@ -81,11 +80,22 @@ class Pool:
         results: where each worker keeps its rows.
         devices: names of devices, from :func:`find_devices`.
         jobs: number of processes, at least 1.
+        fit: what fits a cell.
+        preload: modules that `fit` needs, imported once for all processes of the CPU.
         keep_checkpoints: keep each run's checkpoint.
     """
 
-    def __init__(self, results: Results, devices: Sequence[str], jobs: int, keep_checkpoints: bool = False) -> None:
-        self.results, self.keep_checkpoints = results, keep_checkpoints
+    def __init__(
+        self,
+        results: Results,
+        devices: Sequence[str],
+        jobs: int,
+        fit: Fit,
+        preload: Sequence[str] = (),
+        keep_checkpoints: bool = False,
+    ) -> None:
+        self.results, self.fit, self.keep_checkpoints = results, fit, keep_checkpoints
+        _FORKED.set_forkserver_preload(list(preload))
         self.threads = max(1, _cores() // jobs)
         self.devices = [devices[i % len(devices)] for i in range(jobs)]
         self.workers: list[Worker] = []
@@ -160,7 +170,7 @@ class Pool:
         context = _FORKED if device == "cpu" else _SPAWNED
         ours, theirs = context.Pipe()
         environment = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": _visible_name(device)}
-        arguments = (theirs, self.results, self.keep_checkpoints, environment, self.threads)
+        arguments = (theirs, self.results, self.fit, self.keep_checkpoints, environment, self.threads)
         process = context.Process(target=_serve, args=arguments)
         process.start()
         theirs.close()  # so that a worker's death is seen here
@@ -173,7 +183,7 @@ def _cores() -> int:
 
 
 def _serve(
-    pipe: Connection, results: Results, keep_checkpoints: bool, environment: dict[str, str], threads: int
+    pipe: Connection, results: Results, fit: Fit, keep_checkpoints: bool, environment: dict[str, str], threads: int
 ) -> None:
     """A worker's life: environment before CUDA is asked for, then cells until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -191,7 +201,7 @@ def _serve(
         while True:
             cell = pipe.recv()
             try:
-                row = run_cell(cell, results, keep_checkpoints)
+                row = run_cell(cell, results, fit, keep_checkpoints)
             except OSError as error:  # what came of the cell cannot be kept, nor what comes of others
                 pipe.send(error)
                 return

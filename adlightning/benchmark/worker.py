@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,15 @@ from adlightning.core.messages import plain_message, printable
 from adlightning.core.stopping import Stopped
 from adlightning.files.written_names import dump_yaml
 
+Fit = Callable[[list[str]], object]
+"""Fits and tests by the arguments of `adlightning fit`. Worker processes get it by name: it is a module's function."""
 
-def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Row:
+
+def run_cell(cell: Cell, results: Results, fit: Fit, keep_checkpoints: bool = False) -> Row:
     """Fit and test one cell, and keep its row, whatever becomes of it: bad input and failed training are rows too.
 
     Everything that the run prints goes to `output.log` in its run folder.
     """
-    from adlightning.cli.arguments import prepared
-    from adlightning.cli.trainer_verbs import run as run_verb  # once a process: torch takes seconds
-
     keep_freed_memory()
     if code_version(cell.config) != cell.code:
         raise RuntimeError("the package's code changed after the benchmark began: start it again")
@@ -38,7 +38,7 @@ def run_cell(cell: Cell, results: Results, keep_checkpoints: bool = False) -> Ro
     with results.partial(cell) as folder:
         try:
             with _output_to(folder / "output.log"), _traceback_printed():
-                run_verb("fit", prepared("fit", _arguments(cell, folder, keep_checkpoints)))
+                fit(_arguments(cell, folder, keep_checkpoints))
             row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
             row["status"] = "done"
         except Stopped:

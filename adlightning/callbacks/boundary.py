@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.callbacks.plots import COLOURS, titled_figure
-from adlightning.core.contracts import ANOMALY, KNOWN_ANOMALY, NORMAL, InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.messages import quoted
 from adlightning.core.metrics import ScoredSamples
 from adlightning.core.scoring import score_batches
 from adlightning.files.written_names import number
+from adlightning.labels import ANOMALY, KNOWN_ANOMALY, NORMAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,10 @@ from scipy.stats import gaussian_kde
 from torch import Tensor
 
 from adlightning.callbacks.plots import COLOURS, left_out, score_axis, titled_figure, without_bound
-from adlightning.core.contracts import ANOMALY, NORMAL
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import ScoredSamples
 from adlightning.core.scoring import scoring
+from adlightning.labels import ANOMALY, NORMAL
 
 Groups = Mapping[str, NDArray[np.float64]]
 Images = Callable[[NDArray[np.int64]], Tensor]

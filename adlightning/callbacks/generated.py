@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.callbacks.plots import COLOURS, ShownImage, image_rows
-from adlightning.core.contracts import ANOMALY, NORMAL
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import ScoredSamples
 from adlightning.core.scoring import scoring
+from adlightning.labels import ANOMALY, NORMAL
 from adlightning.preprocessing import Output
 
 Images = Callable[[NDArray[np.int64]], Tensor]

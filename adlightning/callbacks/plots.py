@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL
 from adlightning.core.metrics import ScoredSamples, ranking_metrics
 from adlightning.files.disk import write_atomically
+from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

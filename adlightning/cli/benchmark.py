@@ -24,6 +24,7 @@ from adlightning.files.disk import user_path
 from adlightning.files.plain_yaml import read_yaml
 
 BROKEN_OFF = "the cells under way are given up, the same command goes on"
+_FIT_NEEDS = ("adlightning.cli.trainer_verbs",)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -79,6 +80,14 @@ def run(arguments: Sequence[str]) -> int:
     return _sum_up(cells, results)
 
 
+def fit(arguments: list[str]) -> None:
+    """A cell's fit, as on the command line; imported in the processes that fit, since torch takes seconds."""
+    from adlightning.cli.arguments import prepared
+    from adlightning.cli.trainer_verbs import run as run_trainer
+
+    run_trainer("fit", prepared("fit", arguments))
+
+
 def _check_together(given: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
     if given.dry_run and given.rows_from is not None:
@@ -126,10 +135,10 @@ def _work(
         with Progress(missing, expectation, jobs, list) as progress:
             run_on_cluster(
                 *(missing, results, given.cluster, jobs, given.cells_per_job, cluster_options(given.cluster_option)),
-                *(progress.finished, progress.watch, given.keep_checkpoints),
+                *(progress.finished, progress.watch, fit, given.keep_checkpoints),
             )
         return
-    pool = Pool(results, devices, jobs, given.keep_checkpoints)
+    pool = Pool(results, devices, jobs, fit, _FIT_NEEDS, given.keep_checkpoints)
     until = time.monotonic() + given.max_hours * 3600 if given.max_hours is not None else float("inf")
 
     def running() -> list[tuple[Cell, float]]:

@@ -156,7 +156,7 @@ def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
 
 
 def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
-    from adlightning.data.sources.base import SourceError
+    from adlightning.core.contracts import SourceError
     from adlightning.data.sources.npz import read_arrays, stored_keys
 
     try:

@@ -17,10 +17,11 @@ from adlightning.core.messages import quoted
 
 Kind = Literal["image", "table", "series"]
 
-KNOWN_NORMAL, UNLABELLED, KNOWN_ANOMALY = 1, 0, -1
-NORMAL, ANOMALY, NO_LABEL = 0, 1, -1
-
 CHECKPOINT_FORMAT = 2
+
+
+class SourceError(ValueError):
+    """Data that is missing, truncated, corrupt or not of the promised form; the message names the file and the rule."""
 
 
 class TrainBatch(NamedTuple):

@@ -18,21 +18,11 @@ from torch import Tensor
 
 from adlightning.core.averaging import average_weights_alone
 from adlightning.core.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
-from adlightning.core.contracts import (
-    ANOMALY,
-    KNOWN_ANOMALY,
-    KNOWN_NORMAL,
-    NO_LABEL,
-    NORMAL,
-    UNLABELLED,
-    EvalBatch,
-    InputSpec,
-    TrainBatch,
-)
+from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.core.curves import StepCurves
 from adlightning.core.final_fit import ends_here, fit_now
 from adlightning.core.lightning_features import require_supported
-from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
 from adlightning.core.parts import PreprocessingFactory, as_part
 from adlightning.core.phases import (
     FirstPhase,
@@ -41,10 +31,12 @@ from adlightning.core.phases import (
     require_weights_to_train,
 )
 from adlightning.core.prepared import name_of, prepared_for
+from adlightning.core.score_table import ScoreTable
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
+from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED
 from adlightning.preprocessing import Preprocessing
 
 

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.contracts import InputSpec
+from adlightning.core.features import as_features, features_of, refuse_twins
 from adlightning.core.messages import quoted
-from adlightning.data.sources.columns import features_of
-from adlightning.data.sources.npz import as_features
-from adlightning.data.sources.table_file import refuse_twins
 
 
 def raw_input(x: object, spec: InputSpec) -> Tensor:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
-from adlightning.core.metrics import NoRanking, ScoredSamples, ScoreTable, ranking_metrics
+from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
 from adlightning.core.raw_input import raw_input
 from adlightning.core.rules import Rule, checks_arguments
 from adlightning.core.saving import add_description, naming_checkpoint, take_description
+from adlightning.core.score_table import ScoreTable
 from adlightning.core.scoring import Turn, as_written, bounded, guard, score_batches, scoring, without_verdict
 from adlightning.preprocessing import Preprocessing
 

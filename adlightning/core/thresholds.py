@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.core.contracts import ANOMALY, NORMAL
 from adlightning.core.parts import Part
 from adlightning.core.rules import Rule, between, finite
+from adlightning.labels import ANOMALY, NORMAL
 
 
 class ThresholdRule(Part):

@@ -15,11 +15,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities import rank_zero_warn
 
-from adlightning.core.contracts import ANOMALY, NORMAL
 from adlightning.core.messages import nearest
 from adlightning.core.metrics import ranking_metrics
 from adlightning.core.phases import batches_of, epochs_before_objective
 from adlightning.core.training_state.callbacks import callbacks_of
+from adlightning.labels import ANOMALY, NORMAL
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector

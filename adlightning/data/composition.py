@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adlightning.core.contracts import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, UNLABELLED
+from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, UNLABELLED
 
 Indices = NDArray[np.int64]
 

@@ -16,14 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from adlightning.core.contracts import (
-    KNOWN_ANOMALY,
-    KNOWN_NORMAL,
-    UNLABELLED,
-    EvalBatch,
-    InputSpec,
-    TrainBatch,
-)
+from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
 from adlightning.data.loading import (
@@ -37,6 +30,7 @@ from adlightning.data.loading import (
 )
 from adlightning.data.scales import offsets_of, require_differences
 from adlightning.data.sources.base import Samples, Source
+from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 
 
 class AnomalyDataModule(pl.LightningDataModule, ABC):

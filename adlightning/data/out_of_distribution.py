@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.core.contracts import ANOMALY, InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.composition import ROUNDING, Indices, Split
 from adlightning.data.joining import chosen, in_memory, joined, matched
 from adlightning.data.modules import AnomalyDataModule
@@ -19,6 +19,7 @@ from adlightning.data.one_vs_all import ClassName, class_index
 from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.sources.noise import Noise
 from adlightning.data.splits import drawn_anomalies, normals_only
+from adlightning.labels import ANOMALY
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.collapse import are_equal
-from adlightning.core.contracts import ANOMALY, InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.core.messages import quoted
 from adlightning.data.composition import Split
 from adlightning.data.sources.base import LazyImages, Samples
+from adlightning.labels import ANOMALY
 from adlightning.preprocessing.features import FARTHEST
 
 FAR_FROM_ZERO = 2.0**10

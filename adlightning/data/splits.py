@@ -17,7 +17,6 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
 
-from adlightning.core.contracts import ANOMALY, KNOWN_ANOMALY, NO_LABEL, NORMAL
 from adlightning.data.composition import (
     ROUNDING,
     Indices,
@@ -28,6 +27,7 @@ from adlightning.data.composition import (
     check_classes,
     compose,
 )
+from adlightning.labels import ANOMALY, KNOWN_ANOMALY, NO_LABEL, NORMAL
 
 
 def one_vs_all(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
@@ -21,6 +21,7 @@ from adlightning.core.parts import (
     encoder_part,
 )
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.head import Head
 from adlightning.networks.encoders import WeightInit, build_encoder
 from adlightning.networks.initialisation import start_weights_

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
@@ -27,6 +27,7 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import between, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
 from adlightning.networks.encoders import WeightInit, build_encoder

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY, UNLABELLED, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
@@ -28,6 +28,7 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import at_least, each, not_negative
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_ANOMALY, UNLABELLED
 from adlightning.methods.parts.likelihoods import require_likelihood
 from adlightning.networks.dgm import LOG_LIKELIHOODS, VAE, Likelihood, kl_from_standard
 from adlightning.networks.encoders import WeightInit, build_encoder, representation_size

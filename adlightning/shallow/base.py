@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.saving import naming_checkpoint
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Known, TrainingSamples
 from adlightning.shallow.oracle import Choice, Grid, choose, read_test_set, require_both_classes

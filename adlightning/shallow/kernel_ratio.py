@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from adlightning.core.contracts import KNOWN_NORMAL, UNLABELLED
 from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.rules import at_least, each, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_NORMAL, UNLABELLED
 from adlightning.shallow.base import Selection, ShallowDetector, require
 from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, KernelRatio, Known, TrainingSamples

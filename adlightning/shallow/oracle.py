@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
-from adlightning.core.contracts import ANOMALY, NORMAL, EvalBatch
+from adlightning.core.contracts import EvalBatch
 from adlightning.core.metrics import ranking_metrics
+from adlightning.labels import ANOMALY, NORMAL
 from adlightning.shallow.kernel import Floats
 
 Choice = dict[str, Any]

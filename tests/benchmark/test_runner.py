@@ -20,6 +20,7 @@ from adlightning.__main__ import main
 from adlightning.benchmark.grid import read_grid
 from adlightning.benchmark.pool import Pool
 from adlightning.benchmark.store import Results, read_rows
+from adlightning.cli.benchmark import fit
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_a_worker_that_dies_between_cells_is_replaced(whole: tuple[Path, Path], 
     grid, done = read_grid(file), []
     results = Results(tmp_path / "results")
     results.open(grid.cells, grid)
-    pool = Pool(results, ["cpu"], jobs=2)
+    pool = Pool(results, ["cpu"], jobs=2, fit=fit)
 
     def kill_the_idle() -> None:
         for worker in pool.workers:

@@ -16,12 +16,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from adlightning.__main__ import main
-from adlightning.core.contracts import InputSpec
+from adlightning.core.contracts import InputSpec, SourceError
 from adlightning.core.metrics import ranking_metrics
 from adlightning.data.joining import in_memory, matched
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.sources import Digits, FlatFolder, ImageFolder, Npz, UniformNoise
-from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.data.sources.base import ClassSource, Part, Samples
 from adlightning.data.splits import drawn_anomalies
 from adlightning.methods.deep_svdd import DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining

@@ -19,10 +19,11 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, MultiStepLR
 
 from adlightning.checkpoints.loading import load_detector
-from adlightning.core.contracts import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED, InputSpec, TrainBatch
+from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import Part, Samples
+from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 from adlightning.methods import DROCC, DROCCLF, DROCCOE, DROCCRand
 from adlightning.methods.drocc import ascend, normality_loss, project_to_shell, sample_norm, unit_gradient
 from adlightning.methods.parts.ascent import Ascent

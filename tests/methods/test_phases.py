@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining, snap_center
 from adlightning.networks import LeNetEncoder, MLPEncoder

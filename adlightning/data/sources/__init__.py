@@ -1,8 +1,9 @@
 """Sources of samples: raw arrays, labels and names, and nothing of protocols."""
 
+from adlightning.core.contracts import SourceError
 from adlightning.data.sources.abalone import Abalone
 from adlightning.data.sources.augmented import Augmented
-from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source, SourceError
+from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source
 from adlightning.data.sources.digits import Digits
 from adlightning.data.sources.epilepsy import Epilepsy
 from adlightning.data.sources.file_sets import GTSRB, CelebA, Omniglot

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adlightning.core.contracts import ANOMALY, NORMAL, InputSpec
-from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
-from adlightning.data.sources.columns import features_of
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.core.features import features_of
+from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.files.disk import user_path
+from adlightning.labels import ANOMALY, NORMAL
 
 NORMAL_RINGS = (8, 9, 10)
 ANOMALOUS_RINGS = (3, 21)

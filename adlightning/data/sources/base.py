@@ -46,10 +46,6 @@ class Samples:
             raise ValueError(f"x, y and names differ in length: {len(self.x)}, {len(self.y)}, {len(self.names)}")
 
 
-class SourceError(ValueError):
-    """Data that is missing, truncated, corrupt or not of the promised form; the message names the file and the rule."""
-
-
 class Source(ABC):
     """Where samples come from. Nothing is read or downloaded by the constructor, which only validates arguments."""
 

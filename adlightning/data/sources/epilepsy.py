@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from adlightning.core.contracts import ANOMALY, NORMAL, InputSpec
-from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
-from adlightning.data.sources.columns import features_of, names_of
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.core.features import features_of
+from adlightning.data.sources.base import AnomalySource, Part, Samples
+from adlightning.data.sources.columns import names_of
 from adlightning.data.sources.table_file import read_frame
 from adlightning.files.disk import user_path
+from adlightning.labels import ANOMALY, NORMAL
 
 N_STEPS = 178
 EPILEPSY_SIZES = (9200, 2300)

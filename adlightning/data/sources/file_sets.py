@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 from torchvision import datasets
 
-from adlightning.core.contracts import InputSpec
-from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.sources.base import ClassSource, Part, Samples
 from adlightning.data.sources.image_search import find_images
 from adlightning.data.sources.images import (
     ImageFiles,

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
-from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source
 from adlightning.data.sources.image_search import LeftOut, find_images, takes
 from adlightning.data.sources.images import (
     ImageFiles,
@@ -21,6 +21,7 @@ from adlightning.data.sources.images import (
     within_budget,
 )
 from adlightning.files.disk import user_path
+from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 
 PARTS: tuple[Part, Part] = ("train", "test")
 LABELS: dict[Part, dict[str, int]] = {

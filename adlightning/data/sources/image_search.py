@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from adlightning.data.sources.base import SourceError
+from adlightning.core.contracts import SourceError
 from adlightning.data.sources.images import FORMATS, image_name, is_image
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")

@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from adlightning.data.sources.base import SourceError
+from adlightning.core.contracts import SourceError
 
 # Pillow goes by content, not suffix: without this list a file named .png could reach Ghostscript
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

@@ -16,7 +16,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from rich.progress import track
 
-from adlightning.data.sources.base import SourceError
+from adlightning.core.contracts import SourceError
 
 WINDOW, STRIDE = 0.025, 0.010  # seconds
 PRE_EMPHASIS = 0.97

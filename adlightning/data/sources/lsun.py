@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adlightning.core.contracts import InputSpec
-from adlightning.data.sources.base import ClassSource, LazyImages, Part, Samples, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.sources.base import ClassSource, LazyImages, Part, Samples
 from adlightning.data.sources.images import Size, checked_size
 from adlightning.files.disk import user_path
 

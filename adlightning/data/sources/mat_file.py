@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from adlightning.data.sources.base import SourceError
+from adlightning.core.contracts import SourceError
 
 MOST = 2**26
 """Bytes that a file may have, and to which it may unpack; the largest of the sets that come as .mat has 4 MiB."""

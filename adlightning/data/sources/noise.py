@@ -11,8 +11,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.core.contracts import InputSpec
-from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.sources.base import ClassSource, Part, Samples
 
 Shape = tuple[int, int, int]
 

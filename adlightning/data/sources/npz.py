@@ -14,9 +14,9 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.core.contracts import InputSpec, Kind
-from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
-from adlightning.data.sources.columns import EXACT
+from adlightning.core.contracts import InputSpec, Kind, SourceError
+from adlightning.core.features import as_features
+from adlightning.data.sources.base import ClassSource, Part, Samples
 from adlightning.files.archives import Member, plain_members
 from adlightning.files.arrays import read_array
 from adlightning.files.disk import user_path
@@ -171,30 +171,6 @@ def _features(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise SourceError(f"{path}: {key} must be (N, D) or (N, T, D), got {array.shape}")
     return as_features(array, f"{path}: {key}")
-
-
-def as_features(array: NDArray[Any], what: str) -> Tensor:
-    """Numbers (N, ...) as float32 where that is exact whatever they are, else as float64.
-
-    Raises:
-        SourceError: one is NaN, infinite, too large for float32, or a whole number that float64 does not keep; the
-            message names the first, by row and feature.
-    """
-    exact = np.can_cast(array.dtype, np.float32)
-    values = array.astype(np.float32 if exact else np.float64)
-    with np.errstate(invalid="ignore"):  # NaN is reported below
-        usable = np.abs(values) <= np.finfo(np.float32).max
-    rule = "features must be finite numbers within float32"
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        large = np.abs(values) >= EXACT
-        usable[large] = [int(number) == int(value) for number, value in zip(array[large], values[large], strict=True)]
-        rule = f"whole numbers must be such that float64 keeps, as all up to {EXACT} are"
-    if not usable.all():
-        position = np.unravel_index(int(np.argmin(usable)), usable.shape)
-        places = ["row", "column"] if usable.ndim == 2 else ["row", "step", "feature"]
-        where = ", ".join(f"{place} {i}" for place, i in zip(places, position, strict=False))
-        raise SourceError(f"{what} holds {array[position]} at {where}; {rule}")
-    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 def stored_keys(path: Path) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from adlightning.core.contracts import InputSpec
-from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.core.features import as_features
+from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.data.sources.mat_file import read_matrices
-from adlightning.data.sources.npz import as_features, read_arrays
+from adlightning.data.sources.npz import read_arrays
 from adlightning.files.disk import user_path
 
 OddsName = Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"]

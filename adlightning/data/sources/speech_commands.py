@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_warn
 
-from adlightning.core.contracts import InputSpec
-from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.sources.base import ClassSource, Part, Samples
 from adlightning.data.sources.log_mel import MAX_FRAMES, features_of
 from adlightning.data.sources.npz import read_arrays
 from adlightning.files.disk import user_path

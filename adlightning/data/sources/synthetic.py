@@ -10,8 +10,9 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from adlightning.core.contracts import ANOMALY, NORMAL, InputSpec
+from adlightning.core.contracts import InputSpec
 from adlightning.data.sources.base import AnomalySource, Part, Samples
+from adlightning.labels import ANOMALY, NORMAL
 
 Points = NDArray[np.float64]
 

@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adlightning.core.contracts import ANOMALY, NO_LABEL, NORMAL, InputSpec
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.core.features import features_of
 from adlightning.core.messages import quoted
-from adlightning.data.sources.base import AnomalySource, Part, Samples, SourceError
-from adlightning.data.sources.columns import features_of, labels_of, names_of
+from adlightning.data.sources.base import AnomalySource, Part, Samples
+from adlightning.data.sources.columns import labels_of, names_of
 from adlightning.data.sources.table_file import is_unnamed, plain_name, read_frame
 from adlightning.files.disk import user_path
+from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 
 ConstantFeatures = Literal["error", "drop", "keep"]
 

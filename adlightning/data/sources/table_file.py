@@ -7,16 +7,16 @@ import gzip
 import json
 import re
 import warnings
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 
+from adlightning.core.contracts import SourceError
+from adlightning.core.features import refuse_twins
 from adlightning.core.memory import lacks_memory
 from adlightning.core.messages import quoted
-from adlightning.data.sources.base import SourceError
 from adlightning.data.sources.parquet_size import require_unpacked_parquet
 from adlightning.files.unpacking import require_unpacked_gzip
 
@@ -226,10 +226,3 @@ def plain_name(name: str) -> str:
 def is_unnamed(name: str) -> bool:
     """Whether a column had no name, as the row numbers that pandas writes have none."""
     return name.startswith(("Unnamed: ", _INDEX)) or not plain_name(name)
-
-
-def refuse_twins(path: Path | str, names: Sequence[str]) -> None:
-    """Raise SourceError when two columns have one name."""
-    twins = [name for name, count in Counter(names).items() if count > 1]
-    if twins:
-        raise SourceError(f"{path} has several columns of the name {quoted(twins)}")

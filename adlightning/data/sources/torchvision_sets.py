@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import datasets
 
-from adlightning.core.contracts import InputSpec
-from adlightning.data.sources.base import ClassSource, Part, Samples, SourceError
+from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.sources.base import ClassSource, Part, Samples
 from adlightning.data.sources.npz import checked_indices, read_part
 from adlightning.files.disk import user_path
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.final_fit import fit_now
 from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
@@ -30,6 +30,7 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import at_least, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.ama.settings import CriticTurns, Interpolation, Negatives, Simplex
 from adlightning.methods.parts.adversarial import (
     GradientPenalty,

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from adlightning.core.contracts import KNOWN_ANOMALY
 from adlightning.core.optimization import one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import DecoderFactory, EncoderFactory, OptimizerFactory, SchedulerFactory, Shape
 from adlightning.core.rules import check_arguments, not_negative
 from adlightning.core.scoring import evaluating
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
 from adlightning.networks.initialisation import require_collapse_free, reset_parameters_, resets_of, start_weights_
 from adlightning.preprocessing import Output

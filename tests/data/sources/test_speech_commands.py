@@ -12,8 +12,8 @@ import scipy.io.wavfile
 import torch
 from numpy.typing import NDArray
 
+from adlightning.core.contracts import SourceError
 from adlightning.data.sources import log_mel
-from adlightning.data.sources.base import SourceError
 from adlightning.data.sources.speech_commands import SpeechCommands, is_test_speaker
 
 pytest.importorskip("librosa")

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
+from adlightning.core.features import features_of
 from adlightning.data.sources import SourceError, Table
 from adlightning.data.sources.base import Part, Samples
-from adlightning.data.sources.columns import features_of
 from adlightning.data.sources.table_file import read_frame
 
 CSV = "id,a,b,kind\nx1,1,0.5,normal\nx2,2,-3,Anomaly\nx3,4,1e3,\n"
