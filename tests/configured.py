@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from adlightning.cli import registry
-from adlightning.cli.parser import PARSER_MODE, AnomalyParser
+from adlightning.cli.parser import AnomalyParser
+from adlightning.cli.parsing import PARSER_MODE
 from adlightning.core.detector import AnomalyDetector
 
 

@@ -14,8 +14,9 @@ import torch
 from conftest import Blobs, MakeTrainer
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
-from adlightning.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
+from adlightning.callbacks.checkpoint_places import place_checkpoints
 from adlightning.checkpoints.loading import checkpoint_file, load_detector, was_killed_while_saving
+from adlightning.checkpoints.writing import AtomicCheckpointIO
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.files.disk import sweep, write_atomically
 from adlightning.methods.autoencoder import Autoencoder

@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from adlightning.__main__ import VERBS, main
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli.arguments import prepared
-from adlightning.cli.options import MONITORS
+from adlightning.cli.fitting import MONITORS
 from adlightning.cli.summary import TITLES
 from adlightning.cli.trainer_verbs import run as run_verb
 

@@ -36,8 +36,9 @@ from adlightning.cli import export
 from adlightning.cli.score import score_samples
 from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
-from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
+from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.data.own_data import FolderData, TableData
 from adlightning.data.sources import Digits, Sphere
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from adlightning.__main__ import main
-from adlightning.cli.options import MONITORS
+from adlightning.cli.fitting import MONITORS
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "sweeps").glob("*.yaml"))}

@@ -1,8 +1,8 @@
-"""Which version of the code a cell's result belongs to: a digest of the modules that it runs through.
+"""Which version of the code a cell's result belongs to: a digest of the modules that the result comes from.
 
-A new method or source must not make the results of all others those of "another version": where methods, networks and
-sources are, only the modules count that a cell's own classes are built from. The rest of the package counts always,
-apart from what only runs or reports a benchmark. Comments and docstrings never count.
+These are the modules of the classes that its configuration names, those that decide on every fit, and whatever either
+import, directly or through others. A new method, a plot or a report leaves the versions of other results as they are.
+Comments, docstrings and imports for types alone never count.
 """
 
 from __future__ import annotations
@@ -10,101 +10,184 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import adlightning
 
 _ROOT = Path(adlightning.__file__).parent
-_WITHOUT_INFLUENCE = (
-    "benchmark",
-    "report",
-    "published",
-    "files/disk.py",
-    "core/messages.py",
-    *(f"cli/{verb}.py" for verb in ("benchmark", "report", "score", "summary")),
-)
-_ONLY_WHERE_USED = tuple(f"adlightning.{part}." for part in ("methods", "shallow", "networks", "data.sources"))
+_PACKAGE = "adlightning"
+_EVERY_FIT = ("adlightning.cli.fitting", "adlightning.cli.parsing")
+"""What decides on a fit's result whatever its configuration; a detector's own imports have the core."""
+
+_CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
+_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)+[A-Z]\w*")
+"""A class by its path: `my_package.vit.ViT`."""
 
 
 def code_version(config: Any) -> str:
-    """Digest of the code behind the classes that a configuration names; with a class of another package, of all."""
-    return _digest(tuple(sorted(set(_classes(config)))))
+    """Digest of the code behind a configuration; of the whole package where a class of an unknown package is named."""
+    return _digest(frozenset(_named(config)))
 
 
-def _classes(config: Any) -> Iterator[str]:
-    """Names of classes in a configuration: each `class_path`, and sources by their names alone."""
-    for key, value in config.items() if isinstance(config, dict) else ():
-        alone = list(value.values()) if key == "anomaly_sources" and isinstance(value, dict) else []
-        alone += [value] if key in ("class_path", "source") else []
-        yield from (name.rpartition(".")[2] for name in alone if isinstance(name, str))
-        yield from _classes(value)
+def _named(value: Any, is_class: bool = False) -> Iterator[str]:
+    """Classes that a configuration names anywhere: ours by their names alone, others by path or as a `class_path`."""
+    if isinstance(value, str):
+        if is_class or value in _classes() or _PATH.fullmatch(value):
+            yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _named(inner, key in ("class_path", "source"))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _named(item)
 
 
 @functools.cache
-def _digest(classes: tuple[str, ...]) -> str:
-    trees = _trees()
-    homes = [{name for name, tree in trees.items() if _defines(tree, wanted)} for wanted in classes]
-    optional = {name for name in trees if name.startswith(_ONLY_WHERE_USED)}
-    used = optional & _reached(set().union(*homes)) if all(homes) else optional
+def _digest(names: frozenset[str]) -> str:
     digest = hashlib.sha256()
-    for name in sorted((trees.keys() - optional) | used):
-        digest.update(f"{name}\n{_text(name)}\n".encode())
+    for module in sorted(_behind(names)):
+        digest.update(f"{module}\n{_text(module)}\n".encode())
     return digest.hexdigest()[:8]
 
 
-def _reached(start: set[str]) -> set[str]:
-    """Modules that these import, directly or through others."""
+def _behind(names: frozenset[str]) -> frozenset[str]:
+    homes = [_homes(name) for name in names]
+    known = [home for home in homes if home is not None]
+    return _reached(frozenset(_EVERY_FIT).union(*known)) if len(known) == len(homes) else frozenset(_sources())
+
+
+def _homes(name: str) -> frozenset[str] | None:
+    """The modules that define a class of this name; none for a library's, None where nothing is known of it.
+
+    A package that ours imports is a library: it cannot import ours in turn.
+    """
+    path, _, last = name.rpartition(".")
+    top = path.partition(".")[0]
+    if top in ("", _PACKAGE) and (found := _classes().get(last)):
+        return found
+    if top == _PACKAGE:
+        return _defining(path, last) or None
+    libraries, their_names = _libraries()
+    return frozenset() if top in libraries or (not top and last in their_names) else None
+
+
+# ---- what imports what ----------------------------------------------------------------------------------------------
+
+
+def _reached(start: Iterable[str]) -> frozenset[str]:
+    """These modules and all that they import, directly or through others."""
     found, left = set(start), list(start)
     while left:
         new = _imported(left.pop()) - found
         found |= new
         left += new
-    return found
+    return frozenset(found)
 
 
 @functools.cache
 def _imported(module: str) -> frozenset[str]:
-    """Modules of the package that a module imports; for a name from a package's face, the module that defines it."""
-    trees, found = _trees(), set()
-    for node in ast.walk(trees[module]):
-        if isinstance(node, ast.ImportFrom) and node.module in trees:
-            found.add(node.module)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inside = [name for name in trees if name.startswith(f"{node.module}.")]
-            names = {alias.name for alias in node.names}
-            found |= {name for name in inside if any(_defines(trees[name], wanted) for wanted in names)}
-            found |= {name for name in inside if name.rpartition(".")[2] in names}
+    """Modules of the package that a module imports, within functions too."""
+    found: set[str] = set()
+    for node in _imports(module):
+        if isinstance(node, ast.ImportFrom):
+            found = found.union(*(_defining(node.module or "", alias.name) for alias in node.names))
+        else:
+            found |= {alias.name for alias in node.names if alias.name in _sources()}
     return frozenset(found)
 
 
-def _defines(tree: ast.Module, name: str) -> bool:
-    return any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name for node in tree.body)
+@functools.cache
+def _defining(module: str, name: str) -> frozenset[str]:
+    """The module that `from module import name` is about: through a package's face, the one that defines the name."""
+    if f"{module}.{name}" in _sources():
+        return frozenset({f"{module}.{name}"})
+    if module not in _sources():
+        return frozenset()
+    if _is_face(module):
+        for node in _imports(module):
+            if isinstance(node, ast.ImportFrom) and any(name == (alias.asname or alias.name) for alias in node.names):
+                own = next(alias.name for alias in node.names if name == (alias.asname or alias.name))
+                return _defining(node.module or "", own)
+    return frozenset({module})
+
+
+def _imports(module: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    return _imports_in(_sources()[module])
 
 
 @functools.cache
-def _trees() -> dict[str, ast.Module]:
-    """Modules by name, `adlightning.methods.deep_sad`, without packages' faces and what has no influence."""
-    files = [file.relative_to(_ROOT) for file in sorted(_ROOT.rglob("*.py")) if file.name != "__init__.py"]
-    return {
-        ".".join(("adlightning", *file.with_suffix("").parts)): _without_docstrings((_ROOT / file).read_text("utf-8"))
-        for file in files
-        if file.parts[0] not in _WITHOUT_INFLUENCE and file.as_posix() not in _WITHOUT_INFLUENCE
-    }
+def _libraries() -> tuple[frozenset[str], frozenset[str]]:
+    """Packages that ours imports, and the names that it takes from them."""
+    packages, names = set(), set()
+    for module in _sources():
+        for node in _imports(module):
+            if isinstance(node, ast.Import):
+                packages |= {alias.name.partition(".")[0] for alias in node.names}
+            elif (top := (node.module or "").partition(".")[0]) != _PACKAGE:
+                packages.add(top)
+                names |= {alias.name for alias in node.names}
+    return frozenset(packages - {_PACKAGE}), frozenset(names)
+
+
+# ---- the package's files --------------------------------------------------------------------------------------------
 
 
 @functools.cache
+def _sources() -> dict[str, str]:
+    """Modules by name, `adlightning.methods.deep_sad`, as they are written."""
+    return {_name(file): file.read_text("utf-8") for file in sorted(_ROOT.rglob("*.py"))}
+
+
+def _name(file: Path) -> str:
+    parts = file.relative_to(_ROOT).with_suffix("").parts
+    return ".".join((_PACKAGE, *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def _is_face(module: str) -> bool:
+    return (_ROOT.joinpath(*module.split(".")[1:]) / "__init__.py").exists()
+
+
+@functools.cache
+def _classes() -> dict[str, frozenset[str]]:
+    """The modules that define each class."""
+    found: dict[str, frozenset[str]] = {}
+    for module, source in _sources().items():
+        for name in _CLASS.findall(source):
+            found[name] = found.get(name, frozenset()) | {module}
+    return found
+
+
 def _text(module: str) -> str:
-    return ast.unparse(_trees()[module])
+    return _unparsed(_sources()[module])
 
 
 @functools.cache
-def _without_docstrings(source: str) -> ast.Module:
+def _imports_in(source: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    return tuple(node for node in ast.walk(_parsed(source)) if isinstance(node, (ast.Import, ast.ImportFrom)))
+
+
+@functools.cache
+def _unparsed(source: str) -> str:
+    return ast.unparse(_parsed(source))
+
+
+@functools.cache
+def _parsed(source: str) -> ast.Module:
+    """A module without docstrings and imports for types alone."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
+        if not isinstance(body, list) or not body:
+            continue
+        first = body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             first.value = ast.Constant(None)
+        node.body = [inner for inner in body if not _is_for_types(inner)]  # type: ignore[attr-defined]  # it has one
     return tree
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -8,16 +8,14 @@ import traceback
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pytorch_lightning import Trainer
 
-from adlightning.cli.summary import TITLES
+from adlightning.cli.fitting import MONITORS
 from adlightning.cli.types_in_words import check_values, class_at
 from adlightning.core.messages import nearest
 
-MONITORS: dict[str, Literal["min", "max"]] = {"val/score_mean": "min"}
-MONITORS |= {f"val/{name}": "min" if name.startswith("fpr") else "max" for name in TITLES}
 PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 _NEVER_NULL = {"run_dir": "a folder", "test_after_fit": "true or false", "plots": "true or false"}
 _SEEDS = 2**32

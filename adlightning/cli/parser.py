@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from functools import partial
 from typing import Any, NoReturn
 
-import yaml
-from jsonargparse import set_dumper, set_loader
-from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
-from pytorch_lightning.cli import LightningArgumentParser
-
 from adlightning.cli.explain import explain
+from adlightning.cli.parsing import PartsParser
 from adlightning.core.messages import for_terminal
-from adlightning.core.parts import Part, described
-from adlightning.files.written_names import dump_yaml, names_as_written
-
-PARSER_MODE = "omegaconf+"
 
 
-class AnomalyParser(LightningArgumentParser):
+class AnomalyParser(PartsParser):
     """A parser whose errors say what is wrong, without usage and types that were tried; options have whole names."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-
-    def add_class_arguments(self, theclass: type[Any], nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Add a class's arguments; defaults that are parts are shown and changed like those that are given."""
-        added = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
-        prefix = f"{nested_key}." if nested_key else ""
-        given = kwargs.get("skip") or set()
-        for name, argument in inspect.signature(theclass).parameters.items():
-            for key, default in _part_defaults(prefix + name, argument.default):
-                if name not in given:
-                    self.set_defaults({key: default})
-        return added
-
-    def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Parse arguments; `null` for an argument of a part's part comes here as jsonargparse passes it on, `None`."""
-        if args and "defaults" in kwargs:  # as it calls for parts
-            args = [f"{option[:-5]}=null" if option.endswith("=None") else option for option in args]
-        return super().parse_args(args, namespace, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message in a user's words and exit with 2."""
@@ -54,22 +25,6 @@ class AnomalyParser(LightningArgumentParser):
         options = [name.lstrip("-") for name in parser._option_string_actions if not name.endswith(("+", ".help"))]
         print(f"error: {for_terminal(explain(message, verb, options))}", file=sys.stderr)
         self.exit(2)
-
-
-def _part_defaults(key: str, default: Any) -> Iterator[tuple[str, Any]]:
-    """Defaults that are parts, as class paths and arguments; of a dataclass those of its fields."""
-    if isinstance(default, (partial, Part)):
-        yield key, described(default)
-    elif is_dataclass(default) and not isinstance(default, type):
-        for field in fields(default):
-            yield from _part_defaults(f"{key}.{field.name}", getattr(default, field.name))
-
-
-def keep_names_as_written() -> None:
-    """Let jsonargparse read and write names of classes and columns, in files and in values, as text."""
-    plain = get_omegaconf_loader(PARSER_MODE)  # type: ignore[no-untyped-call]
-    set_loader(PARSER_MODE, lambda text: plain(names_as_written(text)), (yaml.YAMLError,))
-    set_dumper("yaml", dump_yaml)
 
 
 def _verbs(parser: argparse.ArgumentParser) -> dict[str, Any]:

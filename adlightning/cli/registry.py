@@ -126,8 +126,8 @@ DATAMODULES = {
     "InductiveLabelled": "adlightning.data.unlabelled",
     "TransductiveOneVsAll": "adlightning.data.unlabelled",
     "TransductiveLabelled": "adlightning.data.unlabelled",
-    "FolderData": "adlightning.data.labelled",
-    "TableData": "adlightning.data.labelled",
+    "FolderData": "adlightning.data.own_data",
+    "TableData": "adlightning.data.own_data",
 }
 """Datamodules and their modules."""
 

@@ -16,7 +16,8 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 from pytorch_lightning.utilities import rank_zero_only
 
-from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
+from adlightning.callbacks.checkpoint_places import place_checkpoints
+from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
@@ -25,15 +26,18 @@ from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoints.loading import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving
 from adlightning.checkpoints.stored_config import with_stored_config
+from adlightning.checkpoints.writing import AtomicCheckpointIO
 from adlightning.cli import registry
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.endings import what_is_kept, where_it_stood
 from adlightning.cli.explain import explain_interpolation
+from adlightning.cli.fitting import SEED, TRAINER_DEFAULTS, selecting, test_selected
 from adlightning.cli.imports import HELP, OPTION
 from adlightning.cli.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.cli.noise import silence_noise
-from adlightning.cli.options import MONITORS, check_options, classes_explained, trainer_explained
-from adlightning.cli.parser import PARSER_MODE, AnomalyParser, keep_names_as_written
+from adlightning.cli.options import check_options, classes_explained, trainer_explained
+from adlightning.cli.parser import AnomalyParser
+from adlightning.cli.parsing import PARSER_MODE, keep_names_as_written
 from adlightning.cli.run_dirs import RunDirClaim
 from adlightning.cli.shorter import shorten_first_phase
 from adlightning.cli.summary import print_report
@@ -169,9 +173,7 @@ class AnomalyCLI(LightningCLI):
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == BEST)
         selection = self._selection(options.monitor) if selected else "none"
-        self.best: BestCheckpoint | None = None
-        if fits and options.monitor:
-            self.best = BestCheckpoint(self.run_dir / "checkpoints", options.monitor, MONITORS[options.monitor])
+        self.best = selecting(options.monitor, self.run_dir / "checkpoints") if fits else None
         self.run_folder = RunFolder(
             self.run_dir,
             config,
@@ -239,10 +241,7 @@ class AnomalyCLI(LightningCLI):
             how = f": go on with --run_dir {self.run_dir} --ckpt_path last, and let it train longer" if there else ""
             raise TrainingFault(f"{reason}. Nothing was tested; {self.run_dir} says so{how}")
         if self.options.test_after_fit and self.datamodule.test_names:
-            best = self.best.best_model_path if self.best else ""
-            self.trainer.test(
-                self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True, verbose=False
-            )
+            test_selected(self.trainer, self.model, self.datamodule, self.best)
         print_report(self.run_folder)
 
     def after_test(self) -> None:
@@ -281,7 +280,7 @@ def _cli(verb: str, arguments: list[str], claim: RunDirClaim) -> AnomalyCLI:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=None,
-            seed_everything_default=0,
+            seed_everything_default=SEED,
             parser_class=AnomalyParser,
             parser_kwargs={
                 "prog": "adlightning",
@@ -291,7 +290,7 @@ def _cli(verb: str, arguments: list[str], claim: RunDirClaim) -> AnomalyCLI:
                     "epilog": f"{OPTION} MODULE: {HELP}",
                 },
             },
-            trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False, "callbacks": []},
+            trainer_defaults=TRAINER_DEFAULTS,
             args=[verb, *arguments_as_written(arguments)],
         )
     except OmegaConfBaseException as error:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from adlightning.core.contracts import EvalBatch, TrainBatch
 from adlightning.data.composition import Split
-from adlightning.data.labelled import AnomalyLabelled, FolderData, TableData
+from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll, class_index
+from adlightning.data.own_data import FolderData, TableData
 from adlightning.data.sources import NoisySine
 
 

@@ -23,8 +23,9 @@ from adlightning.core.collapse import TrainingCollapse
 from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.parts import PreprocessingFactory
-from adlightning.data.labelled import AnomalyLabelled, TableData
+from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.data.own_data import TableData
 from adlightning.data.scales import offsets_of
 from adlightning.data.sources import Npz
 from adlightning.data.sources.base import AnomalySource, Part, Samples

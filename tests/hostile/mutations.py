@@ -29,8 +29,10 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from short_fits import BY_EPOCHS, METHODS, config_of, options_of
 from torch import Tensor
 
-from adlightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, place_checkpoints
+from adlightning.callbacks.checkpoint_places import place_checkpoints
+from adlightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from adlightning.checkpoints.loading import load_detector, read_checkpoint
+from adlightning.checkpoints.writing import AtomicCheckpointIO
 from adlightning.cli.trainer_verbs import run
 from adlightning.core.collapse import TrainingCollapse
 from adlightning.core.faults import TrainingFault

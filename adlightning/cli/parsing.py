@@ -1,0 +1,56 @@
+"""How configurations and options become arguments of classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import Any
+
+import yaml
+from jsonargparse import set_dumper, set_loader
+from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
+from pytorch_lightning.cli import LightningArgumentParser
+
+from adlightning.core.parts import Part, described
+from adlightning.files.written_names import dump_yaml, names_as_written
+
+PARSER_MODE = "omegaconf+"
+
+
+class PartsParser(LightningArgumentParser):
+    """A parser that knows parts: those that are defaults are changed like those that are given."""
+
+    def add_class_arguments(self, theclass: type[Any], nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Add a class's arguments; defaults that are parts are shown and changed like those that are given."""
+        added = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+        prefix = f"{nested_key}." if nested_key else ""
+        given = kwargs.get("skip") or set()
+        for name, argument in inspect.signature(theclass).parameters.items():
+            for key, default in _part_defaults(prefix + name, argument.default):
+                if name not in given:
+                    self.set_defaults({key: default})
+        return added
+
+    def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Parse arguments; `null` for an argument of a part's part comes here as jsonargparse passes it on, `None`."""
+        if args and "defaults" in kwargs:  # as it calls for parts
+            args = [f"{option[:-5]}=null" if option.endswith("=None") else option for option in args]
+        return super().parse_args(args, namespace, **kwargs)
+
+
+def _part_defaults(key: str, default: Any) -> Iterator[tuple[str, Any]]:
+    """Defaults that are parts, as class paths and arguments; of a dataclass those of its fields."""
+    if isinstance(default, (partial, Part)):
+        yield key, described(default)
+    elif is_dataclass(default) and not isinstance(default, type):
+        for field in fields(default):
+            yield from _part_defaults(f"{key}.{field.name}", getattr(default, field.name))
+
+
+def keep_names_as_written() -> None:
+    """Let jsonargparse read and write names of classes and columns, in files and in values, as text."""
+    plain = get_omegaconf_loader(PARSER_MODE)  # type: ignore[no-untyped-call]
+    set_loader(PARSER_MODE, lambda text: plain(names_as_written(text)), (yaml.YAMLError,))
+    set_dumper("yaml", dump_yaml)
