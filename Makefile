@@ -3,13 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test test-all lint types results sweeps clean
+.PHONY: help setup quickstart test test-all lint types coverage results sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
 	@echo "make test         set up .venv, then lint, type check and test"
 	@echo "make test-all     the same, with the tests that are marked slow"
-	@echo "make lint types   one of them alone"
+	@echo "make lint types   one of them alone; lint checks the direction of imports too"
+	@echo "make coverage     the tests again, with the lines and branches that none of them runs"
 	@echo "make results      write docs/results/*.md and pictures from the rows beside them"
 	@echo "make sweeps       check sweeps/ by W&B's own schema and search"
 
@@ -40,6 +41,11 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# Apart from `make test`, since counting lines makes it slower; what it demands is in pyproject.toml.
+coverage: setup
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
 # A report overwrites nothing: the old page and its pictures go first.
 results: setup
 	for rows in docs/results/*.csv; do \
@@ -58,4 +64,4 @@ sweeps: .venv-sweeps/.installed
 	.venv-sweeps/bin/python -W ignore benchmarks/validate_sweeps.py sweeps/*.yaml
 
 clean:
-	rm -rf $(VENV) .venv-sweeps .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sweeps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
