@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,7 @@ def _cli(verb: str, arguments: list[str], claim: RunDirClaim) -> AnomalyCLI:
                     "epilog": f"{OPTION} MODULE: {HELP}",
                 },
             },
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults=copy.deepcopy(TRAINER_DEFAULTS),
             args=[verb, *arguments_as_written(arguments)],
         )
     except OmegaConfBaseException as error:
