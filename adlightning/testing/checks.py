@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from adlightning.checkpoints.loading import load_detector
-from adlightning.core.contracts import KNOWN_ANOMALY
 from adlightning.core.parts import described
 from adlightning.core.scoring import as_written
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.testing.small_data import small_data
 from adlightning.testing.state import require_same, state_of
 from adlightning.testing.trial import Trial
