@@ -27,7 +27,8 @@ from adlightning import methods
 from adlightning.callbacks.networks import ChannelsLast, CompileNetworks
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli import registry
-from adlightning.cli.parser import PARSER_MODE, AnomalyParser
+from adlightning.cli.parser import AnomalyParser
+from adlightning.cli.parsing import PARSER_MODE
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.scoring import in_training_step
 from adlightning.data.modules import AnomalyDataModule

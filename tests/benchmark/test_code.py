@@ -47,6 +47,7 @@ CONFIGS = {
     "augmented": config(source={"class_path": "adlightning.data.sources.Augmented", "init_args": {"source": "Npz"}}),
     "noise": config(data="OutOfDistribution") | {"extra": {"anomaly_sources": {"noise": "GaussianNoise"}}},
     "listed": config() | {"trainer": {"callbacks": [{"class_path": "torch.nn.ReLU"}, {"class_path": "UNet"}]}},
+    "channels_last": config() | {"trainer": {"callbacks": [{"class_path": "ChannelsLast"}]}},
 }
 
 
@@ -84,6 +85,7 @@ def append(file: Path, text: str = "CHANGED = True") -> None:
         ("augmented", "data/sources/npz.py"),
         ("noise", "data/sources/noise.py"),
         ("listed", "networks/unet.py"),
+        ("channels_last", "callbacks/networks.py"),
     ],
 )
 def test_what_a_result_comes_from_changes_its_version(package: Path, name: str, file: str) -> None:

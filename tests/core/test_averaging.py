@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from adlightning.checkpoints.loading import load_detector
-from adlightning.core.contracts import KNOWN_ANOMALY, TrainBatch
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.final_fit import fit_now
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods import GOAD, DeepSVDD
 from adlightning.methods.goad import AffineMaps
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
