@@ -12,6 +12,7 @@ from adlightning.checkpoints.checks import check_container, check_content, check
 from adlightning.core.contracts import saved_part
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.memory import lacks_memory
+from adlightning.core.messages import for_terminal
 from adlightning.core.parts import known_class
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.core.scoring import without_verdict
@@ -50,7 +51,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         check_content(checkpoint, file.stat().st_size)
         check_fit(known_class("class", saved["class"], AnomalyDetector), checkpoint)
     except ValueError as error:
-        raise ValueError(f"ckpt_path: {file} is refused: {error}") from None
+        raise ValueError(f"ckpt_path: {file} is refused: {for_terminal(str(error))}") from None
     return dict(checkpoint)
 
 
@@ -122,11 +123,12 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinish
         detector.on_load_checkpoint(checkpoint)
         detector.load_state_dict(checkpoint["state_dict"])
     except ValueError as error:
-        raise ValueError(f"ckpt_path: {path}: {error}") from error
+        raise ValueError(f"ckpt_path: {path}: {for_terminal(str(error))}") from error
     except (RuntimeError, TypeError, KeyError) as error:
         if lacks_memory(error):
             raise
-        raise ValueError(f"ckpt_path: the content of {path} does not fit a {saved['class']}: {error}") from error
+        words = f"ckpt_path: the content of {path} does not fit a {saved['class']}"
+        raise ValueError(f"{words}: {for_terminal(str(error))}") from error
     if not unfinished and (reason := without_verdict(detector)):
         raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
     return detector.to(device).eval()

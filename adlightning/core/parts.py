@@ -189,7 +189,8 @@ def known_class(argument: str, path: str, of: type[Any]) -> type[Any]:
             importlib.import_module(module)
         except ImportError as error:
             raise ValueError(f"{argument}: there is no {path}") from error
-    found = getattr(sys.modules.get(module), name, None)
+    loaded = sys.modules.get(module)
+    found = None if loaded is None else vars(loaded).get(name)  # some packages import what getattr asks for
     if found is not None and not inspect.isclass(found):
         raise ValueError(f"{argument}: {path} is no class")
     if found is None:

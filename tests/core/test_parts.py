@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ def test_a_module_is_not_imported_because_a_checkpoint_names_it(
     __import__("owned_part")
     assert from_description("encoder", description, nn.Module).func.__name__ == "ViT"
     monkeypatch.delitem(sys.modules, "owned_part")
+
+
+def test_a_package_that_imports_what_it_is_asked_for_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy, asked = types.ModuleType("lazy_package"), []
+    monkeypatch.setattr(lazy, "__getattr__", asked.append, raising=False)
+    monkeypatch.setitem(sys.modules, "lazy_package", lazy)
+    with pytest.raises(ValueError, match=r"lazy_package\.ViT is not imported"):
+        from_description("encoder", {"class_path": "lazy_package.ViT", "init_args": {}}, nn.Module)
+    assert not asked
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,24 @@ def test_what_a_checkpoint_says_of_itself_is_checked(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "t.csv"]
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("encoder", "class_path"), "x" * 100_000 + ".ViT"),
+        (("encoder",), {"class_path": "x", "init_args": {}, "more": "x" * 100_000}),
+        (("weight_init",), "x" * 100_000),
+        (("encoder", "init_args", "dense"), [-1] * 50_000),
+    ],
+)
+def test_what_is_said_of_a_long_value_is_short(tmp_path: Path, place: tuple[str, ...], value: Any) -> None:
+    content = copy.deepcopy(NETWORK)
+    put(content["adlightning"]["hyperparameters"], place, value)
+    (tmp_path / "a.ckpt").write_bytes(as_file(content))
+    with pytest.raises(ValueError, match=r"a\.ckpt is refused") as refusal:
+        load_detector(tmp_path / "a.ckpt")
+    assert len(str(refusal.value)) < 2600
+
+
 # ---- code -----------------------------------------------------------------------------------------------------------
 
 
