@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from adlightning.core.contracts import InputSpec
+from adlightning.core.memory import lacks_memory
 from adlightning.core.parts import is_plain
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.files.archives import require_stored
@@ -183,7 +184,9 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
             forms = {name: _form(value) for name, value in detector.state_dict().items()}
     except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error
-    except RuntimeError:
+    except RuntimeError as error:
+        if lacks_memory(error):
+            raise ValueError(f"its arguments describe a {cls.__name__} that no memory could hold: {error}") from error
         return None
     weights = frozenset(name for name, _ in detector.named_parameters())
     return _Description(frozenset(detector.arguments), forms, weights)

@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from adlightning.core.stopping import Stopped
+
 OPTION = "--import"
 HELP = "a module of your own to import first, whose classes a checkpoint may then name; may be given several times"
 
@@ -19,7 +21,7 @@ def import_named(arguments: Sequence[str]) -> list[str]:
     current folder.
 
     Raises:
-        ValueError: a module that is not there, or that fails.
+        ValueError: no name of a module, or one that is not there, fails, or ends the program.
     """
     left, rest = list(arguments), []
     while left:
@@ -30,7 +32,7 @@ def import_named(arguments: Sequence[str]) -> list[str]:
             continue
         if not equals:
             module = left.pop(0) if left else ""
-        if not module or module.startswith("-"):
+        if not all(part.isidentifier() for part in module.split(".")):
             raise ValueError(f"import must name a module, {OPTION} my_package.vit, got {module or 'nothing'}")
         _import(module)
     return rest
@@ -48,7 +50,9 @@ def _import(module: str) -> None:
             f"import: there is no module {module}: give the module, not a class in it; what is not installed is looked "
             "for in the current folder"
         ) from error
-    except Exception as error:  # it is the user's own program, and may raise anything
+    except Stopped:
+        raise
+    except (Exception, SystemExit) as error:  # it is the user's own program, and may raise anything
         raise ValueError(f"import: {module} cannot be imported: {type(error).__name__}: {error}") from error
 
 

@@ -27,6 +27,7 @@ _SAYING = (
     "defaultcpuallocator",  # torch on a CPU
     "out of memory",  # torch on a GPU and on Apple's, CUDA itself, pandas' parser
     "alloc_failed",  # cuBLAS and cuDNN
+    "storage size calculation overflowed",  # torch, of more bytes than can be counted
     "cannot allocate memory",  # torch's shared memory and memory maps
     "memoryerror in dataloader worker",
     "bad allocation",  # ONNX Runtime

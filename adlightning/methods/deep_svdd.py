@@ -98,10 +98,12 @@ class DeepSVDD(AnomalyDetector):
         self.sphere = Hypersphere(shape, self.preprocess.output, *parts, self.weight_init)
 
     def configure_optimizers(self) -> Any:
-        """One optimiser in each phase."""
+        """One optimiser in each phase; the objective's is made in both, so that what is wrong is said at once."""
+        parts = (self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
+        of_objective = one_optimizer(self.parameters(), *parts)
         if self.pretraining.epochs and not self.sphere.center_is_set:
             return self.pretraining.configured(self.parameters())
-        return one_optimizer(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
+        return of_objective
 
     def on_train_epoch_start(self) -> None:
         """At the start of the second phase, set the centre."""

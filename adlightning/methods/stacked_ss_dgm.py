@@ -58,6 +58,7 @@ class M1Pretraining:
             parameters,
             optimizer_part("pretraining.optimizer", self.optimizer),
             scheduler_part("pretraining.lr_scheduler", self.lr_scheduler),
+            place="pretraining.",
         )
 
 
@@ -127,11 +128,12 @@ class StackedSSDGM(AnomalyDetector):
         glorot_uniform_(self)
 
     def configure_optimizers(self) -> Any:
-        """One optimiser in each phase, over what it trains."""
+        """One optimiser in each phase, over what it trains; the second's is made in both, as in :class:`DeepSAD`."""
+        second = [*self.m2.parameters(), *self.classifier.parameters()]
+        of_second = one_optimizer(second, self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
         if self.pretraining.epochs and not self.m1_is_trained:
             return self.pretraining.configured(self.m1.parameters())
-        second = [*self.m2.parameters(), *self.classifier.parameters()]
-        return one_optimizer(second, self.make_optimizer, self.make_scheduler, self.lr_scheduler_interval)
+        return of_second
 
     def on_train_epoch_start(self) -> None:
         """At the start of the second phase, note that M1 is trained, and start the optimiser of the rest."""

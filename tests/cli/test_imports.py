@@ -110,6 +110,9 @@ def test_no_config_imports_by_it(package: Path, tmp_path: Path, capsys: Capture)
         (["--import=their_networks.wide.Wide"], "import: there is no module their_networks.wide.Wide: give the module"),
         (["--import=their_networks.needs"], "import: their_networks.needs needs not_installed, which is not installed"),
         (["--import=their_networks.fails"], "import: their_networks.fails cannot be imported: ZeroDivisionError"),
+        (["--import=their_networks.ends"], "import: their_networks.ends cannot be imported: SystemExit: 3"),
+        (["--import=./their_networks"], "import must name a module, --import my_package.vit, got ./their_networks"),
+        (["--import=.wide"], "import must name a module, --import my_package.vit, got .wide"),
     ],
 )
 @pytest.mark.parametrize("verb", ["fit", "score"])
@@ -118,6 +121,7 @@ def test_modules_that_cannot_be_imported_are_refused(
 ) -> None:
     (package / "needs.py").write_text("import not_installed\n")
     (package / "fails.py").write_text("1 / 0\n")
+    (package / "ends.py").write_text("import sys\n\nsys.exit(3)\n")
     refused(capsys, [verb, *arguments], words)
 
 

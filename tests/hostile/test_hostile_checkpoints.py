@@ -247,6 +247,10 @@ def test_arguments_for_which_a_network_would_fill_the_memory(tmp_path: Path) -> 
     (tmp_path / "a.ckpt").write_bytes(as_file(content))
     with pytest.raises(ValueError, match="weights do not fit a Autoencoder"):
         load_detector(tmp_path / "a.ckpt")
+    content["adlightning"]["hyperparameters"]["encoder"]["init_args"]["dense"] = [2**62, 2**62]
+    (tmp_path / "a.ckpt").write_bytes(as_file(content))
+    with pytest.raises(ValueError, match=r"a\.ckpt is refused: .* a Autoencoder that no memory could hold"):
+        load_detector(tmp_path / "a.ckpt")
     with torch.device("meta"):
         big = Autoencoder(
             encoder=partial(MLPEncoder, dense=[10**6, 10**6], rep_dim=2), preprocessing=StandardizeFeatures

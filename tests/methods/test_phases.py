@@ -10,17 +10,26 @@ import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer, Stripes
 from torch import Tensor
-from torch.optim import Adam
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim import SGD, Adam, Muon, SparseAdam
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    StepLR,
+)
 
 from adlightning.core.contracts import TrainBatch
+from adlightning.core.optimization import one_optimizer
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.labels import KNOWN_ANOMALY
-from adlightning.methods import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
+from adlightning.methods import ADGAN, DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining, snap_center
 from adlightning.networks import LeNetEncoder, MLPEncoder
-from adlightning.preprocessing import StandardizeFeatures
+from adlightning.networks.gan import DCGANCritic, DCGANGenerator
+from adlightning.preprocessing import StandardizeFeatures, SymmetricRange, UnitRange
 
 TABLE: dict[str, Any] = {"encoder": partial(MLPEncoder, dense=(16,), rep_dim=4), "preprocessing": StandardizeFeatures}
 
@@ -201,6 +210,67 @@ def test_values_of_the_first_phase_are_named() -> None:
         AutoencoderPretraining(optimizer=LeNetEncoder)  # type: ignore[arg-type]
 
 
-def test_an_optimiser_that_refuses_its_values_is_named_before_training(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"optimizer: Invalid learning rate: -1.0"):
-        fit(make_trainer, optimizer=partial(Adam, lr=-1.0), first={"epochs": 0})
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("optimizer", {"part": Adam, "lr": -1.0}, "optimizer: Invalid learning rate: -1.0 .Adam"),
+    ("optimizer", {"part": Adam, "lrr": 1.0}, "optimizer: .* unexpected keyword argument 'lrr' .Adam"),
+    ("optimizer", {"part": Adam, "betas": "x"}, "optimizer: "),
+    ("optimizer", {"part": Muon}, r"optimizer: Muon only supports 2D parameters .*Muon"),
+    ("optimizer", {"part": SparseAdam}, "optimizer: SparseAdam does not support dense gradients"),
+    ("optimizer", {"part": SGD, "nesterov": True}, "optimizer: Nesterov momentum requires a momentum"),
+    ("lr_scheduler", {"part": StepLR}, "lr_scheduler: .* missing 1 required positional argument: 'step_size' .StepLR"),
+    ("lr_scheduler", {"part": StepLR, "step_size": 0}, "lr_scheduler: integer modulo by zero .StepLR"),
+    ("lr_scheduler", {"part": CosineAnnealingLR, "T_max": 0}, "lr_scheduler: .* by zero .CosineAnnealingLR"),
+    ("lr_scheduler", {"part": ExponentialLR, "gamma": -1.0}, "lr_scheduler must give learning rates .*, got -0.0"),
+    ("lr_scheduler", {"part": OneCycleLR, "max_lr": 1.0}, "lr_scheduler: You must define either total_steps OR"),
+    ("lr_scheduler", {"part": LRScheduler}, "lr_scheduler: it fails with NotImplementedError .LRScheduler"),
+]
+
+
+@pytest.mark.parametrize(("argument", "given", "message"), WRONG)
+@pytest.mark.parametrize("phase", ["first", "second"])
+def test_what_an_optimiser_or_a_schedule_refuses_is_said_before_training(
+    make_trainer: MakeTrainer, phase: str, argument: str, given: dict[str, Any], message: str
+) -> None:
+    part = partial(given["part"], **{name: value for name, value in given.items() if name != "part"})
+    images: dict[str, Any] = {"encoder": partial(LeNetEncoder, rep_dim=16), "preprocessing": UnitRange}
+    first = AutoencoderPretraining(epochs=1, **({argument: part} if phase == "first" else {}))
+    detector = DeepSAD(**images, pretraining=first, **({argument: part} if phase == "second" else {}))
+    weights: list[dict[str, Tensor]] = []
+
+    class Steps(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+            weights.append(pl_module.state_dict())
+
+    trainer = make_trainer(max_epochs=2, callbacks=[Steps()])
+    with pytest.raises(ValueError, match=f"^{'pretraining.' if phase == 'first' else ''}{message}"):
+        trainer.fit(detector, datamodule=OneVsAll(Stripes(), "left", batch_size=20, seed=0))
+    assert not weights
+
+
+def test_trying_an_optimiser_moves_nothing() -> None:
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
+    before = [weight.clone() for weight in weights]
+    groups: list[dict[str, Any]] = [{"params": weights[:1], "lr": 0.5}, {"params": weights[1:]}]
+    for given in (weights, groups):
+        made = one_optimizer(given, partial(Adam, lr=0.1), partial(CosineAnnealingLR, T_max=4))
+        assert made["lr_scheduler"]["scheduler"].last_epoch == 0
+        assert not made["optimizer"].state
+        assert [group["lr"] for group in made["optimizer"].param_groups] == ([0.5, 0.1] if given is groups else [0.1])
+    assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+    assert all(weight.grad is None for weight in weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"critic_optimizer": partial(Adam, lr=-1.0)}, "optimizer of the critic: Invalid learning rate: -1.0 .Adam"),
+        ({"lr_scheduler": partial(StepLR, step_size=0)}, "lr_scheduler: integer modulo by zero .StepLR"),
+    ],
+)
+def test_what_a_players_optimiser_refuses_is_said_before_training(
+    make_trainer: MakeTrainer, options: dict[str, Any], message: str
+) -> None:
+    networks: dict[str, Any] = {"generator": partial(DCGANGenerator, width=4), "critic": partial(DCGANCritic, width=4)}
+    detector = ADGAN(**networks, latent_dim=8, preprocessing=SymmetricRange, **options)
+    with pytest.raises(ValueError, match=message):
+        make_trainer().fit(detector, datamodule=OneVsAll(Stripes(), "left", batch_size=20, seed=0))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from adlightning.core.optimization import MONITOR, Interval
+from adlightning.core.optimization import MONITOR, Interval, with_schedule
 from adlightning.core.parts import Part
 from adlightning.core.rules import Rule, not_negative, positive
 
@@ -154,9 +154,17 @@ def one_optimizer_each(
         networks: the players, by name.
         optimizers: made with a player's weights, by the player's name.
         scheduler: made with an optimiser; None for constant learning rates.
+
+    Raises:
+        ValueError: one of them refuses its arguments, or fails in its first step.
     """
-    made = [optimizers[name](network.parameters()) for name, network in networks.items()]
-    return made, [] if scheduler is None else [scheduler(optimizer) for optimizer in made]
+    made, schedules = [], []
+    for name, network in networks.items():
+        parts = (optimizers[name], "lr_scheduler", scheduler)
+        optimizer, schedule = with_schedule(f"optimizer of the {name}", *parts, network.parameters())
+        made.append(optimizer)
+        schedules += [] if schedule is None else [schedule]
+    return made, schedules
 
 
 def real_loss(logits: Tensor) -> Tensor:

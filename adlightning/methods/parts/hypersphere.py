@@ -69,6 +69,7 @@ class AutoencoderPretraining:
             parameters,
             optimizer_part("pretraining.optimizer", self.optimizer),
             scheduler_part("pretraining.lr_scheduler", self.lr_scheduler),
+            place="pretraining.",
         )
 
 
