@@ -115,6 +115,17 @@ def test_what_needs_one_optimiser_is_refused_with_several(
     assert not (tmp_path / "r").exists()
 
 
+def test_a_row_says_what_was_left_out_of_training(tmp_path: Path) -> None:
+    run, note = tmp_path / "r", "trained on 2 of an epoch's 3 batches (trainer.limit_train_batches)"
+    limited = ["fit", *BY_ITSELF, f"--run_dir={run}"]
+    assert main(limited) == 0
+    assert main(["test", f"--ckpt_path={run}", *QUIET, "--plots=false", f"--run_dir={tmp_path / 't'}"]) == 0
+    for folder in (run, tmp_path / "t"):
+        assert note in json.loads((folder / "metrics.json").read_text())["notes"]
+    assert main([*limited, "--ckpt_path=last", "--trainer.max_epochs=3", "--trainer.limit_train_batches=1.0"]) == 0
+    assert not [text for text in json.loads((run / "metrics.json").read_text())["notes"] if "trained on" in text]
+
+
 def test_a_row_says_what_was_left_out_of_the_test(tmp_path: Path, capsys: Capture) -> None:
     limits = ["--data.eval_batch_size=100", "--trainer.limit_test_batches=1"]
     assert main(["fit", *BY_ITSELF, *limits, f"--run_dir={tmp_path / 'r'}"]) == 0
@@ -122,7 +133,7 @@ def test_a_row_says_what_was_left_out_of_the_test(tmp_path: Path, capsys: Captur
     fit, test = (json.loads((tmp_path / run / "metrics.json").read_text())["notes"] for run in ("r", "t"))
     assert "tested on 1 of 6 batches (trainer.limit_test_batches=1)" in fit
     assert "tested on 1 of 6 batches" in capsys.readouterr().out
-    assert not [note for note in test if "batches" in note]
+    assert not [note for note in test if "tested on" in note]
 
 
 def test_barebones_is_refused(tmp_path: Path, capsys: Capture) -> None:

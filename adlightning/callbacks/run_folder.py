@@ -207,16 +207,19 @@ class RunFolder(pl.Callback):
 
 
 def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:
-    """That a limit of the Trainer kept samples from the test."""
+    """That a limit of the Trainer kept samples from the training, or from the test."""
+    notes = []
+    if batches := detector.training_record.get("batches"):
+        notes.append(f"trained on {batches[0]} of an epoch's {batches[1]} batches (trainer.limit_train_batches)")
     if not detector.results:
-        return []
+        return notes
     loaders = trainer.test_dataloaders
     there = sum(len(loader) for loader in loaders) if isinstance(loaders, list) else len(loaders or ())
     taken = sum(trainer.num_test_batches)
     if taken >= there:
-        return []
+        return notes
     limit = f"trainer.limit_test_batches={trainer.limit_test_batches}"
-    return [f"tested on {taken:g} of {there} batches ({limit})"]
+    return [*notes, f"tested on {taken:g} of {there} batches ({limit})"]
 
 
 def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str, Any]:

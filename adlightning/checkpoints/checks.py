@@ -118,12 +118,14 @@ def _check_version(saved: Any) -> None:
 
 
 def _check_training(record: Mapping[str, Any]) -> None:
-    epochs, chosen = record.get("epochs", 0), record.get("chosen", {})
+    epochs, chosen, batches = record.get("epochs", 0), record.get("chosen", {}), record.get("batches", [1, 2])
+    counted = isinstance(batches, list) and len(batches) == 2 and all(type(n) is int for n in batches)
     rules = {
         "seed": type(record["seed"]) is int,
         "split": isinstance(record["split"], str) and len(record["split"]) <= _LONGEST_NAME,
         "epochs": type(epochs) is int and epochs >= 0,
         "threshold_from": record.get("threshold_from", "given") in ("given", "training", "validation"),
+        "batches": counted and 0 < batches[0] < batches[1],
         "chosen": isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen),
     }
     if wrong := [name for name, holds in rules.items() if not holds]:

@@ -27,6 +27,7 @@ from adlightning.core.parts import PreprocessingFactory, as_part
 from adlightning.core.phases import (
     FirstPhase,
     epochs_before_objective,
+    note_limit,
     require_training,
     require_weights_to_train,
 )
@@ -202,8 +203,9 @@ class AnomalyDetector(ScoredModule):
     # ---- training -----------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Let schedules that watch held-out samples wait for scores that mean something."""
+        """Let schedules that watch held-out samples wait for scores that mean something; note a limit of batches."""
         let_plateaus_wait(self)
+        note_limit(self)
 
     def on_train_epoch_start(self) -> None:
         """Draw anew in each epoch and on each rank: a fit that goes on then draws what an undisturbed one does."""

@@ -66,6 +66,18 @@ def require_training(detector: AnomalyDetector) -> None:
         )
 
 
+def note_limit(detector: AnomalyDetector) -> None:
+    """Record that training takes fewer batches than an epoch has: the row of its results says so."""
+    trainer = detector.trainer
+    if detector.is_trial:
+        return
+    taken, there = int(trainer.num_training_batches), len(detector.data.train_dataloader())
+    if taken < there:
+        detector.training_record["batches"] = [taken, there]
+    else:
+        detector.training_record.pop("batches", None)
+
+
 def require_weights_to_train(detector: AnomalyDetector) -> None:
     """Refuse a fit by gradient whose every weight is frozen, and transforms where no step is taken with them.
 
