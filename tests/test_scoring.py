@@ -193,6 +193,9 @@ def test_arrays_and_tensors_of_any_number_type_are_features() -> None:
     assert np.array_equal(detector.score(whole.clone().requires_grad_()), expected)
 
 
+IMAGES = np.zeros((3, 1, 16, 16), np.uint8)
+
+
 @pytest.mark.parametrize(
     ("case_name", "x", "words"),
     [
@@ -203,6 +206,10 @@ def test_arrays_and_tensors_of_any_number_type_are_features() -> None:
         ("deep_svdd on table", np.zeros((3, 6), complex), "x holds complex128 .* numbers are needed"),
         ("deep_svdd on table", np.full((3, 6), "1"), "x holds <U1 .* numbers are needed"),
         ("deep_svdd on table", [[1.0] * 6], "x must be a NumPy array, a tensor or a pandas frame, got a list"),
+        ("deep_svdd on table", torch.eye(6).to_sparse(), "x must be a dense tensor .* torch.sparse_coo"),
+        ("deep_svdd on table", torch.zeros(3, 6, device="meta"), "x must be a dense tensor with values, .* on meta"),
+        ("deep_svdd on table", np.ma.masked_greater(np.eye(6), 0), "x must hold every value, .* 6 masked ones"),
+        ("dcae", np.ma.masked_less(IMAGES, 1), "x must hold every value, got an array with 768 masked ones"),
         ("dcae", np.zeros((3, 1, 16, 16), np.float32), "x holds float32 images, uint8 in 0..255 is needed"),
         ("dcae", np.zeros((3, 16, 16, 1), np.uint8), "x holds samples of 16x16x1; .*channels come first"),
         ("dcae", np.zeros((3, 1, 8, 8), np.uint8), "x holds samples of 1x8x8; the detector was trained on 1x16x16"),
@@ -221,8 +228,13 @@ def test_images_of_one_channel_need_none() -> None:
     detector, data = fitted_on("dcae")
     x = raw_test(data)
     assert np.array_equal(detector.score(x[:, 0]), detector.score(x))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        detector.score(x, batch_size=0)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, True, None, "3", float("nan")])
+def test_a_batch_has_a_whole_number_of_samples(batch_size: Any) -> None:
+    detector, data = fitted_on("deep_svdd on table")
+    with pytest.raises(ValueError, match=f"batch_size must be a whole number and at least 1, got {batch_size!r}"):
+        detector.score(raw_test(data), batch_size=batch_size)
 
 
 # ---- methods of one's own ------------------------------------------------------------------------------------------
@@ -279,6 +291,23 @@ class Decorated(Own):
         return loss
 
 
+class Scored(Own):
+    """Another thread asks for scores during a step, and gets them after it."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        super().build(shape)
+        self.by_others: list[Tensor] = []
+        self.modes: list[bool] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        other = threading.Thread(target=lambda: self.by_others.append(self.anomaly_score(batch.x)))
+        other.start()
+        other.join(timeout=0.05)
+        loss: Tensor = self.net(self.preprocess(batch.x)).square().mean()
+        self.modes.append(not self.net.training)
+        return loss
+
+
 @pytest.fixture
 def fitted(make_trainer: MakeTrainer) -> Callable[[type[AnomalyDetector]], tuple[AnomalyDetector, Tensor]]:
     def make(cls: type[AnomalyDetector]) -> tuple[AnomalyDetector, Tensor]:
@@ -311,6 +340,37 @@ def test_a_trainers_step_has_gradients_and_a_score_within_it_has_none(
     loss = detector.train().training_step(make_batch(x), 0)
     assert loss.requires_grad
     assert np.array_equal(detector.seen[0], detector.seen[1])
+
+
+@pytest.mark.parametrize("stop", [ArithmeticError, KeyboardInterrupt])
+def test_a_score_is_a_score_after_a_step_that_failed(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    detector, data = DeepSVDD(**NETWORK, pretraining=AutoencoderPretraining(epochs=0)), make_data("table")
+    make_trainer(max_epochs=1).fit(detector, datamodule=data)
+    expected, x = detector.score(raw_test(data)), raw_test(data)
+
+    def broken(x: Tensor) -> Tensor:
+        raise stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(detector.sphere.encoder, "forward", broken)
+        with pytest.raises((stop, SystemExit)):
+            make_trainer(max_epochs=1).fit(detector, datamodule=data)
+    assert detector.training
+    before = state_of(detector)
+    found = detector.anomaly_score(x)
+    assert not found.requires_grad
+    assert np.array_equal(found.double().numpy(), expected)
+    require_same(before, state_of(detector))
+
+
+def test_a_thread_that_scores_while_another_trains_scores(make_trainer: MakeTrainer) -> None:
+    detector, data = Scored(preprocessing=StandardizeFeatures), make_data("table")
+    make_trainer(max_epochs=1).fit(detector, datamodule=data)
+    assert detector.by_others
+    assert not any(scores.requires_grad for scores in detector.by_others)
+    assert not any(detector.modes)
 
 
 def test_modes_come_back_when_a_score_fails(fitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:

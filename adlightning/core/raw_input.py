@@ -30,10 +30,14 @@ def raw_input(x: object, spec: InputSpec) -> Tensor:
     if isinstance(x, pd.DataFrame):
         return frame_input(x, spec, "x")
     if isinstance(x, Tensor):
+        if x.layout != torch.strided or x.is_quantized or x.is_meta:
+            raise ValueError(f"x must be a dense tensor with values, got one of {x.layout}, {x.dtype} on {x.device}")
         x = x.detach().cpu()
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # which NumPy does not have
     if not isinstance(x, np.ndarray):
         raise ValueError(f"x must be a NumPy array, a tensor or a pandas frame, got a {type(x).__name__}")
+    if np.ma.is_masked(x):
+        raise ValueError(f"x must hold every value, got an array with {np.ma.count_masked(x)} masked ones")  # type: ignore[no-untyped-call]
     return array_input(x, spec, "x")
 
 

@@ -131,8 +131,9 @@ class ScoredModule(pl.LightningModule, ABC):
                 not trained yet.
         """
         self.require_ready()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
+        if not whole or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number and at least 1, got {batch_size!r}")
         raw = raw_input(x, self.built_for)
         return score_batches(self, raw.split(batch_size) if len(raw) else [])
 

@@ -69,11 +69,22 @@ def own_draws(device: torch.device) -> Iterator[None]:
 
 
 class Turn:
-    """Whether a detector is scoring; threads share its mode, so they take turns."""
+    """Whether a detector is scoring, or taking a training step; threads share its mode, so they take turns."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.scores = False
+        self.stepping: int | None = None  # the thread that runs a training step
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Within it the detector's training step runs in this thread; however it ends, it is over then."""
+        with self.lock:
+            before, self.stepping = self.stepping, threading.get_ident()
+            try:
+                yield
+            finally:
+                self.stepping = before
 
     @contextmanager
     def take(self) -> Iterator[bool]:
@@ -103,9 +114,9 @@ def scoring(detector: ScoredModule) -> Iterator[None]:
 
 def guard(cls: type[ScoredModule]) -> None:
     """Make a class's `anomaly_score` a score wherever it is called but in a trainer's training step."""
-    written = cls.anomaly_score
-    if "anomaly_score" in vars(cls):  # else an ancestor's, seen to already
-        setattr(cls, "anomaly_score", _as_score(written))  # noqa: B010  # mypy lets no method be set
+    for name, as_guarded in {"anomaly_score": _as_score, "training_step": _as_step}.items():
+        if name in vars(cls):  # else an ancestor's, seen to already
+            setattr(cls, name, as_guarded(getattr(cls, name)))
 
 
 def as_written(detector: ScoredModule) -> Callable[[Tensor], Tensor]:
@@ -115,8 +126,20 @@ def as_written(detector: ScoredModule) -> Callable[[Tensor], Tensor]:
 
 
 def in_training_step(detector: ScoredModule) -> bool:
-    """Whether a trainer is running this detector's training step at this moment."""
-    return detector._current_fx_name == "training_step"  # Lightning's own note, by which it knows what may be logged
+    """Whether a trainer is running this detector's training step at this moment, in this thread.
+
+    Lightning notes the hook that it runs, and leaves the note where a step fails or is interrupted.
+    """
+    return detector._current_fx_name == "training_step" and detector.turn.stepping == threading.get_ident()
+
+
+def _as_step(training_step: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(training_step)
+    def step(self: ScoredModule, *args: Any, **kwargs: Any) -> Any:
+        with self.turn.step():
+            return training_step(self, *args, **kwargs)
+
+    return step
 
 
 def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -131,6 +154,8 @@ def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, 
                 raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
             with scoring(self):
                 raw = raw_input(x, self.built_for).to(self.device)
+                if not len(raw):
+                    return torch.empty(0, device=self.device)
                 return bounded(anomaly_score(self, raw), self.preprocess.is_far(raw))
 
     return score

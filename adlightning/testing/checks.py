@@ -94,6 +94,7 @@ def check_score_is_of_sample_alone(trial: Trial) -> None:
     alone = np.concatenate([detector.score(x[i : i + 1]) for i in range(3)])
     np.testing.assert_allclose(alone, expected[:3], **_NEAR, err_msg="alone")
     assert detector.score(x[:0]).shape == (0,), "no samples must give no scores"
+    assert detector.anomaly_score(x[:0]).shape == (0,), "no samples must give no scores"
 
 
 def check_verdicts_follow_threshold(trial: Trial) -> None:
