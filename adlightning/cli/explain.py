@@ -11,10 +11,13 @@ from typing import Any, get_args
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from adlightning.cli.types_in_words import admits, class_at, hints_of, in_words
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.messages import nearest, plain_message
+from adlightning.core.parts import class_path
 from adlightning.data.modules import AnomalyDataModule
 
 _KEY_OR_CLASS = re.compile(r"Parser key \"([^\"]+)\"|Problem with given class_path '([^']+)'")
@@ -149,6 +152,11 @@ def _subclasses(roots: Iterable[type]) -> list[type]:
     return list(found)
 
 
+def _paths_of(name: str) -> list[str]:
+    """Import paths of all classes of optimisers, schedules and networks that a name without a path may mean."""
+    return sorted({class_path(cls) for cls in _subclasses([Optimizer, LRScheduler, nn.Module]) if cls.__name__ == name})
+
+
 def _unrecognized(text: str, verb: str, options: Iterable[str]) -> str:
     first = text.split()[0] if text.split() else text
     if not first.strip("-") or not first.startswith("-"):
@@ -242,6 +250,8 @@ def _wrong_value(name: str, given: str, hint: Any, message: str) -> str:
         words = " or ".join(kinds) or "of another kind"
     else:
         words = in_words(hint)
+    if len(paths := _paths_of(given)) > 1:
+        return f"{name}: there are several {given}, give the path of one: {', '.join(paths)}"
     near = nearest(given, words.removeprefix("one of ").split(", ")) if words.startswith("one of ") else []
     return f"{name} must be {words}, got {given or 'nothing'}" + (f"; nearest: {', '.join(near)}" if near else "")
 

@@ -23,6 +23,7 @@ from adlightning.core.curves import StepCurves
 from adlightning.core.final_fit import ends_here, fit_now
 from adlightning.core.lightning_features import require_supported
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
+from adlightning.core.optimization import go_on
 from adlightning.core.parts import PreprocessingFactory, as_part
 from adlightning.core.phases import (
     FirstPhase,
@@ -227,6 +228,10 @@ class AnomalyDetector(ScoredModule):
                 self.curves.add(self._step, **{name: value for name, value in outputs.items() if name != "loss"})
         if self.fits_at_end and ends_here(self):
             fit_now(self)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """A step of a schedule; what it fails with is said. Raises TrainingFault."""
+        go_on(scheduler, *([] if metric is None else [metric]))
 
     def seed_epoch(self, stream: int) -> None:
         """Set torch's random state by the fit's seed, the epoch and the stream (a rank, or -1 for all ranks alike)."""

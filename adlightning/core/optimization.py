@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from adlightning.core.faults import TrainingFault
 from adlightning.core.parts import OptimizerFactory, SchedulerFactory, as_part
 
 Interval = Literal["epoch", "step"]
@@ -91,6 +92,19 @@ def with_schedule(
             _require_rates(of_schedule, scheduler, trial)
     made: Optimizer = _made(argument, optimizer, lambda: optimizer(weights))
     return made, None if scheduler is None else _made(of_schedule, scheduler, lambda: scheduler(made))
+
+
+def go_on(schedule: LRScheduler, *metric: Any) -> None:
+    """A step of a schedule in training.
+
+    Raises:
+        TrainingFault: it fails: it is made for fewer steps, say.
+    """
+    try:
+        schedule.step(*metric)
+    except Exception as error:  # a schedule may be anybody's, and fail in any way
+        said = str(error) or type(error).__name__
+        raise TrainingFault(f"lr_scheduler: {said} ({type(schedule).__name__})") from error
 
 
 def _stand_ins(weights: list[Any]) -> list[Any]:

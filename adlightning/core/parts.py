@@ -106,7 +106,11 @@ def as_part(argument: str, value: Any, of: type[Any]) -> partial[Any]:
             f"{argument} must be a class at the top of a module, where it can be found, got {class_path(cls)}"
         )
     for name, given in arguments.items():
-        if not is_plain(described(given)):
+        try:
+            plain = is_plain(described(given))
+        except RecursionError:
+            raise ValueError(f"{argument} must have plain arguments, {name} is nested without end") from None
+        if not plain:
             raise ValueError(f"{argument} must have plain arguments (numbers, text, lists), got {name}={given!r}")
     return partial(cls, **arguments)
 

@@ -8,12 +8,16 @@ A `Literal` needs no rule: its values are the rule. Rules that hold between seve
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
 
 
 class Rule(NamedTuple):
@@ -64,7 +68,7 @@ def or_none(rule: Rule, meaning: str) -> Rule:
 
 
 def check_arguments(rules: Mapping[str, Rule], hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Refuse the first argument that breaks its rule, or is none of the values that its type allows.
+    """Refuse the first argument that breaks its rule, or is none of the values or parts that its type allows.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
@@ -74,6 +78,9 @@ def check_arguments(rules: Mapping[str, Rule], hints: Mapping[str, Any], given: 
         if allowed is not None and not any(type(value) is type(one) and value == one for one in allowed):
             shown = ", ".join("null" if one is None else str(one) for one in allowed)
             raise ValueError(f"{name} must be one of {shown}, got {value!r}")
+        kind = hints.get(name)
+        if is_part(kind) and not isinstance(value, kind):
+            raise ValueError(f"{name} must be made by {kind.__name__}(...) or one of its kinds, got {value!r}")
         if (rule := rules.get(name)) is None:
             continue
         try:
@@ -82,6 +89,20 @@ def check_arguments(rules: Mapping[str, Rule], hints: Mapping[str, Any], given: 
             holds = False
         if not holds:
             raise ValueError(f"{name} must {rule.words}, got {list(value) if isinstance(value, tuple) else value!r}")
+
+
+def as_plain(name: str, value: Any) -> Any:
+    """A number of NumPy's as Python's, anything else as it is. Raises ValueError for an array or a tensor."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        raise ValueError(f"{name} must be a plain value (a number, text, a list), got a {type(value).__name__}")
+    return value
+
+
+def is_part(hint: Any) -> bool:
+    """Whether a type is that of parts given as objects: a dataclass, or what several of them have in common."""
+    return inspect.isclass(hint) and (dataclasses.is_dataclass(hint) or inspect.isabstract(hint))
 
 
 def literals(hint: Any) -> tuple[Any, ...] | None:
@@ -113,10 +134,11 @@ def checks_arguments(cls: type) -> None:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
+        bound.arguments |= {name: as_plain(name, value) for name, value in list(bound.arguments.items())[1:]}
         given = dict(list(bound.arguments.items())[1:])
         check_arguments(getattr(cls, "argument_rules", {}), hints(), given)
         if "arguments" not in self.__dict__:  # a constructor may be inherited
             self.__dict__["arguments"] = given
-        written(self, *args, **kwargs)
+        written(*bound.args, **bound.kwargs)
 
     cls.__init__ = init  # type: ignore[misc]

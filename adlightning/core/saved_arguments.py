@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from adlightning.core.parts import from_description, known_class
+from adlightning.core.rules import is_part
 
 _SHOWN = 60
 
@@ -70,8 +70,7 @@ def part_type(hint: Any) -> type[Any] | None:
     if get_origin(hint) is not None and issubclass_of_callable(get_origin(hint)):
         returned = get_args(hint)[-1]
         return returned if inspect.isclass(returned) else None
-    is_part = inspect.isclass(hint) and (dataclasses.is_dataclass(hint) or inspect.isabstract(hint))
-    return hint if is_part else None
+    return hint if is_part(hint) else None
 
 
 def issubclass_of_callable(origin: Any) -> bool:

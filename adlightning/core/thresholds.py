@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def fit_threshold(
         labels: (N,), 0 normal, 1 anomaly, -1 not labelled; None for none labelled.
 
     Raises:
-        ValueError: scores that are not finite, labels of another shape, or no score left to take it from.
+        ValueError: scores that are not finite, labels of another shape, no score left to take it from, or a rule that
+            gives no number.
     """
     s = scores.detach().double().numpy() if isinstance(scores, Tensor) else np.asarray(scores, dtype=np.float64)
     if s.ndim != 1:
@@ -120,7 +122,10 @@ def fit_threshold(
         raise ValueError(f"labels must have the shape of scores, {s.shape}, got {y.shape}")
     if n_wrong := int(np.sum(~np.isfinite(s))) if not rule.is_given else 0:
         raise ValueError(f"scores must be finite, {n_wrong} of {len(s)} are not")
-    return rule.fit(s, y)
+    given = rule.fit(s, y)
+    if not isinstance(given, (int, float, np.number)) or math.isnan(given):
+        raise ValueError(f"threshold: {type(rule).__name__}.fit must give a number, got {given!r}")
+    return float(given)
 
 
 def _quantile(rule: ThresholdRule, scores: NDArray[np.float64], share: float, which: str) -> float:

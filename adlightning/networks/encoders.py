@@ -82,7 +82,11 @@ def build_decoder(
         ValueError: none is given, and the encoder knows none.
     """
     if factory is not None:
-        return factory(representation_size(encoder, shape), shape, output)
+        size = representation_size(encoder, shape)
+        try:
+            return factory(size, shape, output)
+        except TypeError as error:
+            raise ValueError(f"decoder cannot be made for d = {size} and samples of shape {shape}: {error}") from error
     if not isinstance(encoder, Mirrored):
         raise ValueError(
             f"decoder must be given for {type(encoder).__name__}, which has no mirror image: a class (rep_dim, shape, "

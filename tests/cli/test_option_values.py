@@ -168,3 +168,8 @@ def test_null_for_an_argument_of_a_part_is_none(capsys: Capture, option: str, ar
         main(["fit", "--config", config, f"--{option}=null", "--print_config"])
     assert ended.value.code == 0
     assert argument in capsys.readouterr().out
+
+
+def test_a_name_of_two_classes_asks_for_a_path(capsys: Capture) -> None:
+    fit = ["fit", "--config", DIGITS, "--model.lr_scheduler=ReduceLROnPlateau"]
+    refused(capsys, fit, "model.lr_scheduler: there are several", "torch.optim.lr_scheduler.ReduceLROnPlateau")

@@ -4,7 +4,7 @@ import sys
 import types
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from adlightning.core.parts import as_part, described, from_description
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.core.thresholds import Contamination
-from adlightning.methods import DeepSAD
+from adlightning.methods import DROCC, DeepSAD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import LeNetEncoder
 
@@ -150,3 +150,27 @@ def test_what_describes_no_part_is_refused(description: Any) -> None:
 def test_an_optimiser_by_its_public_path() -> None:
     part = from_description("optimizer", {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.1}}, Optimizer)
     assert part.func is AdamW
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+ANY: Any = partial
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: DeepSAD(pretraining=cast(Any, "no")),
+            "pretraining must be made by AutoencoderPretraining.*, got 'no'",
+        ),
+        (lambda: DeepSAD(pretraining=cast(Any, AutoencoderPretraining)), "pretraining must be made by"),
+        (lambda: DeepSAD(threshold=cast(Any, 0.3)), "threshold must be made by ThresholdRule.*, got 0.3"),
+        (lambda: DeepSAD(threshold=cast(Any, Contamination)), "threshold must be made by ThresholdRule"),
+        (lambda: DROCC(head=cast(Any, None)), "head must be made by Head.*, got None"),
+        (lambda: DeepSAD(encoder=ANY(LeNetEncoder, dense=ENDLESS)), "encoder .* dense is nested without end"),
+    ],
+)
+def test_what_is_no_part_is_refused_when_a_detector_is_made(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
+import torch
 
 from adlightning.core.rules import (
     at_least,
@@ -116,3 +118,11 @@ def test_a_true_is_no_one_of_a_literal() -> None:
     checks_arguments(Counted)
     with pytest.raises(ValueError, match="n must be one of 0, 1, got True"):
         Counted(True)  # type: ignore[arg-type]
+
+
+def test_a_number_of_numpys_becomes_pythons_and_an_array_is_refused() -> None:
+    made = Machine(speed=np.float32(2.0), epochs=np.int64(3))  # type: ignore[arg-type]
+    assert (type(made.arguments["speed"]), type(made.arguments["epochs"])) == (float, int)  # type: ignore[attr-defined]
+    for value in (torch.tensor(2.0), np.ones(1)):
+        with pytest.raises(ValueError, match=r"speed must be a plain value .*, got a "):
+            Machine(speed=value)  # type: ignore[arg-type]

@@ -90,3 +90,13 @@ def test_a_rule_of_ones_own() -> None:
 def test_bad_scores_are_refused(scores: Any, labels: Any, rule: ThresholdRule, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_threshold(rule, np.array(scores), None if labels is None else np.array(labels))
+
+
+@pytest.mark.parametrize("given", [float("nan"), "high", None])
+def test_a_rule_that_gives_no_number_is_named(given: Any) -> None:
+    class Odd(ThresholdRule):
+        def fit(self, scores: Any, labels: Any) -> Any:
+            return given
+
+    with pytest.raises(ValueError, match=f"threshold: Odd.fit must give a number, got {given!r}"):
+        fit_threshold(Odd(), np.ones(3))

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from adlightning.core.contracts import TrainBatch
+from adlightning.core.faults import TrainingFault
 from adlightning.core.optimization import one_optimizer
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
@@ -274,3 +275,14 @@ def test_what_a_players_optimiser_refuses_is_said_before_training(
     detector = ADGAN(**networks, latent_dim=8, preprocessing=SymmetricRange, **options)
     with pytest.raises(ValueError, match=message):
         make_trainer().fit(detector, datamodule=OneVsAll(Stripes(), "left", batch_size=20, seed=0))
+
+
+def test_a_schedule_that_fails_in_the_middle_is_named(make_trainer: MakeTrainer) -> None:
+    short = partial(OneCycleLR, max_lr=1e-3, total_steps=2)
+    with pytest.raises(TrainingFault, match=r"lr_scheduler: Tried to step 3 times.*OneCycleLR"):
+        fit(make_trainer, first={"epochs": 0}, lr_scheduler=short)
+
+
+def test_a_decoder_that_cannot_be_made_is_named(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match=r"decoder cannot be made for d = 4 and samples of shape \(6,\)"):
+        fit(make_trainer, decoder=partial(MLPEncoder, rep_dim=4))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from adlightning.core.optimization import MONITOR, Interval, with_schedule
+from adlightning.core.optimization import MONITOR, Interval, go_on, with_schedule
 from adlightning.core.parts import Part
 from adlightning.core.rules import Rule, not_negative, positive
 
@@ -106,7 +106,7 @@ class Players:
                 nn.utils.clip_grad_norm_(self.networks[name].parameters(), self.max_gradient_norm * scale)
             optimizer.step()
             if schedules and not isinstance(schedule := schedules[names.index(name)], ReduceLROnPlateau):
-                schedule.step()
+                go_on(schedule)
         torch.clear_autocast_cache()  # of the weights before this step
 
     def end_epoch(self, *played: str) -> None:
@@ -124,7 +124,7 @@ class Players:
             if isinstance(schedule, ReduceLROnPlateau):
                 self._watch(schedule, getattr(schedule, "monitor", MONITOR))
             elif self.interval == "epoch":
-                schedule.step()
+                go_on(schedule)
 
     def _watch(self, schedule: ReduceLROnPlateau, monitor: str) -> None:
         metrics = self.detector.trainer.callback_metrics
