@@ -78,7 +78,7 @@ def check_arguments(rules: Mapping[str, Rule], hints: Mapping[str, Any], given: 
         if allowed is not None and not any(type(value) is type(one) and value == one for one in allowed):
             shown = ", ".join("null" if one is None else str(one) for one in allowed)
             raise ValueError(f"{name} must be one of {shown}, got {value!r}")
-        kind = hints.get(name)
+        kind: Any = hints.get(name)
         if is_part(kind) and not isinstance(value, kind):
             raise ValueError(f"{name} must be made by {kind.__name__}(...) or one of its kinds, got {value!r}")
         if (rule := rules.get(name)) is None:
