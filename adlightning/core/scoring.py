@@ -114,7 +114,8 @@ def scoring(detector: ScoredModule) -> Iterator[None]:
 
 def guard(cls: type[ScoredModule]) -> None:
     """Make a class's `anomaly_score` a score wherever it is called but in a trainer's training step."""
-    for name, as_guarded in {"anomaly_score": _as_score, "training_step": _as_step}.items():
+    guarded: dict[str, Callable[[Any], Any]] = {"anomaly_score": _as_score, "training_step": _as_step}
+    for name, as_guarded in guarded.items():
         if name in vars(cls):  # else an ancestor's, seen to already
             setattr(cls, name, as_guarded(getattr(cls, name)))
 

@@ -123,7 +123,7 @@ def test_a_module_is_not_imported_because_a_checkpoint_names_it(
 
 
 def test_a_package_that_imports_what_it_is_asked_for_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    lazy, asked = types.ModuleType("lazy_package"), []
+    lazy, asked = types.ModuleType("lazy_package"), list[str]()
     monkeypatch.setattr(lazy, "__getattr__", asked.append, raising=False)
     monkeypatch.setitem(sys.modules, "lazy_package", lazy)
     with pytest.raises(ValueError, match=r"lazy_package\.ViT is not imported"):

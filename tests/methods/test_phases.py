@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import (
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.faults import TrainingFault
-from adlightning.core.optimization import one_optimizer
+from adlightning.core.optimization import one_optimizer, optimizer_part, scheduler_part
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.labels import KNOWN_ANOMALY
@@ -234,8 +234,9 @@ def test_what_an_optimiser_or_a_schedule_refuses_is_said_before_training(
 ) -> None:
     part = partial(given["part"], **{name: value for name, value in given.items() if name != "part"})
     images: dict[str, Any] = {"encoder": partial(LeNetEncoder, rep_dim=16), "preprocessing": UnitRange}
-    first = AutoencoderPretraining(epochs=1, **({argument: part} if phase == "first" else {}))
-    detector = DeepSAD(**images, pretraining=first, **({argument: part} if phase == "second" else {}))
+    given = {argument: part}
+    first = AutoencoderPretraining(epochs=1, **(given if phase == "first" else {}))
+    detector = DeepSAD(**images, pretraining=first, **(given if phase == "second" else {}))
     weights: list[dict[str, Tensor]] = []
 
     class Steps(pl.Callback):
@@ -251,9 +252,10 @@ def test_what_an_optimiser_or_a_schedule_refuses_is_said_before_training(
 def test_trying_an_optimiser_moves_nothing() -> None:
     weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
     before = [weight.clone() for weight in weights]
+    schedule = partial(CosineAnnealingLR, T_max=4)
     groups: list[dict[str, Any]] = [{"params": weights[:1], "lr": 0.5}, {"params": weights[1:]}]
     for given in (weights, groups):
-        made = one_optimizer(given, partial(Adam, lr=0.1), partial(CosineAnnealingLR, T_max=4))
+        made = one_optimizer(given, optimizer_part("o", partial(Adam, lr=0.1)), scheduler_part("s", schedule))
         assert made["lr_scheduler"]["scheduler"].last_epoch == 0
         assert not made["optimizer"].state
         assert [group["lr"] for group in made["optimizer"].param_groups] == ([0.5, 0.1] if given is groups else [0.1])
