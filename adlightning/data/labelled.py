@@ -24,7 +24,7 @@ class AnomalyLabelled(AnomalyDataModule):
             `balanced` is DROCC's: all anomalies and equally many normals are tested, the other normals train,
             unlabelled; `half_normals` that of DAGMM and GOAD: all anomalies and half of the normals; `legacy_leaky`
             repeats the fault of the released Deep SAD code, whose test set holds about
-            60 % training samples (docs/methods.md, S2): for comparison with published numbers only.
+            60 % training samples (docs/methods/deep_sad.md, S2): for comparison with published numbers only.
         test_fraction: share that is held out, in (0, 1); of no effect with `balanced` and
             `half_normals`.
         labelled_anomaly_ratio: null uses the labels that the data come with; a number in [0, 1) is the papers'

@@ -1,4 +1,7 @@
-"""ADGAN: how well a GAN of normal samples can reproduce a sample (Deecke et al., ECML-PKDD 2018; docs/methods.md)."""
+"""ADGAN: how well a GAN of normal samples can reproduce a sample.
+
+Deecke et al., ECML-PKDD 2018; docs/methods/adgan.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deep SAD: Deep SVDD with labelled samples (Ruff et al. 2020, equation 7; docs/methods.md)."""
+"""Deep SAD: Deep SVDD with labelled samples (Ruff et al. 2020, equation 7; docs/methods/deep_sad.md)."""
 
 from __future__ import annotations
 

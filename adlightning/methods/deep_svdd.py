@@ -1,4 +1,4 @@
-"""Deep SVDD, one-class and soft-boundary (Ruff et al. 2018; Deep SAD, equation 3; docs/methods.md)."""
+"""Deep SVDD, one-class and soft-boundary (Ruff et al. 2018; Deep SAD, equation 3; docs/methods/deep_svdd.md)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Deep density-ratio estimation: KLIEP and the BA divergence (density-ratio paper, equations 8 and 11).
 
 The ratio r = p_normal / p_unlabelled is the softplus of a network's logit, and is handled by its logarithm throughout.
-docs/methods.md.
+docs/methods/density_ratio.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DROCC: normal samples against the worst points of a shell around each (Goyal et al. 2020; docs/methods.md)."""
+"""DROCC: normal samples against the worst points of a shell around each (Goyal et al. 2020; docs/methods/drocc.md)."""
 
 from __future__ import annotations
 

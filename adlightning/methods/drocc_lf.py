@@ -42,7 +42,10 @@ def influence(logits_of: Callable[[Tensor], Tensor], x: Tensor, coupled: bool = 
 
 
 def mahalanobis_norm(h: Tensor, sigma: Tensor) -> Tensor:
-    """sqrt(sum_j sigma_j h_j^2) of offsets (..., D), as (..., 1): equation 2; sigma is a factor (docs/methods.md)."""
+    """sqrt(sum_j sigma_j h_j^2) of offsets (..., D), as (..., 1): equation 2.
+
+    sigma is a factor, as in Proposition 1 (docs/methods/drocc_lf.md, R17).
+    """
     return (sigma * h.square()).sum(dim=-1, keepdim=True).sqrt()
 
 

@@ -1,4 +1,4 @@
-"""DROCC-OE: DROCC with outlier exposure (Goyal et al. 2020, Section 4; docs/methods.md)."""
+"""DROCC-OE: DROCC with outlier exposure (Goyal et al. 2020, Section 4; docs/methods/drocc_oe.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DROCC-Rand: DROCC without its search (Goyal et al. 2020, Appendix D.2; docs/methods.md)."""
+"""DROCC-Rand: DROCC without its search (Goyal et al. 2020, Appendix D.2; docs/methods/drocc_rand.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """GOAD for tables: random affine maps of a sample, told apart by distances from a centre each.
 
-Bergman and Hoshen, ICLR 2020; docs/methods.md says where the paper and its released code differ.
+Bergman and Hoshen, ICLR 2020; docs/methods/goad.md says where the paper and its released code differ.
 """
 
 from __future__ import annotations
@@ -115,12 +115,12 @@ class GOAD(AnomalyDetector):
     map m by distances from the centres, one a map; the head is for training only. phi is shared by all maps.
     Unsupervised, for tables only.
 
-    After every epoch, and wherever training ends, the centres are set anew: with `trained` they are the means of z_m
-    over all training samples, of the weights as they are then, whatever the order of the samples. With `running` they
-    are what the released code takes: the average of the means of the epoch's batches, each of other weights.
+    After every epoch, and wherever training ends, the centres are set anew. With `trained` they are the means of z_m
+    over all training samples, computed with the weights of that moment. With `running` they are what the released code
+    takes: the average of the means of the epoch's batches, each of which had other weights.
 
     A linear phi without translation has no centres to tell apart: the mean of standardised samples is 0, and so is that
-    of z_m for every m. `trained` is then refused, and `running` is by chance (docs/methods.md).
+    of z_m for every m. `trained` is then refused, and `running` is by chance (docs/methods/goad.md).
 
     Args:
         maps: the random maps.

@@ -1,4 +1,4 @@
-"""The semi-supervised deep generative model M2 (Kingma et al. 2014; Deep SAD, Appendix E; docs/methods.md).
+"""The semi-supervised deep generative model M2 (Kingma et al. 2014; Deep SAD, Appendix E; docs/methods/ss_dgm.md).
 
 M1+M2 is in stacked_ss_dgm.py.
 """

@@ -1,4 +1,7 @@
-"""The semi-supervised deep generative model M1+M2 (Kingma et al. 2014; Deep SAD, Appendix E; docs/methods.md)."""
+"""The semi-supervised deep generative model M1+M2.
+
+Kingma et al. 2014; Deep SAD, Appendix E; docs/methods/stacked_ss_dgm.md.
+"""
 
 from __future__ import annotations
 

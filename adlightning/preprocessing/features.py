@@ -119,8 +119,8 @@ class StandardizeFeatures(_FeatureScaling):
 class StandardizeMinMax(_FeatureScaling):
     """Samples (B, D) or (B, T, D) standardised, then to [0, 1] by the training extremes of each feature; not clipped.
 
-    Deep SAD's released code on tables (docs/methods.md, S3). The second step undoes the first: together they are
-    (x - min) / (max - min), and computed so. A constant feature is 0.
+    Deep SAD's released code on tables (docs/methods/deep_sad.md, S3). The second step undoes the first: together they
+    are (x - min) / (max - min), and computed so. A constant feature is 0.
 
     Args:
         shape: of a sample.

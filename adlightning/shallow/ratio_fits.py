@@ -1,7 +1,7 @@
 """Fits of a density ratio by kernels: KLIEP (Sugiyama et al., NeurIPS 2007) and uLSIF (Kanamori et al., JMLR 2009).
 
 r(x) = p_normal(x) / p_unlabelled(x) is modelled as sum_l a_l exp(-||x - c_l||^2 / (2 h^2)) with a_l >= 0.
-KLIEP's convex problem is solved to a known gap. docs/methods.md says why no library is used.
+KLIEP's convex problem is solved to a known gap. docs/methods/kernel_ratio.md says why no library is used.
 """
 
 from __future__ import annotations

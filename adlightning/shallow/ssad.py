@@ -20,7 +20,8 @@ class SSAD(ShallowDetector):
     """Semi-supervised anomaly detection: known normal samples inside the OC-SVM's boundary, known anomalies outside.
 
     The convex problem with a radial kernel, solved exactly. Without labels it is the OC-SVM with
-    nu = 1 / (n eta_unlabelled). The released code never forwards kappa (docs/methods.md, S8); here it counts.
+    nu = 1 / (n eta_unlabelled). The released code never forwards kappa; here it counts
+    (docs/methods/kernel_machines.md, S8).
 
     Args:
         gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]).

@@ -1,6 +1,6 @@
 """AMA: an autoencoder against a critic of pairs, with negatives from outside of the typical latents.
 
-Somepalli et al., arXiv:2003.10713; docs/methods.md says where the paper and its released code differ.
+Somepalli et al., arXiv:2003.10713; docs/methods/ama.md says where the paper and its released code differ.
 """
 
 from __future__ import annotations

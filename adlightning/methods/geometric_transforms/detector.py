@@ -1,6 +1,6 @@
 """GEOM: a network that tells 72 geometric transforms of normal images apart (Golan and El-Yaniv, NeurIPS 2018).
 
-The baseline "GTs" of the density-ratio paper (Sections 2.3 and 5.3). docs/methods.md.
+The baseline "GTs" of the density-ratio paper (Sections 2.3 and 5.3). docs/methods/geometric_transforms.md.
 """
 
 from __future__ import annotations

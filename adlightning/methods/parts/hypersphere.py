@@ -1,6 +1,6 @@
 """What Deep SVDD and Deep SAD have: an encoder, a fixed centre, and autoencoder pre-training before it is set.
 
-Deep SAD, Section 3.1 and Appendix C; docs/methods.md, S1.
+Deep SAD, Section 3.1 and Appendix C; docs/methods/deep_sad.md, S1.
 """
 
 from __future__ import annotations
