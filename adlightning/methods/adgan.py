@@ -100,7 +100,7 @@ class ADGAN(AnomalyDetector):
         latent_dim: dimension of the latents, N(0, I).
         lipschitz: how the critic is kept Lipschitz: `WeightClipping` or `GradientPenalty`.
         critic_turns: how many steps of the critic there are for one of the generator.
-        search: the search.
+        search: how a latent is searched for each sample.
         score_type: `inversion`; or what the paper tries and rejects: `critic`, the negative of the critic's value, or
             `prior`, how unlikely the latents are that the search ends at.
         critic_optimizer: of the critic. With the penalty, Adam with betas (0, 0.9) is usual.

@@ -92,7 +92,7 @@ class ALAD(AnomalyDetector):
         discriminator_optimizer: of each of the discriminators.
         generator_optimizer: of encoder and generator, each.
         lr_scheduler: of each player; null for constant learning rates.
-        lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch`, or after each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.

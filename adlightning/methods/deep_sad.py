@@ -57,7 +57,7 @@ class DeepSAD(AnomalyDetector):
         eps: added to a labelled sample's squared distance.
         center_include_labelled: count known anomalies in the mean that sets the centre: no in the paper, yes in the
             released code.
-        pretraining: the first phase.
+        pretraining: the first phase, which trains encoder and decoder as an autoencoder.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
         optimizer: of the objective; its coupled weight decay w adds (w / 2) ||W||^2, the paper's lambda.

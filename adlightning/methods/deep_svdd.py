@@ -55,7 +55,7 @@ class DeepSVDD(AnomalyDetector):
         encoder: phi, a class made for the shape of a preprocessed sample that gives (B, d), without biases, affine
             BatchNorms or bounded activations. None takes LeNet for images, an MLP for tables, an LSTM for series.
         decoder: of the first phase, a class made for (d, shape, output); None takes the encoder's mirror image.
-        pretraining: the first phase.
+        pretraining: the first phase, which trains encoder and decoder as an autoencoder.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
         optimizer: of the objective; its coupled weight decay w adds (w / 2) ||W||^2, the paper's lambda.

@@ -55,9 +55,9 @@ def density_ratio_loss(
     alpha > 0: mean_u[r^(1 + alpha)] - (1 + 1/alpha) mean_n[r^alpha] + 1/alpha, which is twice uLSIF for alpha = 1.
     alpha = 0: mean_u[r] - mean_n[log r], without the limit's constant: the loss for alpha -> 0 tends to it minus 1.
 
-    With a bound on the true ratio, mean_u[r^(1 + alpha)] cannot be less than mean_n[r^(1 + alpha)] / max_ratio but by
-    chance: what of it is below is not counted, and the loss is bounded below (Kato and Teshima, "Non-negative Bregman
-    divergence minimization for deep direct density ratio estimation", ICML 2021, equation 5).
+    With a bound on the true ratio, mean_u[r^(1 + alpha)] is less than mean_n[r^(1 + alpha)] / max_ratio by chance
+    only. Where it is less, it counts as that much, and so the loss is bounded below (Kato and Teshima, "Non-negative
+    Bregman divergence minimization for deep direct density ratio estimation", ICML 2021, equation 5).
 
     Args:
         log_r_normal: log r (N,) of normal samples.

@@ -70,7 +70,7 @@ class FenceGAN(AnomalyDetector):
         discriminator_optimizer: learning rate 1e-5 for MNIST, 1e-4 for CIFAR-10.
         generator_optimizer: learning rate 2e-5 and 1e-3.
         lr_scheduler: of both, for each from the first epoch that trains it; null for constant learning rates.
-        lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch`, or after each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.

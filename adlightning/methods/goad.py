@@ -116,8 +116,8 @@ class GOAD(AnomalyDetector):
     Unsupervised, for tables only.
 
     After every epoch, and wherever training ends, the centres are set anew. With `trained` they are the means of z_m
-    over all training samples, computed with the weights of that moment. With `running` they are what the released code
-    takes: the average of the means of the epoch's batches, each of which had other weights.
+    over all training samples, in whatever order, computed with the weights of that moment. With `running` they are what
+    the released code takes: the average of the means of the epoch's batches, each of which had other weights.
 
     A linear phi without translation has no centres to tell apart: the mean of standardised samples is 0, and so is that
     of z_m for every m. `trained` is then refused, and `running` is by chance (docs/methods/goad.md).
@@ -130,7 +130,8 @@ class GOAD(AnomalyDetector):
         triplet_weight: weight of the triplet-centre loss (`lmbda`).
         epsilon: added to each e^-distance of the score, as in the paper; 0 leaves it out, as the released code does.
         distance_floor: smallest squared distance in the score: `eps` of the released code, 0 there.
-        centers: `trained` or `running`, as above.
+        centers: for the score: `trained`, means over the training set with the final weights, or `running`, averages of
+            the last epoch's batches, as in the released code.
         weight_init: of `GOADEncoder` and the head, `glorot` (normal, times the root of 2), which the released code has
             and never calls on a layer, or `framework`, what it therefore starts from.
         optimizer: of encoder and head.

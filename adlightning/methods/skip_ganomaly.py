@@ -86,7 +86,7 @@ class SkipGANomaly(AnomalyDetector):
         generator_optimizer: of the generator.
         discriminator_optimizer: of the discriminator.
         lr_scheduler: of both; null for constant learning rates.
-        lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch`, or after each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.

@@ -79,7 +79,7 @@ class StackedSSDGM(AnomalyDetector):
         alpha: weight of the classifier's cross-entropy on labelled samples.
         separate_means: the mean of the labelled and that of the unlabelled samples count alike, as in the released
             code of Deep SAD; False lets every sample of a batch count alike.
-        pretraining: the first phase.
+        pretraining: the first phase, which trains M1.
         optimizer: of M2 and the classifier.
         lr_scheduler: of the second phase, whose epochs it counts; null for a constant learning rate.
         lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.

@@ -47,7 +47,7 @@ class KDE(ShallowDetector):
     Args:
         bandwidth: h, standard deviation of the kernel; null takes the likeliest of `bandwidths`.
         bandwidths: values of h to choose from by cross-validation on the training samples.
-        cv_folds: its number of folds.
+        cv_folds: folds of the cross-validation.
         features: as in :class:`ShallowDetector`.
         selection: as in :class:`ShallowDetector`.
         preprocessing: as in :class:`ShallowDetector`.

@@ -19,7 +19,7 @@ class NearestNeighbor(ShallowDetector):
     """Euclidean distance to the k-th nearest training sample.
 
     Args:
-        n_neighbors: k.
+        n_neighbors: k, which of the nearest training samples the distance is to.
         features: as in :class:`ShallowDetector`.
         selection: as in :class:`ShallowDetector`.
         preprocessing: as in :class:`ShallowDetector`.

@@ -153,7 +153,7 @@ class AMA(AnomalyDetector):
         first_scored_epoch: first epoch whose validation has scores, and whose weights `--monitor` may choose.
         critic_optimizer, generator_optimizer, encoder_optimizer: of each player.
         lr_scheduler: of each player; null for constant learning rates.
-        lr_scheduler_interval: whether it goes on after each `epoch`, or after each `step` of the player.
+        lr_scheduler_interval: whether the schedule goes on after each `epoch`, or after each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
         selection: `oracle` when `negatives` or another of these values were chosen by anomalies of a tested kind, as
             the paper's were: reports say so.
