@@ -46,13 +46,14 @@ coverage: setup
 	rm -f .coverage .coverage.*
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
-# A report overwrites nothing: the old page and its pictures go first.
+# A report overwrites nothing: the old page and its pictures go first. The pages of the methods show the rows too.
 results: setup
 	for rows in docs/results/*.csv; do \
 		page=$${rows%.csv}; \
 		rm -f $$page.md $${page}_*.png; \
 		$(BIN)/python -m adlightning report $$rows --format markdown --out $$page.md || exit 1; \
 	done
+	$(BIN)/python benchmarks/method_pages.py
 
 # W&B's package for this pins numpy below 2: an environment of its own.
 .venv-sweeps/.installed:
