@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test test-all lint types coverage results sweeps clean
+.PHONY: help setup quickstart test test-all lint types coverage configs results sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-all     the same, with the tests that are marked slow"
 	@echo "make lint types   one of them alone; lint checks the direction of imports too"
 	@echo "make coverage     the tests again, with the lines and branches that none of them runs"
+	@echo "make configs      write configs/ and sweeps/ from configs/parts/"
 	@echo "make results      write docs/results/*.md and pictures from the rows beside them"
 	@echo "make sweeps       check sweeps/ by W&B's own schema and search"
 
@@ -45,6 +46,9 @@ types: setup
 coverage: setup
 	rm -f .coverage .coverage.*
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
+configs: setup
+	$(BIN)/python benchmarks/make_configs.py
 
 # A report overwrites nothing: the old page and its pictures go first. The pages of the methods show the rows too.
 results: setup

@@ -33,9 +33,11 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 import yaml
+from class_defaults import with_defaults
 from numpy.typing import NDArray
 
 from adlightning.__main__ import main as adlightning
+from adlightning.core.detector import AnomalyDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, ARRAYS = (Path(__file__).with_name(f"golden.{suffix}") for suffix in ("json", "npz"))
@@ -46,6 +48,7 @@ SMALL = {"n_steps": 2, "n_seeds": 2, "ascent.steps": 2, "first_scored_epoch": 0,
 SMALL |= {f"{network}.width": 8 for network in NETWORKS}
 SMALL |= {"search.n_steps": 2, "search.n_seeds": 2, "critic_turns.steps": 2, "negatives.warm_up_epochs": 1}
 SMALL |= {"width": 8, "warm_up_epochs": 1, "pretrain_epochs": 1, "pretraining.epochs": 1}
+LONG = (("soft_boundary_deep_svdd", "warm_up_epochs"),)  # as long as when the record was made
 SERIES = ("autoencoder/epilepsy", "deep_svdd/epilepsy", "drocc/epilepsy", "drocc_rand/epilepsy", "drocc_lf/noisy_sine")
 OWN_CHOICES = {"preprocessing": "autoencoder", "network": "deep_svdd", "threshold_rule": "autoencoder"}
 ALSO = {"threshold_rule=contamination": ["--model.threshold_value=0.1"]}
@@ -84,7 +87,7 @@ def cases() -> dict[str, list[str]]:
         if path.stem == "digits" or (path.stem == "table" and case.startswith("goad")):
             for option in variants(path):
                 named[f"{case} {option}"] = [f"--model.{option}", *ALSO.get(option, [])]
-            own = str(yaml.safe_load(path.read_text())["model"]["init_args"].get("features"))
+            own = str(arguments_of(path).get("features"))
             for kind, (part, *arguments) in FEATURES.items() if own != "None" else ():
                 options = [f"--model.features={part}", *(f"--model.features.{argument}" for argument in arguments)]
                 named |= {} if part in own else {f"{case} features={kind}": options}
@@ -110,7 +113,8 @@ def variants(path: Path) -> list[str]:
             inner = get_type_hints(hint)
             hints |= {f"{name}.{field.name}": inner[field.name] for field in fields(hint)}
             own |= {f"{name}.{field.name}": getattr(own[name], field.name) for field in fields(hint)}
-    own |= {name: value for name in hints if (value := given(model["init_args"], name)) is not None}
+    arguments = arguments_of(path)
+    own |= {name: value for name in hints if (value := given(arguments, name)) is not None}
     return [
         f"{name}={str(value).lower() if isinstance(value, bool) else value}"
         for name, hint in hints.items()
@@ -129,8 +133,14 @@ def choices(hint: Any) -> tuple[Any, ...]:
     return tuple(value for part in get_args(hint) for value in choices(part)) if get_args(hint) else ()
 
 
+def arguments_of(path: Path) -> dict[str, Any]:
+    """Arguments of a config's detector, those at their defaults too."""
+    arguments: dict[str, Any] = with_defaults(yaml.safe_load(path.read_text())["model"], AnomalyDetector)["init_args"]
+    return arguments
+
+
 def given(arguments: Any, name: str) -> Any:
-    """What a config says of an argument, or of an argument of a part of it."""
+    """An argument, or an argument of a part of it; None where there is none."""
     first, _, rest = name.partition(".")
     found = arguments.get(first) if isinstance(arguments, dict) else None
     found = found.get("init_args", found) if isinstance(found, dict) else found
@@ -140,8 +150,9 @@ def given(arguments: Any, name: str) -> Any:
 def options_of(case: str, folder: Path) -> list[str]:
     """The command line of a case."""
     path = ROOT / f"configs/{case.partition(' ')[0]}.yaml"
-    own = yaml.safe_load(path.read_text())["model"]["init_args"]
-    options = [f"--model.{name}={value}" for name, value in SMALL.items() if given(own, name)]
+    own = arguments_of(path)
+    small = {name: value for name, value in SMALL.items() if (path.parent.name, name) not in LONG}
+    options = [f"--model.{name}={value}" for name, value in small.items() if given(own, name)]
     options += ["--model.encoder=PlainMLP"] if path.parent.name == "geometric_transforms" else []
     options += [f"--data.path={folder}/table.csv", "--data.label_column=label"] if path.stem == "table" else []
     at_once = yaml.safe_load(path.read_text())["trainer"]["max_epochs"] == 1 and not case.startswith("goad")

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from class_defaults import with_defaults
+
+from adlightning.core.detector import AnomalyDetector
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -44,8 +47,14 @@ def config_of(case: str) -> Path:
     return ROOT / f"configs/{case.partition(' ')[0]}.yaml"
 
 
+def detector_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a config's detector and of its parts, those at their defaults too."""
+    arguments: dict[str, Any] = with_defaults(config["model"], AnomalyDetector)["init_args"]
+    return arguments
+
+
 def argument(arguments: Any, name: str) -> Any:
-    """What a config says of an argument, or of an argument of a part of it; None where it says nothing."""
+    """An argument, or an argument of a part of it; None where there is none."""
     first, _, rest = name.partition(".")
     found = arguments.get(first) if isinstance(arguments, dict) else None
     found = found.get("init_args", found) if isinstance(found, dict) else found
@@ -54,7 +63,7 @@ def argument(arguments: Any, name: str) -> Any:
 
 def options_of(case: str, phase_epochs: int, batches: int) -> list[str]:
     """A fit of as many epochs in what comes first (pre-training, warm-up) as in what follows, each of some batches."""
-    init: dict[str, Any] = yaml.safe_load(config_of(case).read_text())["model"]["init_args"]
+    init = detector_arguments(yaml.safe_load(config_of(case).read_text()))
     options = [f"--model.{phase}={phase_epochs}" for phase in PHASES if argument(init, phase)]
     options += [f"--model.{name}={value}" for name, value in SMALL.items() if argument(init, name) is not None]
     if argument(init, "lr_scheduler.milestones"):

@@ -13,7 +13,8 @@ import pytest
 import scipy.io.wavfile
 import yaml
 from PIL import Image
-from short_fits import PHASES, argument, slow_but
+from class_defaults import class_named, defaults_of, with_defaults
+from short_fits import PHASES, argument, detector_arguments, slow_but
 
 from adlightning.__main__ import main
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "configs").glob("*/*.yaml")
-    if path.parent.name != "benchmarks"  # grids: tests/benchmark
+    if path.parent.name not in ("benchmarks", "parts")  # grids: tests/benchmark
 )
 DEEP = (
     *("autoencoder", "deep_sad", "deep_svdd", "soft_boundary_deep_svdd"),
@@ -103,9 +104,11 @@ def test_every_method_has_every_config() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS)
 def test_header_says_what_the_config_is(path: str) -> None:
-    lines = (ROOT / path).read_text().splitlines()
+    text = (ROOT / path).read_text()
+    lines = text.splitlines()
     assert lines[0].startswith("# ")
-    if "Odds" in "\n".join(lines) or "root: data" in "\n".join(lines):
+    source = yaml.safe_load(text)["data"].get("init_args", {}).get("source")
+    if source and "root" in defaults_of(class_named(described(source)["class_path"])):  # public data
         assert any(line.startswith("# Published: ") for line in lines)
         assert any(line.startswith("# Ours: ") for line in lines)
 
@@ -158,6 +161,11 @@ def write_small_image_sets(root: Path, rng: np.random.Generator) -> None:
     np.savez(root / "cifar10.npz", classes=np.array(names), **arrays)
 
 
+def described(part: Any) -> dict[str, Any]:
+    """A part as class path and all of its arguments, also where a config has its name alone."""
+    return with_defaults({"class_path": part} if isinstance(part, str) else part)
+
+
 def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
     """Where the config's data are; None when they are not on this machine."""
     name, arguments = config["data"]["class_path"], config["data"].get("init_args", {})
@@ -170,7 +178,7 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
         return [*options, *anomaly_options(arguments["anomaly_sources"], own)]
     if name != "LimitedNegatives" or options is None:
         return options
-    close = arguments["close_negatives"]
+    close = described(arguments["close_negatives"])
     if close["class_path"] == "OtherSource":
         other = source_options(close["init_args"]["source"], "--data.close_negatives.init_args.source", own, "close")
         options += other or []
@@ -190,9 +198,9 @@ def anomaly_options(sources: dict[str, Any], own: Path) -> list[str]:
 
 def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] | None:
     """Where a source's data are, with `flag` for the source; of stand-ins, smaller samples too."""
-    if isinstance(source, str) or source["class_path"] in ("Digits", "UniformNoise", "Sine", "NoisySine", "Sphere"):
+    (name, arguments), flag = described(source).values(), f"{flag}.init_args"
+    if "root" not in arguments and name != "Augmented":
         return []
-    name, arguments, flag = source["class_path"], source["init_args"], f"{flag}.init_args"
     if name == "ImageFolder":
         return [f"{flag}.root={own / 'classes'}", f"{flag}.resize=[32,32]"]
     if name == "Augmented":  # all of CIFAR-10 would take seconds to rotate
@@ -263,7 +271,7 @@ def test_config_runs_one_batch(path: str, own: Path, tmp_path: Path) -> None:
     small = data.startswith(SMALL_DATA)
     if options is None or (method in (*SHALLOW, *KERNEL_RATIO) and not small):  # it is fitted on all samples
         pytest.skip("parsed only: its data are not here, or take too long to fit")
-    init = config["model"]["init_args"]
+    init = detector_arguments(config)
     phase = [f"--model.{name}=0" for name in PHASES if argument(init, name)]
     encoder = init.get("encoder")
     encoder = encoder if isinstance(encoder, dict) else {"class_path": encoder, "init_args": {}}

@@ -23,7 +23,7 @@ from configured import detector_of
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from refusals import is_refusal
-from short_fits import PHASES, argument, slow_but
+from short_fits import PHASES, argument, detector_arguments, slow_but
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -95,7 +95,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     @cache
     def run(config: str) -> Path:
         content = yaml.safe_load((ROOT / config).read_text())
-        name, init = content["model"]["class_path"], content["model"]["init_args"]
+        name, init = content["model"]["class_path"], detector_arguments(content)
         phases = {phase: 0 for phase in PHASES if argument(init, phase)}
         arguments = content["data"]["init_args"]
         arguments |= {"source": Sphere(radius=1.2) if config == SPHERE else Digits(), "batch_size": 10}

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from short_fits import argument, detector_arguments
 
 from adlightning.__main__ import main
 from adlightning.cli.fitting import MONITORS
@@ -69,7 +70,8 @@ def run_as_agent(sweep: dict[str, Any], folder: Path, monkeypatch: pytest.Monkey
     command = agent_command(sweep)
     assert command[:4] == ["/usr/bin/env", "python", "-m", "adlightning"]
     config = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
-    phase = [f"--model.{epochs}=0" for epochs in FIRST_PHASES if set_by(config, f"model.{epochs}") is not None]
+    init = detector_arguments(config)
+    phase = [f"--model.{epochs}=0" for epochs in FIRST_PHASES if argument(init, epochs) is not None]
     if config["model"]["class_path"] == "GeometricTransforms":
         phase.append("--model.encoder=PlainMLP")  # a WRN-10-4 takes most of a minute, 72-fold
     assert main([*command[4:], *QUICK, *phase, *options]) == 0, shlex.join(command)

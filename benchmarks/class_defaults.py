@@ -1,0 +1,158 @@
+"""Configurations without the arguments that equal their classes' defaults, or with all of these filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import sys
+from functools import partial
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from adlightning.cli import registry
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import Part, class_and_arguments
+from adlightning.data.modules import AnomalyDataModule
+
+_NOTHING = object()
+_HOMES = ("adlightning", "torch.optim")
+"""Packages in which a class is found by its name alone."""
+
+
+def without_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of `fit` that resolves to the same experiment, with as few arguments as possible.
+
+    Raises:
+        ValueError: a class that is nowhere, or in several places.
+    """
+    short = {**config, "trainer": _chosen(Trainer, config["trainer"])}
+    for key, base in (("model", AnomalyDetector), ("data", AnomalyDataModule)):
+        name = config[key]["class_path"]
+        arguments = _chosen(class_named(name, base), config[key].get("init_args") or {})
+        short[key] = {"class_path": name, **({"init_args": arguments} if arguments else {})}
+    return short
+
+
+def with_defaults(described: dict[str, Any], of: type[Any] = object) -> dict[str, Any]:
+    """A class path and arguments, with all other arguments of the class and of its parts at their defaults.
+
+    Raises:
+        ValueError: a class that is nowhere, or in several places.
+    """
+    name = described["class_path"]
+    return {"class_path": name, "init_args": _all(class_named(name, of), described.get("init_args") or {})}
+
+
+@functools.cache
+def class_named(name: str, of: type[Any] = object) -> type[Any]:
+    """A subclass by its path, or by its name alone. Raises ValueError when there is none, or more than one."""
+    module, _, last = name.rpartition(".")
+    if module:
+        found: type[Any] = getattr(importlib.import_module(module), last)
+        return found
+    registry.import_all()
+    found_in = [vars(module).get(name) for home, module in sys.modules.items() if home.startswith(_HOMES)]
+    ours = {found for found in found_in if inspect.isclass(found) and found.__module__.startswith(_HOMES)}
+    classes = {found for found in ours if issubclass(found, of)}
+    if len(classes) != 1:
+        raise ValueError(f"class_path must name one class, got {name}: {len(classes)} have this name")
+    return classes.pop()
+
+
+@functools.cache
+def defaults_of(cls: type[Any]) -> dict[str, Any]:
+    """Arguments of a class in their order, with their defaults; those that `**kwargs` passes on to its bases too."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        found |= {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+# ---- left out -------------------------------------------------------------------------------------------------------
+
+
+def _chosen(cls: type[Any], given: dict[str, Any], instead: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of a class that differ from its defaults, in its order; `instead` are defaults that come first."""
+    defaults = {**defaults_of(cls), **(instead or {})}
+    kept = {name: _shortened(given[name], defaults[name]) for name in sorted(given, key=list(defaults).index)}
+    return {name: value for name, value in kept.items() if value is not _NOTHING}
+
+
+def _shortened(value: Any, default: Any) -> Any:
+    """A value without what its default has too, or `_NOTHING` when that is all of it."""
+    if _is_part(default) and isinstance(value, (str, dict)):
+        own, instead = _taken_apart(default)
+        name, cls, arguments = _named(value, own)
+        left = _chosen(cls, arguments, instead if cls is own else None)
+        if not left:
+            return _NOTHING if cls is own else name
+        return {"class_path": name, "init_args": left} if name else left
+    if dataclasses.is_dataclass(default) and isinstance(value, dict):
+        return _chosen(type(default), value, vars(default)) or _NOTHING
+    if isinstance(value, dict) and "class_path" in value:
+        name, cls, arguments = _named(value, object)
+        left = _chosen(cls, arguments)
+        return {"class_path": name, "init_args": left} if left else name
+    if isinstance(value, dict):
+        return {key: _shortened(inner, _NOTHING) for key, inner in value.items()}
+    plain = list(default) if isinstance(default, tuple) else default
+    return _NOTHING if value == plain and isinstance(value, bool) == isinstance(plain, bool) else value
+
+
+# ---- filled in ------------------------------------------------------------------------------------------------------
+
+
+def _all(cls: type[Any], given: dict[str, Any], instead: dict[str, Any] | None = None) -> dict[str, Any]:
+    """All arguments of a class that are given or have a default."""
+    defaults = {**defaults_of(cls), **(instead or {})}
+    values = {name: _completed(given.get(name, _NOTHING), default) for name, default in defaults.items()}
+    return {name: value for name, value in values.items() if value is not inspect.Parameter.empty}
+
+
+def _completed(value: Any, default: Any) -> Any:
+    """A value, or its default, as plain values; parts have all of their arguments."""
+    if _is_part(default) and (value is _NOTHING or isinstance(value, (str, dict))):
+        own, instead = _taken_apart(default)
+        name, cls, arguments = _named({} if value is _NOTHING else value, own)
+        inner = _all(cls, arguments, instead if cls is own else None)
+        return {"class_path": name or own.__name__, "init_args": inner}
+    if dataclasses.is_dataclass(default) and (value is _NOTHING or isinstance(value, dict)):
+        return _all(type(default), {} if value is _NOTHING else value, vars(default))
+    if isinstance(value, dict) and "class_path" in value:
+        return with_defaults(value)
+    if value is _NOTHING:
+        return list(default) if isinstance(default, tuple) else default
+    return value
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _is_part(default: Any) -> bool:
+    is_class = inspect.isclass(default) and default is not inspect.Parameter.empty
+    return is_class or isinstance(default, (partial, Part))
+
+
+def _taken_apart(default: Any) -> tuple[type[Any], dict[str, Any]]:
+    """Class and arguments of a part. The parser adds arguments of the same class to these."""
+    if isinstance(default, Part):
+        return type(default), {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    cls, arguments = class_and_arguments(default)
+    return cls, arguments
+
+
+def _named(value: str | dict[str, Any], own: type[Any]) -> tuple[str, type[Any], dict[str, Any]]:
+    """Name, class and arguments of a part as it is written; arguments alone are of the default's class."""
+    if isinstance(value, str):
+        return value, class_named(value), {}
+    if "class_path" not in value:
+        return "", own, value
+    return value["class_path"], class_named(value["class_path"]), value.get("init_args") or {}
