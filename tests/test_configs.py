@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import scipy.io.wavfile
 import yaml
-from PIL import Image
 from class_defaults import class_named, defaults_of, with_defaults
 from short_fits import PHASES, argument, detector_arguments, slow_but
 
