@@ -95,7 +95,7 @@ def _about(header: dict[str, Any], parts: list[str]) -> Iterator[str]:
     yield f"{', '.join(what)}."
     if header.get("published"):
         yield f"Published: {header['published']}"
-        yield f"Ours: {header['ours']}"
+        yield f"Ours: {header.get('ours', 'not measured yet.')}"
     yield from filter(None, header.get("notes", {}).values())
     yield f"Made by `make configs` from {' and '.join(parts)}."
 
