@@ -13,6 +13,7 @@ import pytest
 import scipy.io.wavfile
 import yaml
 from class_defaults import class_named, defaults_of, with_defaults
+from PIL import Image
 from short_fits import PHASES, argument, detector_arguments, slow_but
 
 from adlightning.__main__ import main
@@ -233,7 +234,7 @@ def _combinations(path: str) -> frozenset[tuple[str, ...]]:
     table = data["class_path"] == "TableData" or _class_of(arguments.get("source")) in ("Odds", "Abalone", "Sphere")
     found: set[tuple[str, ...]] = {(model["class_path"], "table" if table else "other")}
     found |= {(data["class_path"], name, _class_of(arguments.get(name))) for name in ("source", "close_negatives")}
-    found |= {(name, _class_of(value)) for name, value in model.get("init_args", {}).items() if _class_of(value)}
+    found |= {(name, _class_of(value)) for name, value in detector_arguments(config).items() if _class_of(value)}
     return frozenset(found)
 
 

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import (
     WeightAveraging,
 )
 from pytorch_lightning.loggers import CSVLogger
-from short_fits import PHASES, ROOT, SMALL, argument
+from short_fits import PHASES, ROOT, SMALL, argument, detector_arguments
 from torch import Tensor, nn
 
 from adlightning import methods
@@ -53,7 +53,7 @@ def parsed(case: str) -> tuple[AnomalyDetector, AnomalyDataModule]:
     """A small detector and its data."""
     registry.import_all()
     config = yaml.safe_load((ROOT / f"configs/{case}.yaml").read_text())
-    init = config["model"]["init_args"]
+    init = detector_arguments(config)
     small = [f"--model.{phase}=1" for phase in PHASES if argument(init, phase)]
     small += [f"--model.{name}={value}" for name, value in SMALL.items() if argument(init, name) is not None]
     small += ["--model.encoder=PlainMLP"] if case.startswith("geometric") else []

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from class_defaults import with_defaults
 from small_grid import write_grid
 
 from adlightning import published
@@ -297,7 +298,7 @@ def test_droccs_presets_are_the_published_ones(table: str) -> None:
     ours: dict[tuple[str, str], tuple[Any, ...]] = {}
     names = [f"drocc_table{table}", *(["drocc_table3_audio"] if table == "3" else [])]
     for cell in [c for name in names for c in read_grid(ROOT / f"configs/benchmarks/{name}.yaml", seeds=1).cells]:
-        model = cell.config["model"]["init_args"]
+        model = with_defaults(cell.config["model"])["init_args"]
         if cell.labels["method"] == "drocc" and cell.labels["variant"] in ("", "momentum 0.9"):
             values = (
                 model["radius"],
