@@ -46,30 +46,32 @@ def with_defaults(described: dict[str, Any], of: type[Any] = object) -> dict[str
     return {"class_path": name, "init_args": _all(class_named(name, of), described.get("init_args") or {})}
 
 
-@functools.cache
 def class_named(name: str, of: type[Any] = object) -> type[Any]:
     """A subclass by its path, or by its name alone. Raises ValueError when there is none, or more than one."""
     module, _, last = name.rpartition(".")
     if module:
         found: type[Any] = getattr(importlib.import_module(module), last)
         return found
-    registry.import_all()
-    found_in = [vars(module).get(name) for home, module in sys.modules.items() if home.startswith(_HOMES)]
-    ours = {found for found in found_in if inspect.isclass(found) and found.__module__.startswith(_HOMES)}
-    classes = {found for found in ours if issubclass(found, of)}
+    classes = [cls for cls in _classes_named(name) if issubclass(cls, of)]
     if len(classes) != 1:
         raise ValueError(f"class_path must name one class, got {name}: {len(classes)} have this name")
-    return classes.pop()
+    return classes[0]
 
 
 @functools.cache
+def _classes_named(name: str) -> tuple[type[Any], ...]:
+    registry.import_all()
+    found = [vars(module).get(name) for home, module in sys.modules.items() if home.startswith(_HOMES)]
+    return tuple({cls for cls in found if inspect.isclass(cls) and cls.__module__.startswith(_HOMES)})
+
+
 def defaults_of(cls: type[Any]) -> dict[str, Any]:
     """Arguments of a class in their order, with their defaults; those that `**kwargs` passes on to its bases too."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         found |= {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} | found
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
@@ -119,13 +121,14 @@ def _all(cls: type[Any], given: dict[str, Any], instead: dict[str, Any] | None =
 
 def _completed(value: Any, default: Any) -> Any:
     """A value, or its default, as plain values; parts have all of their arguments."""
-    if _is_part(default) and (value is _NOTHING or isinstance(value, (str, dict))):
+    given: Any = {} if value is _NOTHING else value
+    if _is_part(default) and isinstance(given, (str, dict)):
         own, instead = _taken_apart(default)
-        name, cls, arguments = _named({} if value is _NOTHING else value, own)
+        name, cls, arguments = _named(given, own)
         inner = _all(cls, arguments, instead if cls is own else None)
         return {"class_path": name or own.__name__, "init_args": inner}
-    if dataclasses.is_dataclass(default) and (value is _NOTHING or isinstance(value, dict)):
-        return _all(type(default), {} if value is _NOTHING else value, vars(default))
+    if dataclasses.is_dataclass(default) and isinstance(given, dict):
+        return _all(type(default), given, vars(default))
     if isinstance(value, dict) and "class_path" in value:
         return with_defaults(value)
     if value is _NOTHING:
@@ -144,7 +147,7 @@ def _is_part(default: Any) -> bool:
 def _taken_apart(default: Any) -> tuple[type[Any], dict[str, Any]]:
     """Class and arguments of a part. The parser adds arguments of the same class to these."""
     if isinstance(default, Part):
-        return type(default), {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+        return type(default), dict(vars(default))
     cls, arguments = class_and_arguments(default)
     return cls, arguments
 
