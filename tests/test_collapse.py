@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import Blobs, MakeTrainer
-from short_fits import BY_EPOCHS, config_of, options_of
+from short_fits import BY_EPOCHS, config_of, options_of, slow_but
 from torch.optim import Adam
 
 from adlightning.__main__ import main
@@ -56,7 +56,7 @@ def test_a_blown_up_run_stops_and_keeps_its_last_good_checkpoint(
     assert torch.isfinite(loaded.anomaly_score(torch.ones(3, 6))).all()
 
 
-@pytest.mark.parametrize("case", BY_EPOCHS)
+@pytest.mark.parametrize("case", slow_but(("deep_sad/digits", "ama/digits", "goad/sphere"), BY_EPOCHS))
 def test_a_nan_in_the_middle_of_an_epoch_ends_every_method(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,7 +256,7 @@ def _fitted() -> list[str]:
 FITTED = _fitted()
 
 
-@pytest.mark.parametrize("path", CONFIGS)
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path not in FITTED])  # which parses them
 def test_config_parses(path: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["fit", "--config", str(ROOT / path), "--print_config"])
