@@ -86,22 +86,21 @@ def absent_data(cells: tuple[Cell, ...]) -> list[str]:
         for source in _classes(cell.config["data"], "data"):
             if remedy := _absence(*source):
                 remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
-        if network := _absent_weights(model):
+        for network in _absent_weights(model):
             remedies.setdefault("torchvision downloads them", {})[f"weights of {network}"] = None
     return [f"not here: {', '.join(what)} ({remedy})" for remedy, what in remedies.items()]
 
 
-def _absent_weights(model: dict[str, Any]) -> str | None:
-    """The network whose weights would have to be downloaded; None where they are there, or none are asked for."""
-    network, weights = "vgg11", model.get("weights")
-    for _, name, features in _classes(model.get("features"), "features"):
-        if name == "BackboneFeatures":
-            network = str(features.get("name", "alexnet"))  # as it has them
-            weights = features.get("weights", "DEFAULT")
-    if weights is None or Path(str(weights)).is_file():
-        return None
-    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    return None if any((home / "hub" / "checkpoints").glob(f"{network}*")) else network
+def _absent_weights(model: dict[str, Any]) -> Iterator[str]:
+    """Networks of a model's parts whose weights would have to be downloaded."""
+    for _, name, arguments in _classes(model, "model"):
+        given = arguments.get("weights", "DEFAULT" if name == "BackboneFeatures" else None)
+        if given is None or Path(str(given)).is_file():
+            continue
+        network = str(arguments.get("name", "alexnet" if name == "BackboneFeatures" else name.lower()))
+        home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
+        if not any((home / "hub" / "checkpoints").glob(f"{network}*")):
+            yield network
 
 
 def _classes(value: Any, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -80,6 +81,26 @@ def test_absent_data_come_with_a_remedy(tmp_path: Path, monkeypatch: pytest.Monk
         "not here: weights of resnet18 (torchvision downloads them)",
         "not here: mnist (downloaded with --set data.source.download=true)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "network"),
+    [
+        ({"class_path": "VGG11", "init_args": {"weights": "IMAGENET1K_V1"}}, "vgg11"),
+        ({"class_path": "TorchvisionEncoder", "init_args": {"name": "resnet18", "weights": "DEFAULT"}}, "resnet18"),
+        ({"class_path": "VGG11"}, None),
+    ],
+)
+def test_absent_weights_of_an_encoder_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: dict[str, Any], network: str | None
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_weights"))
+    file = write_grid(tmp_path, datasets={"own": None}, methods=[{"method": "deep_sad"}])
+    config = tmp_path / "configs/deep_sad/own.yaml"
+    model = {"class_path": "DensityRatio", "init_args": {"encoder": encoder}}
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"model": model}))
+    said = [f"not here: weights of {network} (torchvision downloads them)"] if network else []
+    assert absent_data(read_grid(file).cells) == said
 
 
 def test_absent_data_within_other_sources_are_found(tmp_path: Path) -> None:
