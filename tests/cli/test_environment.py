@@ -44,7 +44,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_given(
     monkeypatch.chdir(cwd)
     write_table(home / "t.csv")
     config = yaml.safe_load(Path(LOF).read_text())
-    config["data"]["init_args"]["path"] = "~/t.csv"
+    config["data"]["init_args"] = {"path": "~/t.csv"}
     (home / "c.yaml").write_text(yaml.safe_dump({**config, "run_dir": "~/r"}))
     assert main(["fit", "--config", "~/c.yaml", *QUIET]) == 0
     assert main(["test", "--ckpt_path=~/r", "--run_dir=~/again", "--plots=false"]) == 0
