@@ -3,6 +3,9 @@
 These are the modules of the classes that its configuration names, those that decide on every fit, and whatever either
 import, directly or through others. A new method, a plot or a report leaves the versions of other results as they are.
 Comments, docstrings and imports for types alone never count.
+
+A class of a package that is not known may import any of ours, so all of ours count with it, and all files of its own
+package, or of its module where it is in none.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,12 +27,12 @@ _EVERY_FIT = ("adlightning.cli.fitting", "adlightning.cli.parsing")
 """What decides on a fit's result whatever its configuration; a detector's own imports have the core."""
 
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
-_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)+[A-Z]\w*")
+_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)+_*[A-Z]\w*")
 """A class by its path: `my_package.vit.ViT`."""
 
 
 def code_version(config: Any) -> str:
-    """Digest of the code behind a configuration; of the whole package where a class of an unknown package is named."""
+    """Digest of the code behind a configuration; of all of ours and theirs where it names classes of other packages."""
     return _digest(frozenset(_named(config)))
 
 
@@ -50,7 +54,24 @@ def _digest(names: frozenset[str]) -> str:
     digest = hashlib.sha256()
     for module in sorted(_behind(names)):
         digest.update(f"{module}\n{_text(module)}\n".encode())
+    for top in sorted({name.partition(".")[0] for name in names if _homes(name) is None and "." in name} - {_PACKAGE}):
+        for file in _files_of(top):
+            digest.update(f"{top} {file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:8]
+
+
+def _files_of(top: str) -> list[Path]:
+    """All Python files of somebody's package, or module, where it is found; nothing is imported."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    folders = spec.submodule_search_locations
+    if folders is not None:
+        return [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
+    return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
 
 
 def _behind(names: frozenset[str]) -> frozenset[str]:

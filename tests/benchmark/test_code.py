@@ -161,3 +161,25 @@ def test_for_a_class_of_another_package_everything_counts(package: Path, own: di
     append(package / "shallow/lof.py")
     forget()
     assert code.code_version(own) != before
+
+
+@pytest.mark.parametrize("named", ["mine_in_a_package.vit.ViT", "mine_alone.ViT", "mine_alone._ViT"])
+def test_a_class_of_another_package_counts_with_its_own_files(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    (tmp_path / "own/mine_in_a_package").mkdir(parents=True)
+    files = {top: tmp_path / f"own/{top}.py" for top in ("mine_in_a_package/blocks", "mine_alone", "other")}
+    for file in files.values():
+        file.write_text("class Block: ...")
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    changed = next(file for top, file in files.items() if top.startswith(named.partition(".")[0]))
+
+    def now() -> str:
+        forget()
+        return code.code_version(config(encoder=named))
+
+    before = now()
+    append(files["other"])
+    assert now() == before
+    append(changed)
+    assert now() != before
