@@ -7,12 +7,14 @@ import functools
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pytorch_lightning import Trainer
 
 from adlightning.cli import registry
+from adlightning.cli.fitting import TRAINER_DEFAULTS
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.parts import Part, class_and_arguments
 from adlightning.data.modules import AnomalyDataModule
@@ -26,12 +28,12 @@ def without_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration of `fit` that resolves to the same experiment, with as few arguments as possible.
 
     Raises:
-        ValueError: a class that is nowhere, or in several places.
+        ValueError: a class that is nowhere, or in several places, or has no argument of this name.
     """
-    short = {**config, "trainer": _chosen(Trainer, config["trainer"])}
+    short = {**config, "trainer": _chosen(Trainer, config["trainer"], TRAINER_DEFAULTS)}
     for key, base in (("model", AnomalyDetector), ("data", AnomalyDataModule)):
-        name = config[key]["class_path"]
-        arguments = _chosen(class_named(name, base), config[key].get("init_args") or {})
+        name, given = _described(config[key])
+        arguments = _chosen(class_named(name, base), given)
         short[key] = {"class_path": name, **({"init_args": arguments} if arguments else {})}
     return short
 
@@ -42,8 +44,8 @@ def with_defaults(described: dict[str, Any], of: type[Any] = object) -> dict[str
     Raises:
         ValueError: a class that is nowhere, or in several places.
     """
-    name = described["class_path"]
-    return {"class_path": name, "init_args": _all(class_named(name, of), described.get("init_args") or {})}
+    name, given = _described(described)
+    return {"class_path": name, "init_args": _all(class_named(name, of), given)}
 
 
 def class_named(name: str, of: type[Any] = object) -> type[Any]:
@@ -81,11 +83,26 @@ def defaults_of(cls: type[Any]) -> dict[str, Any]:
 # ---- left out -------------------------------------------------------------------------------------------------------
 
 
-def _chosen(cls: type[Any], given: dict[str, Any], instead: dict[str, Any] | None = None) -> dict[str, Any]:
+def _chosen(cls: type[Any], given: dict[str, Any], instead: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of a class that differ from its defaults, in its order; `instead` are defaults that come first."""
     defaults = {**defaults_of(cls), **(instead or {})}
+    if unknown := [name for name in given if name not in defaults]:
+        raise ValueError(f"{cls.__name__} has no argument {', '.join(unknown)}; it has {', '.join(defaults)}")
     kept = {name: _shortened(given[name], defaults[name]) for name in sorted(given, key=list(defaults).index)}
     return {name: value for name, value in kept.items() if value is not _NOTHING}
+
+
+def _of_another(cls: type[Any], given: dict[str, Any], own: type[Any], instead: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a class in the place of a part of another class, `own`, that are worth saying.
+
+    The parser takes over what the default's arguments are where the new class has arguments of the same names.
+    """
+    carried, left = {**defaults_of(own), **instead}, _chosen(cls, given)
+    return {
+        name: given[name] if name not in left else left[name]
+        for name in given
+        if name in left or (name in carried and _shortened(given[name], carried[name]) is not _NOTHING)
+    }
 
 
 def _shortened(value: Any, default: Any) -> Any:
@@ -93,7 +110,7 @@ def _shortened(value: Any, default: Any) -> Any:
     if _is_part(default) and isinstance(value, (str, dict)):
         own, instead = _taken_apart(default)
         name, cls, arguments = _named(value, own)
-        left = _chosen(cls, arguments, instead if cls is own else None)
+        left = _chosen(cls, arguments, instead) if cls is own else _of_another(cls, arguments, own, instead)
         if not left:
             return _NOTHING if cls is own else name
         return {"class_path": name, "init_args": left} if name else left
@@ -125,7 +142,8 @@ def _completed(value: Any, default: Any) -> Any:
     if _is_part(default) and isinstance(given, (str, dict)):
         own, instead = _taken_apart(default)
         name, cls, arguments = _named(given, own)
-        inner = _all(cls, arguments, instead if cls is own else None)
+        carried = {name: kept for name, kept in {**defaults_of(own), **instead}.items() if name in defaults_of(cls)}
+        inner = _all(cls, arguments, instead if cls is own else carried)
         return {"class_path": name or own.__name__, "init_args": inner}
     if dataclasses.is_dataclass(default) and isinstance(given, dict):
         return _all(type(default), given, vars(default))
@@ -158,4 +176,13 @@ def _named(value: str | dict[str, Any], own: type[Any]) -> tuple[str, type[Any],
         return value, class_named(value), {}
     if "class_path" not in value:
         return "", own, value
-    return value["class_path"], class_named(value["class_path"]), value.get("init_args") or {}
+    name, arguments = _described(value)
+    return name, class_named(name), arguments
+
+
+def _described(value: Any) -> tuple[str, dict[str, Any]]:
+    """Class path and arguments of a class. Raises ValueError where it is not these two."""
+    whole = isinstance(value, dict) and isinstance(value.get("class_path"), str)
+    if not whole or value.keys() - {"class_path", "init_args"} or not isinstance(value.get("init_args") or {}, dict):
+        raise ValueError(f"a class must be class_path and init_args, a mapping, got {value!r:.200}")
+    return value["class_path"], value.get("init_args") or {}

@@ -18,12 +18,15 @@ from typing import Any
 import yaml
 from class_defaults import without_defaults
 
+from adlightning.files.plain_yaml import read_text, read_yaml
+
 ROOT = Path(__file__).parents[1]
 PARTS = Path("configs/parts")
 OPTIONS = ("seed_everything", "run_dir", "monitor", "trainer", "model", "data")
 """Options of an experiment, in the order in which they are written."""
 METHOD_KEYS = {"setting", "all", "kinds", "experiments", "sweeps"}
 DATA_KEYS = {"kind", "all", "settings"}
+HEADER = ("data", "split", "method", "published", "ours", "notes")
 LINE = 100
 """Mappings and lists that fit on a line of this many characters are written on one."""
 
@@ -44,14 +47,22 @@ def made(root: Path) -> dict[str, str]:
     """Texts of all experiments and sweeps by their files.
 
     Raises:
-        ValueError: a part that names something that is not there.
+        ValueError: a part that names something that is not there, or lacks something.
     """
     texts: dict[str, str] = {}
     skeleton = _read(root, PARTS / "sweep.yaml")
+    data = {
+        file.stem: _read(root, file.relative_to(root), DATA_KEYS, ("kind", "all"))
+        for file in sorted((root / PARTS / "data").glob("*.yaml"))
+    }
     for file in sorted((root / PARTS / "methods").glob("*.yaml")):
-        method, part = file.stem, _read(root, file.relative_to(root), METHOD_KEYS)
+        method, part = file.stem, _read(root, file.relative_to(root), METHOD_KEYS, ("all", "experiments"))
+        _require_known(file.relative_to(root), part, data)
         for name, own in part["experiments"].items():
-            texts[f"configs/{method}/{name}.yaml"] = _experiment(root, method, part, name, dict(own or {}))
+            try:
+                texts[f"configs/{method}/{name}.yaml"] = _experiment(method, part, name, dict(own or {}), data)
+            except ValueError as error:
+                raise ValueError(f"{file.relative_to(root)}, {name}: {error}") from error
         for name, own in part.get("sweeps", {}).items():
             texts[f"sweeps/{name}.yaml"] = _sweep(method, name, merged(skeleton, own))
     return texts
@@ -64,24 +75,44 @@ def written(root: Path) -> dict[str, str]:
     return {file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in sorted(files)}
 
 
-def _read(root: Path, file: Path, keys: set[str] | None = None) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+def _read(root: Path, file: Path, keys: set[str] | None = None, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    content: dict[str, Any] = read_yaml(read_text(root / file, str(file)), str(file))
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), (dict, str)) for key in needed):
+        raise ValueError(f"{file}: it must have {' and '.join(needed)}")
     if keys and (unknown := content.keys() - keys):
         raise ValueError(f"{file}: there is no {', '.join(sorted(unknown))}; keys are {', '.join(sorted(keys))}")
     return content
 
 
-def _experiment(root: Path, method: str, part: dict[str, Any], name: str, own: dict[str, Any]) -> str:
+def _require_known(file: Path, part: dict[str, Any], data: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse a setting that no data set has, and kinds that no experiment is of: both would be left out in silence."""
+    setting = part.get("setting")
+    if setting is not None and not any(setting in (of.get("settings") or {}) for of in data.values()):
+        raise ValueError(f"{file}: no data set has the setting {setting}")
+    kinds = {of["kind"] for of in data.values()}
+    kinds |= {own["kind"] for own in part["experiments"].values() if own and "kind" in own}
+    if unknown := (part.get("kinds") or {}).keys() - kinds:
+        raise ValueError(f"{file}: there is no kind {', '.join(sorted(unknown))}; kinds are {', '.join(sorted(kinds))}")
+
+
+def _experiment(method: str, part: dict[str, Any], name: str, own: dict[str, Any], of: Mapping[str, Any]) -> str:
     data_set = own.pop("data_set", name)
-    data = _read(root, PARTS / f"data/{data_set}.yaml", DATA_KEYS)
+    if data_set not in of:
+        raise ValueError(f"there is no data set {data_set} in {PARTS}/data")
+    data = of[data_set]
     kind = own.pop("kind", data["kind"])
     config: dict[str, Any] = {}
-    setting = data.get("settings", {}).get(part.get("setting"), {})
-    for layer in (data["all"], setting, part["all"], part.get("kinds", {}).get(kind, {}), own):
-        config = merged(config, layer)
+    setting = (data.get("settings") or {}).get(part.get("setting"))
+    for layer in (data["all"], setting, part["all"], (part.get("kinds") or {}).get(kind), own):
+        config = merged(config, layer or {})
+    if unknown := config.keys() - {*OPTIONS, "header"}:
+        raise ValueError(f"there is no option {', '.join(sorted(unknown))}; they are header, {', '.join(OPTIONS)}")
+    for key in ("header", "trainer", "model", "data"):
+        if not isinstance(config.get(key), dict):
+            raise ValueError(f"{key} must be a mapping, got {config.get(key)!r}")
     header = config.pop("header")
-    if unknown := config.keys() - set(OPTIONS):
-        raise ValueError(f"{method}, {name}: there is no option {', '.join(sorted(unknown))}")
+    if unknown := header.keys() - HEADER or {"data", "method"} - header.keys():
+        raise ValueError(f"header must have data and method, and of {', '.join(HEADER)}, got {', '.join(header)}")
     by_class = "normal_class" in config["data"].get("init_args", {})
     run = f"{name}-${{data.init_args.normal_class}}" if by_class else name
     config = {"seed_everything": 0, "run_dir": f"runs/{method}/{run}/${{now:%Y%m%d-%H%M%S}}"} | config

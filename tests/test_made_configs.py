@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from class_defaults import with_defaults, without_defaults
+from configured import detector_of
 from make_configs import made, merged, written
 
 from adlightning.core.detector import AnomalyDetector
 
 ROOT = Path(__file__).parents[1]
 RATES = json.loads((Path(__file__).parent / "config_rates.json").read_text())
+KDE = {"class_path": "KDE"}
 DATA = {"class_path": "OneVsAll", "init_args": {"source": "Digits"}}
 
 
@@ -64,8 +67,8 @@ def test_layers_are_merged_key_by_key(below: Any, above: Any, together: Any) -> 
             {"optimizer": {"class_path": "Adam", "init_args": {"weight_decay": 0.0}}},
         ),
         (
-            {"optimizer": {"class_path": "AdamW", "init_args": {"lr": 1e-4, "weight_decay": 0.01}}},
-            {"optimizer": {"class_path": "AdamW", "init_args": {"lr": 1e-4}}},
+            {"optimizer": {"class_path": "AdamW", "init_args": {"lr": 1e-3, "weight_decay": 0.01, "eps": 1e-8}}},
+            {"optimizer": {"class_path": "AdamW", "init_args": {"lr": 1e-3, "weight_decay": 0.01}}},
         ),
         ({"lr_scheduler": None, "encoder": None}, {"lr_scheduler": None}),
         (
@@ -93,6 +96,75 @@ def test_layers_are_merged_key_by_key(below: Any, above: Any, together: Any) -> 
 def test_arguments_at_their_defaults_are_left_out(given: dict[str, Any], left: dict[str, Any]) -> None:
     config = {"trainer": {"max_epochs": 1}, "model": {"class_path": "DeepSAD", "init_args": given}, "data": DATA}
     assert without_defaults(config)["model"].get("init_args", {}) == left
+
+
+def test_what_the_parser_takes_over_from_a_default_is_said() -> None:
+    """Another class keeps the default's arguments of the same names, `weight_decay` of 1e-6 here."""
+    model = {"class_path": "DeepSAD", "init_args": {"optimizer": {"class_path": "SGD", "init_args": {"lr": 1e-3}}}}
+    optimizer = with_defaults(model)["init_args"]["optimizer"]["init_args"]
+    made = detector_of(model).arguments["optimizer"].keywords
+    assert {name: made[name] for name in ("lr", "weight_decay", "momentum")} == {
+        name: optimizer[name] for name in ("lr", "weight_decay", "momentum")
+    }
+    given = without_defaults({"trainer": {}, "model": model, "data": DATA})["model"]
+    assert detector_of(given).arguments["optimizer"].keywords == made
+
+
+def test_what_the_command_line_sets_by_itself_is_said() -> None:
+    config = {"trainer": {"use_distributed_sampler": True, "num_sanity_val_steps": 0}, "model": KDE, "data": DATA}
+    assert without_defaults(config)["trainer"] == {"use_distributed_sampler": True}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": {**KDE, "init_args": {"gama": 1}}}, "KDE has no argument gama; it has "),
+        ({"model": {"class_path": "KDE", "init_arg": {}}}, "must be class_path and init_args, a mapping, got"),
+        ({"model": {"class_path": None}}, "must be class_path and init_args, a mapping, got"),
+        ({"model": None}, "model must be a mapping, got None"),
+        ({"trainer": {"max_epoch": 1}}, "Trainer has no argument max_epoch"),
+        ({"data_set": "digit"}, "there is no data set digit in configs/parts/data"),
+        ({"optimizer": 1}, "there is no option optimizer"),
+        ({"header": {"methd": "x"}}, "header must have data and method"),
+    ],
+)
+def test_a_wrong_part_is_named_by_file_and_experiment(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    write_parts(tmp_path, {"experiments": {"digits": changed}})
+    with pytest.raises(ValueError, match=f"configs/parts/methods/mine.yaml, digits: .*{re.escape(words)}"):
+        made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"setting": "labeled"}, "no data set has the setting labeled"),
+        ({"kinds": {"tabels": {}}}, "there is no kind tabels; kinds are digits"),
+        ({"experiment": {}}, "there is no experiment; keys are"),
+        ({"experiments": None}, "it must have all and experiments"),
+    ],
+)
+def test_a_wrong_key_of_a_part_is_named_by_file(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    write_parts(tmp_path, changed)
+    with pytest.raises(ValueError, match=f"configs/parts/methods/mine.yaml: {words}"):
+        made(tmp_path)
+
+
+def test_an_experiment_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    write_parts(tmp_path, {})
+    file = tmp_path / "configs/parts/methods/mine.yaml"
+    file.write_text("all: {}\nexperiments:\n  digits: {}\n  digits: {}\n")
+    with pytest.raises(ValueError, match=r"configs/parts/methods/mine.yaml is not YAML: .*'digits' is given twice"):
+        made(tmp_path)
+
+
+def write_parts(root: Path, changed: dict[str, Any]) -> None:
+    """One method on one data set, with something changed."""
+    parts = root / "configs/parts"
+    method = {"all": {"header": {"method": "mine"}, "trainer": {}, "model": KDE}, "experiments": {"digits": {}}}
+    data = {"kind": "digits", "all": {"header": {"data": "digits"}, "data": DATA}}
+    for file, content in (("methods/mine", {**method, **changed}), ("data/digits", data), ("sweep", {})):
+        (parts / file).parent.mkdir(parents=True, exist_ok=True)
+        (parts / f"{file}.yaml").write_text(yaml.safe_dump(content))
 
 
 def test_arguments_at_their_defaults_are_filled_in() -> None:
