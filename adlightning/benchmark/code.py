@@ -26,6 +26,9 @@ _PACKAGE = "adlightning"
 _EVERY_FIT = ("adlightning.cli.fitting", "adlightning.cli.parsing")
 """What decides on a fit's result whatever its configuration; a detector's own imports have the core."""
 
+_NAMED_ALONE = ("kornia",)
+"""Libraries that ours works with and does not import: configurations name their classes."""
+
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 _PATH = re.compile(r"(?:[A-Za-z_]\w*\.)+_*[A-Z]\w*")
 """A class by its path: `my_package.vit.ViT`."""
@@ -141,8 +144,8 @@ def _imports(module: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
 
 @functools.cache
 def _libraries() -> tuple[frozenset[str], frozenset[str]]:
-    """Packages that ours imports, and the names that it takes from them."""
-    packages, names = set(), set()
+    """Packages that ours imports or works with, and the names that it takes from them."""
+    packages, names = set(_NAMED_ALONE), set()
     for module in _sources():
         for node in _imports(module):
             if isinstance(node, ast.Import):

@@ -47,6 +47,7 @@ CONFIGS = {
     "augmented": config(source={"class_path": "adlightning.data.sources.Augmented", "init_args": {"source": "Npz"}}),
     "noise": config(data="OutOfDistribution") | {"extra": {"anomaly_sources": {"noise": "GaussianNoise"}}},
     "listed": config() | {"trainer": {"callbacks": [{"class_path": "torch.nn.ReLU"}, {"class_path": "UNet"}]}},
+    "kornia": config() | {"parts": {"train_transforms": ["kornia.augmentation.RandomErasing"]}},
     "channels_last": config() | {"trainer": {"callbacks": [{"class_path": "ChannelsLast"}]}},
 }
 
@@ -94,7 +95,7 @@ def test_what_a_result_comes_from_changes_its_version(package: Path, name: str, 
     assert version(name) != before
 
 
-@pytest.mark.parametrize("name", ["deep_sad", "drocc", "ama", "ocsvm", "vgg"])
+@pytest.mark.parametrize("name", ["deep_sad", "drocc", "ama", "ocsvm", "vgg", "kornia"])
 def test_what_shows_keeps_or_reports_results_leaves_their_versions(package: Path, name: str) -> None:
     before = version(name)
     shown = {package / "__init__.py", package / "core/terminal.py"}
