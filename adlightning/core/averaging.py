@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import get_swa_avg_fn
@@ -30,7 +31,7 @@ def average_weights_alone(detector: AnomalyDetector) -> None:
     """Put :class:`AveragedWeights` in the place of the trainer's callback that averages weights.
 
     Raises:
-        ValueError: several such callbacks, or a detector that scores by averages of its own.
+        ValueError: several such callbacks, or a detector that trains no weights, or scores by averages of its own.
     """
     callbacks, averaging = callbacks_of(detector.trainer), []
     for position, callback in enumerate(callbacks):
@@ -40,6 +41,10 @@ def average_weights_alone(detector: AnomalyDetector) -> None:
             callbacks[position] = AveragedWeights(given, detector)
     if len(averaging) > 1:
         raise ValueError(f"trainer.callbacks: one at most may average weights, got {', '.join(averaging)}")
+    if averaging and not detector.trains_by_gradient():
+        raise ValueError(
+            f"trainer.callbacks: {averaging[0]} changes nothing: {type(detector).__name__} trains no weights"
+        )
     if averaging and detector.own_averages:
         raise ValueError(
             f"trainer.callbacks: {averaging[0]} is refused: {type(detector).__name__} scores by averages of its own "
@@ -176,7 +181,15 @@ class AveragedWeights(Callback):
             self.show()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Averages stay; where training ends sooner than planned, everything fitted is fitted to them."""
+        """Averages stay; where training ends sooner than planned, everything fitted is fitted to them.
+
+        Where the callback asked for none, the detector is what was trained last, which is said.
+        """
+        if not self.updates:
+            rank_zero_warn(
+                f"{type(self.given).__name__} took no average in {trainer.global_step} steps: weights are those of the "
+                "last one. Its options say when it begins, and how often it takes one."
+            )
         if self.updates and not self._measured:
             self.show()
             self.detector.forget_fits()

@@ -28,6 +28,7 @@ from adlightning.methods import GOAD, DeepSVDD
 from adlightning.methods.goad import AffineMaps
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks.lenet import LeNetEncoder
+from adlightning.shallow import KDE
 
 
 class ByEpoch(WeightAveraging):
@@ -385,3 +386,16 @@ def test_trained_weights_of_another_form_are_refused(
     begun: dict[str, Any] = {"ckpt_path": str(tmp_path / "c.ckpt"), "weights_only": True}
     with pytest.raises(ValueError, match=r"callbacks\.AveragedWeights\."):
         fit(make_trainer(max_epochs=3, callbacks=[WeightAveraging()]), deep_svdd(0), **begun)
+
+
+def test_a_detector_that_trains_no_weights_has_none_to_average(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match="EMAWeightAveraging changes nothing: KDE trains no weights"):
+        fit(make_trainer(callbacks=[EMAWeightAveraging()]), KDE())
+
+
+@pytest.mark.parametrize("options", [{"update_every_n_steps": 0}, {"update_starting_at_step": 1000}])
+def test_a_fit_without_an_average_says_so(make_trainer: MakeTrainer, options: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match=r"EMAWeightAveraging took no average in \d+ steps"):
+        averaged = fit(make_trainer(callbacks=[EMAWeightAveraging(**options)]), deep_svdd(pretrained=0))
+    plain = fit(make_trainer(), deep_svdd(pretrained=0))
+    assert all(torch.equal(value, averaged.state_dict()[name]) for name, value in plain.state_dict().items())
