@@ -61,12 +61,14 @@ class Augmentation:
                 changed, in_unit = _to_uint8(changed), False
             changed = _apply(step, kind, changed)
             if not isinstance(changed, Tensor):
-                raise ValueError(f"train_transforms: {type(step).__name__} must give a tensor, got {changed!r:.80}")
+                name, given = type(step).__name__, type(changed).__name__
+                raise ValueError(f"train_transforms: {name} must give a tensor, got a {given}")
         changed = _to_uint8(changed) if in_unit else changed
-        if changed.shape != x.shape or changed.dtype != x.dtype:
+        kept = ("shape", "dtype", "device", "layout")
+        if any(getattr(changed, name) != getattr(x, name) for name in kept):
             raise ValueError(
                 f"train_transforms must give samples of the type and shape that they get, {_words(x)}, got "
-                f"{_words(changed)} from {', '.join(type(step).__name__ for step in self.steps)}"
+                f"{_words(changed)} from {self._names()}{_elsewhere(changed, x)}"
             )
         return changed
 
@@ -84,13 +86,18 @@ class Augmentation:
                 )
         with torch.random.fork_rng(devices=[]):
             try:
-                self(x)
+                changed = self(x)
             except Exception as error:  # whatever a module of the user's raises
                 if str(error).startswith("train_transforms"):
                     raise
                 raise ValueError(
                     f"train_transforms cannot take {_words(x)}: {type(error).__name__}: {error}"
                 ) from error
+        if x.isfinite().all() and not changed.isfinite().all():
+            raise ValueError(f"train_transforms must give finite values, got others from {self._names()}")
+
+    def _names(self) -> str:
+        return ", ".join(type(step).__name__ for step in self.steps)
 
 
 def _steps(module: nn.Module) -> Iterator[nn.Module]:
@@ -127,3 +134,10 @@ def _to_uint8(unit: Tensor) -> Tensor:
 
 def _words(x: Tensor) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+
+
+def _elsewhere(changed: Tensor, x: Tensor) -> str:
+    """In words, where samples are that are not where they were."""
+    if changed.device != x.device:
+        return f", on {changed.device} and not on {x.device}"
+    return "" if changed.layout == x.layout else f", as {str(changed.layout).removeprefix('torch.')}"

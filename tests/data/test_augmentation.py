@@ -323,3 +323,29 @@ def test_what_is_tried_before_training_takes_no_draw() -> None:
     after = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(after, torch.rand(1))
+
+
+class Undefined(nn.Module):
+    """A logarithm of what may be negative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full_like(x, torch.nan)
+
+
+class Elsewhere(nn.Module):
+    """Samples on another device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to("meta")
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Undefined(), "must give finite values, got others from Undefined"),
+        (Elsewhere(), r"got float32 \(2, 6\) from Elsewhere, on meta and not on cpu"),
+    ],
+)
+def test_features_stay_finite_and_where_they_are(module: nn.Module, words: str) -> None:
+    with pytest.raises(ValueError, match=f"train_transforms .*{words}"):
+        Augmentation([module]).require_fits(torch.zeros(2, 6), InputSpec("table", (6,)))
