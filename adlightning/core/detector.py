@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from adlightning.core.averaging import average_weights_alone
 from adlightning.core.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
@@ -33,6 +34,7 @@ from adlightning.core.phases import (
     require_weights_to_train,
 )
 from adlightning.core.prepared import name_of, prepared_for
+from adlightning.core.saved_arguments import require_types_of_parts
 from adlightning.core.score_table import ScoreTable
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
@@ -166,6 +168,11 @@ class AnomalyDetector(ScoredModule):
         self.input_spec = spec
         self.preprocess = prepared_for(spec, self.preprocessing)
         self.build(self.preprocess.output_shape())
+        if lazy := [name for name, weight in self.named_parameters() if is_lazy(weight)]:
+            raise ValueError(
+                f"build of {type(self).__name__} must make weights of sizes that it knows from the shape of a sample, "
+                f"got lazy ones: {', '.join(lazy)}"
+            )
 
     def configure_model(self) -> None:
         """Lightning's hook: sizes come from the data."""
@@ -174,6 +181,7 @@ class AnomalyDetector(ScoredModule):
     def configure_callbacks(self) -> list[Callback]:
         """No callbacks of its own: Lightning's hook before anything else of a fit, so that refusals come first."""
         if self.trainer.state.fn == "fit":
+            require_types_of_parts(type(self), self.arguments)
             require_supported(self)
             average_weights_alone(self)
         return []

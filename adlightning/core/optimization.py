@@ -86,6 +86,11 @@ def with_schedule(
         trial = _made(argument, optimizer, lambda: optimizer(_stand_ins(weights)))
         _made(argument, optimizer, lambda: trial.step(lambda: 0.0))
         if scheduler is not None:
+            if any("lr" not in group for group in trial.param_groups):
+                raise ValueError(
+                    f"{of_schedule} must be null with {optimizer.func.__name__}, which has no learning rate `lr`, got "
+                    f"{scheduler.func.__name__}"
+                )
             schedule = _made(of_schedule, scheduler, lambda: scheduler(trial))
             metric = (0.0,) if isinstance(schedule, ReduceLROnPlateau) else ()
             _made(of_schedule, scheduler, lambda: schedule.step(*metric))

@@ -119,7 +119,8 @@ def literals(hint: Any) -> tuple[Any, ...] | None:
 def checks_arguments(cls: type) -> None:
     """Make a class's own constructor check its arguments first, by `argument_rules` and the types of its signature.
 
-    The outermost constructor keeps what it was given, defaults included, as `arguments`.
+    The outermost constructor keeps what it was given, defaults included, as `arguments`; what `**kwargs` takes is among
+    them by its own names. Arguments that have no names cannot be kept, so they are refused.
     """
     if "__init__" not in vars(cls):
         return
@@ -134,8 +135,16 @@ def checks_arguments(cls: type) -> None:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        bound.arguments |= {name: as_plain(name, value) for name, value in list(bound.arguments.items())[1:]}
-        given = dict(list(bound.arguments.items())[1:])
+        given: dict[str, Any] = {}
+        for name, value in list(bound.arguments.items())[1:]:
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL and value:
+                raise ValueError(f"arguments of {cls.__name__} must be given by name, got {value!r} as *{name}")
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                bound.arguments[name] = {inner: as_plain(inner, own) for inner, own in value.items()}
+                given |= bound.arguments[name]
+            elif kind is not inspect.Parameter.VAR_POSITIONAL:
+                given[name] = bound.arguments[name] = as_plain(name, value)
         check_arguments(getattr(cls, "argument_rules", {}), hints(), given)
         if "arguments" not in self.__dict__:  # a constructor may be inherited
             self.__dict__["arguments"] = given

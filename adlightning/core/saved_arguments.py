@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from adlightning.core.parts import from_description, known_class
@@ -26,6 +28,22 @@ def rebuilt_arguments(cls: type[Any], given: Mapping[str, Any]) -> dict[str, Any
     """
     hints = declared(cls)
     return {name: _rebuilt(cls, name, value, hints.get(name, Any)) for name, value in given.items()}
+
+
+def require_types_of_parts(cls: type[Any], given: Mapping[str, Any]) -> None:
+    """Refuse parts whose type a detector's constructor does not say: a checkpoint could not make them again.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    hints = declared(cls)
+    for name, value in given.items():
+        made = isinstance(value, partial) or inspect.isclass(value) or dataclasses.is_dataclass(value)
+        if made and part_type(hints.get(name, Any)) is None:
+            raise ValueError(
+                f"{name} must have the type of a part in the constructor of {cls.__name__}, such as "
+                f"`{name}: OptimizerFactory` (adlightning.core.parts), got {value!r:.80}: a checkpoint is read by it"
+            )
 
 
 def declared(cls: type[Any]) -> dict[str, Any]:

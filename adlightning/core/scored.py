@@ -19,7 +19,16 @@ from adlightning.core.raw_input import raw_input
 from adlightning.core.rules import Rule, checks_arguments
 from adlightning.core.saving import add_description, naming_checkpoint, take_description
 from adlightning.core.score_table import ScoreTable
-from adlightning.core.scoring import Turn, as_written, bounded, guard, score_batches, scoring, without_verdict
+from adlightning.core.scoring import (
+    Turn,
+    as_written,
+    bounded,
+    guard,
+    require_scores,
+    score_batches,
+    scoring,
+    without_verdict,
+)
 from adlightning.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -150,7 +159,8 @@ class ScoredModule(pl.LightningModule, ABC):
         """Scores (B,) of raw input (B, ...), float32, in smaller parts where memory is too small for all of it."""
         with scoring(self):
             scores = self._part_size.run(
-                lambda n: torch.cat([as_written(self)(part) for part in x.split(n)]), max(len(x), 1)
+                lambda n: torch.cat([require_scores(self, as_written(self)(part), part) for part in x.split(n)]),
+                max(len(x), 1),
             )
             return bounded(scores.float(), self.preprocess.is_far(x))
 

@@ -157,9 +157,20 @@ def _as_score(anomaly_score: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, 
                 raw = raw_input(x, self.built_for).to(self.device)
                 if not len(raw):
                     return torch.empty(0, device=self.device)
-                return bounded(anomaly_score(self, raw), self.preprocess.is_far(raw))
+                return bounded(require_scores(self, anomaly_score(self, raw), raw), self.preprocess.is_far(raw))
 
     return score
+
+
+def require_scores(detector: ScoredModule, scores: Any, x: Tensor) -> Tensor:
+    """What a method's `anomaly_score` gave for raw input (B, ...). Raises ValueError where it is no scores (B,)."""
+    if isinstance(scores, Tensor) and scores.is_floating_point() and scores.shape == (len(x),):
+        return scores
+    kind = str(scores.dtype).removeprefix("torch.") if isinstance(scores, Tensor) else type(scores).__name__
+    raise ValueError(
+        f"anomaly_score of {type(detector).__name__} must give a tensor of floats, one a sample, of shape ({len(x)},) "
+        f"here, got {kind} of shape {tuple(np.shape(scores))}"
+    )
 
 
 def bounded(scores: Tensor, is_far: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -102,7 +103,7 @@ def _optimizer(
     _require_ranges(own, built, where)
     of_parameters = mapping(state["state"], f"{where}.state")
     parameters = [parameter for group in own.param_groups for parameter in group["params"]]
-    forms = _forms(own)
+    forms = _forms(own, where)
     kept: dict[int, Any] = {}
     for index, value in of_parameters.items():
         count(index, f"{where}.state", len(parameters) - 1)
@@ -136,17 +137,27 @@ def _equal(given: Any, own: Any) -> bool:
 
 
 def _require_ranges(own: Optimizer, groups: list[dict[str, Any]], where: str) -> None:
-    """What the optimiser's own constructor says of its options."""
+    """What the optimiser's own constructor says of its options, those without a default as the detector gives them."""
+    signature = inspect.signature(type(own)).parameters.values()
+    needed = [one.name for one in signature if one.default is one.empty and one.name in own.defaults]
     for i, group in enumerate(groups):
-        options = {name: group[name] for name in own.defaults if name in ("lr", *_CYCLED)}
+        options = {name: group[name] for name in own.defaults if name in ("lr", *_CYCLED, *needed)}
         try:
             type(own)([nn.Parameter(torch.zeros(1))], **options)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{where}.param_groups[{i}]: {error}") from error
 
 
-def _forms(own: Optimizer) -> list[dict[str, Any]] | None:
-    """What an optimiser keeps of each parameter after a step, found by a step without memory; None if not so."""
+def _forms(own: Optimizer, where: str) -> list[dict[str, Any]] | None:
+    """What an optimiser keeps of each parameter after a step, found by a step without memory; None if not so.
+
+    Raises:
+        ValueError: a step needs a closure: what it keeps is then not of each parameter.
+    """
+    closure = inspect.signature(type(own).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        name = type(own).__name__
+        raise ValueError(f"{where}: a fit by {name} cannot go on from a checkpoint, since its steps need a closure")
     twin = type(own).__new__(type(own))
     vars(twin).update({name: value for name, value in vars(own).items() if name != "step"})  # a scheduler wraps it
     twin.state, twin.param_groups = defaultdict(dict), []
