@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from functools import cached_property
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from adlightning.core.contracts import Kind, TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import described
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.testing.small_data import small_data
 
@@ -29,6 +31,7 @@ class Watch(pl.Callback):
         self.folder = folder
         self.begun: dict[str, Tensor] = {}
         self.known: set[int] = set()
+        self.gradients: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights that training begins with."""
@@ -39,6 +42,18 @@ class Watch(pl.Callback):
     ) -> None:
         """Keep which kinds of samples there were."""
         self.known |= {int(kind) for kind in batch.known.unique()}
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Keep the largest gradient of each weight."""
+        for name, weight in pl_module.named_parameters():
+            if weight.grad is not None:
+                self.gradients[name] = max(self.gradients.get(name, 0.0), weight.grad.abs().max().item())
+
+    def cancels(self, name: str) -> bool:
+        """Whether a weight had gradients that were zero but for rounding, beside those of others."""
+        return self.gradients.get(name, math.inf) <= 1e-5 * max(self.gradients.values(), default=0.0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where the fit can be taken up again."""
@@ -63,6 +78,7 @@ class Trial:
         name: str = "",
     ) -> None:
         self.given = detector
+        self.described = described(detector.arguments)
         self.data = data
         self.max_epochs = max_epochs
         self.name = name or type(detector).__name__
@@ -98,7 +114,11 @@ class Trial:
     @cached_property
     def _fitted(self) -> tuple[AnomalyDetector, AnomalyDataModule, Watch]:
         watch = Watch(self.folder)
-        return *self.fit(callbacks=[watch]), watch
+        try:
+            return *self.fit(callbacks=[watch]), watch
+        except Exception as fault:
+            fault.add_note(f"in the fit of {self.name} that all checks share, not in a check")
+            raise
 
     @property
     def fitted(self) -> AnomalyDetector:
