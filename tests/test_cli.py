@@ -214,6 +214,16 @@ def test_help_of_methods_and_data_is_readable(
     assert all(word in out for word in expected)
 
 
+def test_help_names_networks_and_not_the_layers_of_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.help=DeepSAD"])
+    out = "".join(capsys.readouterr().out.split())
+    assert "adlightning.networks.TorchvisionEncoder" in out
+    assert "anytorch.nn.Modulebyitsimportpath" in out
+    assert "torch.optim.AdamW" in out
+    assert "torch.nn.ReLU" not in out
+
+
 def test_print_config_shows_the_resolved_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "--config", DIGITS, "--data.normal_class=4", "--print_config"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import yaml
-from jsonargparse import set_dumper, set_loader
+from jsonargparse import DefaultHelpFormatter, set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
 from pytorch_lightning.cli import LightningArgumentParser
 
@@ -17,10 +18,16 @@ from adlightning.core.parts import Part, described
 from adlightning.files.written_names import dump_yaml, names_as_written
 
 PARSER_MODE = "omegaconf+"
+_KNOWN = ", known subclasses: "
+_ANY_MODULE = "torch.nn.Module"
+_LIBRARIES = ("torch.", "torchvision.", "torchmetrics.", "pytorch_lightning.", "kornia.", "adlightning.")
 
 
 class PartsParser(LightningArgumentParser):
     """A parser that knows parts: those that are defaults are changed like those that are given."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": PartsHelp, **kwargs})
 
     def add_class_arguments(self, theclass: type[Any], nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """Add a class's arguments; defaults that are parts are shown and changed like those that are given."""
@@ -38,6 +45,21 @@ class PartsParser(LightningArgumentParser):
         if args and "defaults" in kwargs:  # as it calls for parts
             args = [f"{option[:-5]}=null" if option.endswith("=None") else option for option in args]
         return super().parse_args(args, namespace, **kwargs)
+
+
+class PartsHelp(DefaultHelpFormatter):
+    """Help that names our networks and the user's for an argument that takes any module, not each layer of torch."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text: str = super()._get_help_string(action)
+        words, _, listed = text.partition(_KNOWN)
+        names = listed.removesuffix(")").split(", ")
+        if _ANY_MODULE not in names:
+            return text
+        made_for_data = "Callable[" in str(getattr(action, "_typehint", ""))  # a network, and no transform
+        ours = [name for name in names if name.rpartition(".")[0] == "adlightning.networks"] if made_for_data else []
+        kept = ours + [name for name in names if not name.startswith(_LIBRARIES)]
+        return f"{words}{_KNOWN}{', '.join([*kept, f'any {_ANY_MODULE} by its import path'])})"
 
 
 def _part_defaults(key: str, default: Any) -> Iterator[tuple[str, Any]]:
