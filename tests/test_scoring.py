@@ -308,6 +308,21 @@ class Scored(Own):
         return loss
 
 
+class Column(Decorated):
+    """Scores (B, 1), as a linear layer gives them."""
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.net(self.preprocess(x))
+        return scores
+
+
+class Mean(Decorated):
+    """One score for all samples, as a loss is."""
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        return self.net(self.preprocess(x)).square().mean()  # type: ignore[no-any-return]
+
+
 @pytest.fixture
 def fitted(make_trainer: MakeTrainer) -> Callable[[type[AnomalyDetector]], tuple[AnomalyDetector, Tensor]]:
     def make(cls: type[AnomalyDetector]) -> tuple[AnomalyDetector, Tensor]:
@@ -330,6 +345,14 @@ def test_a_method_of_ones_own_writes_a_step_and_a_score(fitted: Any, cls: type[A
         require_same(before, state_of(detector))
     copied = copy.deepcopy(detector)
     assert np.array_equal(copied.score(x), expected)
+
+
+@pytest.mark.parametrize(("cls", "shape"), [(Column, r"\(\d+, 1\)"), (Mean, r"\(\)")])
+def test_a_score_that_is_not_one_for_each_sample_is_refused(
+    fitted: Any, cls: type[AnomalyDetector], shape: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"anomaly_score of {cls.__name__} must give .* shape {shape}$"):
+        fitted(cls)
 
 
 def test_a_trainers_step_has_gradients_and_a_score_within_it_has_none(
