@@ -350,6 +350,37 @@ def test_use_before_fit_is_refused(name: str, spec: InputSpec, pad: int) -> None
         fitted(samples(spec))
 
 
+class Centred(Preprocessing):
+    """A preprocessing of one's own, which takes the mean of training data away."""
+
+    output = "linear"
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.register_buffer("mean", torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            self.refuse()
+        return x - self.mean
+
+    def _fit(self, batches: Callable[[], Iterable[Tensor]]) -> None:
+        self.mean = torch.cat(list(batches())).mean(dim=0)
+
+
+def test_one_that_writes_its_fit_needs_it() -> None:
+    step, x = Centred((1,)), torch.tensor([[1.0], [3.0]])
+    with pytest.raises(RuntimeError, match="Centred is not fitted"):
+        step(x)
+    step.fit(lambda: [x])
+    assert step(x).tolist() == [[-1.0], [1.0]]
+
+
+def test_a_fit_that_nobody_would_call_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Fits must write _fit\(batches\), which fit calls, and not fit"):
+        type("Fits", (Preprocessing,), {"fit": lambda self, x: None})
+
+
 def test_nothing_to_fit_is_fitted_from_the_start() -> None:
     assert bool(build("unit", IMAGE, resize=4).fitted)
     assert bool(build("identity", TABLE).fitted)

@@ -17,12 +17,12 @@ Batches = Callable[[], Iterable[Tensor]]
 class Preprocessing(nn.Module, ABC):
     """Raw samples (B, ...) to float32 (B, ...); what becomes of a sample does not depend on its batch.
 
-    A subclass writes `forward`, and `_fit` with `needs_fitting=True` where it takes statistics of training data. Its
-    `forward` calls `self.refuse()` while `self.ready` is False.
+    A subclass writes `forward`, and `_fit` where it takes statistics of training data. Its `forward` then calls
+    `self.refuse()` while `self.ready` is False.
 
     Args:
         shape: of a raw sample.
-        needs_fitting: whether there is something to fit.
+        needs_fitting: whether there is something to fit; None where writing `_fit` says so.
     """
 
     output: Output
@@ -37,8 +37,15 @@ class Preprocessing(nn.Module, ABC):
     fitted: Tensor
     """Whether there is nothing left to fit: a bool buffer."""
 
-    def __init__(self, shape: tuple[int, ...], needs_fitting: bool = False) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "fit" in vars(cls):
+            raise TypeError(f"{cls.__name__} must write _fit(batches), which fit calls, and not fit")
+
+    def __init__(self, shape: tuple[int, ...], needs_fitting: bool | None = None) -> None:
         super().__init__()
+        if needs_fitting is None:
+            needs_fitting = type(self)._fit is not Preprocessing._fit
         self.shape = tuple(shape)
         self.register_buffer("fitted", torch.tensor(not needs_fitting))
         self.ready = not needs_fitting  # the same on the host: reading the buffer would wait for the device

@@ -60,7 +60,7 @@ class _FeatureScaling(Preprocessing):
     scale: Tensor
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__(shape, needs_fitting=True)
+        super().__init__(shape)
         self.register_buffer("shift", torch.zeros(*shape))
         self.register_buffer("scale", torch.ones(*shape))
 

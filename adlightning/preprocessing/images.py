@@ -43,7 +43,7 @@ class ImagePreprocessing(Preprocessing):
     kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     def __init__(
-        self, shape: tuple[int, ...], resize: int | None = None, pad: int = 0, needs_fitting: bool = False
+        self, shape: tuple[int, ...], resize: int | None = None, pad: int = 0, needs_fitting: bool | None = None
     ) -> None:
         super().__init__(shape, needs_fitting)
         if resize is not None and resize < 1:
@@ -186,7 +186,7 @@ class GlobalContrastL1(ImagePreprocessing):
     high: Tensor
 
     def __init__(self, shape: tuple[int, ...], resize: int | None = None, pad: int = 0) -> None:
-        super().__init__(shape, resize, pad, needs_fitting=True)
+        super().__init__(shape, resize, pad)
         self.register_buffer("low", torch.tensor(0.0))
         self.register_buffer("high", torch.tensor(1.0))
 
