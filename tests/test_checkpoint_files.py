@@ -216,6 +216,13 @@ def test_the_one_before_takes_the_place_of_a_last_one_that_is_none(
     assert was_killed_while_saving(tmp_path) == (last == "missing")
 
 
+def test_where_both_are_refused_the_last_one_is_named(tmp_path: Path, trained: bytes) -> None:
+    for name in ("last.ckpt", "last-before.ckpt"):
+        (tmp_path / name).write_bytes(trained[:2000])
+    with pytest.raises(ValueError, match=r"last\.ckpt is truncated"):
+        checkpoint_file(tmp_path)
+
+
 def test_a_best_one_is_preferred_and_not_replaced(tmp_path: Path, trained: bytes) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         (tmp_path / name).write_bytes(trained)

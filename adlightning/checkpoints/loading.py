@@ -90,7 +90,12 @@ def _last_whole(folder: Path) -> Path:
     except ValueError as error:
         if not before.is_file():
             raise
-        read_checkpoint(before)
+        try:
+            read_checkpoint(before)
+        except ValueError:
+            if last.is_file():
+                raise error from None  # the user knows this file, and often both are refused for one reason
+            raise
         warnings.warn(f"{error}; going on from the epoch before, {before}", stacklevel=3)
         return before
 
