@@ -199,6 +199,7 @@ def test_an_npy_is_read_as_an_array(tmp_path: Path) -> None:
     [
         (np.zeros((3, 4)), TABLE, "holds samples of 4; the detector was trained on 3 features"),
         (np.zeros((3, 8, 8)), IMAGES, "holds float64 images, uint8"),
+        (np.zeros((3, 1, 8, 8), np.uint8), IMAGES, r"channels first; .* come last, \(N, H, W, C\)"),
         (np.zeros(3, dtype=object), TABLE, "cannot be read as one array of numbers"),
         (np.array(["a", "b"]), TABLE, "numbers are needed"),
         (np.array(1.0), TABLE, "numbers are needed"),

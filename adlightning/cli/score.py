@@ -192,7 +192,13 @@ def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSample
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
     if spec.kind == "image" and array.ndim == 4:
-        array = np.moveaxis(array, -1, 1)
+        moved = np.moveaxis(array, -1, 1)
+        if array.shape[1:] == spec.shape != moved.shape[1:]:
+            raise ValueError(
+                f"data: {path} holds images with the channels first; in a file they come last, (N, H, W, C), "
+                f"or (N, H, W) of one channel: x.transpose(0, 2, 3, 1)"
+            )
+        array = moved
     x = array_input(array, spec, f"data: {path}")
     return NamedSamples(x, [str(row) for row in range(len(x))])
 
