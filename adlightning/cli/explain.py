@@ -77,7 +77,8 @@ def explain(message: str, verb: str, options: Iterable[str]) -> str:
     if "No module named" in message:
         missing = message.partition("No module named")[2].split("\n")[0].strip()
         path = _innermost(message) or name
-        return f"{name}: {path} cannot be imported: there is no module {missing}"
+        remedy = "--import MODULE looks in the current folder too"
+        return f"{name}: {path} cannot be imported: there is no module {missing}; {remedy}"
     if found := _VALUE.search(message):
         given = "null" if "Given value type: <class 'NoneType'>" in message else found[1] or found[2] or ""
         given = given.partition(". Got value: ")[0]
