@@ -199,6 +199,9 @@ def anomaly_options(sources: dict[str, Any], own: Path) -> list[str]:
 def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] | None:
     """Where a source's data are, with `flag` for the source; of stand-ins, smaller samples too."""
     (name, arguments), flag = described(source).values(), f"{flag}.init_args"
+    if "path" in arguments:  # a file of one's own, as Npz has it
+        file = ROOT / arguments["path"]
+        return [f"{flag}.path={file}"] if file.exists() else None
     if "root" not in arguments and name != "Augmented":
         return []
     if name == "ImageFolder":
@@ -220,6 +223,7 @@ def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] |
         "Epilepsy": ["epilepsy/data.csv"],
         "Odds": [f"odds/{arguments.get('dataset')}{suffix}" for suffix in (".mat", ".npz")],
     }
+    assert name in needed, f"name in `needed` a file below data/ without which {name} cannot be read"
     if not any((ROOT / "data" / file).exists() for file in needed[name]):
         return None
     return [f"{flag}.root={ROOT / arguments['root']}"]
