@@ -7,12 +7,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from adlightning.__main__ import main
+from adlightning.methods import Autoencoder
+from adlightning.testing import check_detector
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/parts.md").read_text()
@@ -42,11 +45,14 @@ def test_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert not ended.value.code, capsys.readouterr().err
 
 
-def test_the_python_runs() -> None:
-    names: dict[str, Any] = {"__name__": "parts"}
+def test_the_python_runs_and_its_parts_keep_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    own: Any = ModuleType("own_parts")
+    monkeypatch.setitem(sys.modules, "own_parts", own)  # as after an import
     for text in PYTHON:
-        exec(text, names)
-    assert names["detector"].threshold_rule == names["Contamination"](share=0.02)
+        exec(text, vars(own))
+    assert own.detector.threshold_rule == own.MeanAndDeviations(deviations=3.0)
+    detector = Autoencoder(preprocessing=own.LogScale, threshold=own.MeanAndDeviations())
+    check_detector(detector, "table", max_epochs=1)
 
 
 def test_the_transformer_trains_scores_and_goes_on(my_package: None, tmp_path: Path) -> None:
