@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import (
     WeightAveraging,
 )
 from pytorch_lightning.loggers import CSVLogger
-from short_fits import PHASES, ROOT, SMALL, argument, detector_arguments
+from short_fits import PHASES, ROOT, SMALL, argument, detector_arguments, slow_but
 from torch import Tensor, nn
 
 from adlightning import methods
@@ -44,6 +44,12 @@ def _cases() -> list[str]:
 
 
 CASES = _cases()
+QUICK = (
+    *("autoencoder/digits", "deep_sad/digits", "soft_boundary_deep_svdd/digits", "density_ratio/digits"),
+    *("goad/sphere", "ama/digits", "adgan/digits", "alad/digits", "ocsvm/digits_hybrid"),
+)
+"""One of each way through a fit."""
+IMAGES = [case for case in QUICK if "digits" in case]
 SEARCHES = ("adgan/digits", "anogan/digits")
 """Their score is a search with a network that has BatchNorms."""
 
@@ -126,7 +132,7 @@ FEATURES: dict[str, tuple[Literal["same", "other"], Callable[[Path], dict[str, A
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES))
 def test_a_fit_with_it_ends_as_it_should(case: str, feature: str, tmp_path: Path) -> None:
     expected, make = FEATURES[feature]
     by_hand = not parsed(case)[0].automatic_optimization
@@ -156,7 +162,7 @@ def test_a_fit_with_it_ends_as_it_should(case: str, feature: str, tmp_path: Path
         assert "lr-" in rates.read_text()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "digits" in case])
+@pytest.mark.parametrize("case", slow_but(IMAGES, [case for case in CASES if "digits" in case]))
 def test_networks_may_be_laid_out_channels_last(case: str) -> None:
     if not any(weight.dim() == 4 for weight in plain(case).values()):
         with pytest.raises(ValueError, match="ChannelsLast changes nothing: this"):
@@ -169,7 +175,7 @@ def test_networks_may_be_laid_out_channels_last(case: str) -> None:
     assert (weights - expected).norm() < 0.02 * expected.norm()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES))
 def test_only_training_steps_run_compiled_networks(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: set[str] = set()
     detector = parsed(case)[0]

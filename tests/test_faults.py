@@ -154,7 +154,7 @@ def test_a_fit_whose_every_checkpoint_is_broken_is_refused(tmp_path: Path) -> No
     for file in (run / "checkpoints").iterdir():
         file.write_bytes(b"")
     assert run_in_child([*DIGITS, f"--run_dir={run}", "--ckpt_path=last"], log) == 2
-    assert "last-before.ckpt is truncated" in log.read_text()
+    assert "last.ckpt is truncated" in log.read_text()
 
 
 # ---- images that are read while training ----------------------------------------------------------------------------

@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from short_fits import METHODS, QUIET, config_of, options_of, slow_but
 
 from adlightning.__main__ import main
@@ -54,14 +54,14 @@ def arguments(case: tuple[str, tuple[str, ...]], run: Path) -> list[str]:
     return ["--config", str(config_of(config)), *options, f"--run_dir={run}"]
 
 
-def on_two_ranks(fits: dict[str, list[str]], folder: Path, verb: str = "fit") -> list[dict[str, dict[str, str]]]:
-    """What each of two processes ends with."""
+def on_two_ranks(runs: dict[str, list[str]], folder: Path) -> list[dict[str, dict[str, str]]]:
+    """What each of two processes ends with, which take one run after the other: a verb and its arguments by a name."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     plan = folder / "plan.json"
-    plan.write_text(json.dumps({name: [verb, *fit, *options] for name, fit in fits.items()}))
+    plan.write_text(json.dumps({name: [*run, *options] for name, run in runs.items()}))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     common |= {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
     script = str(Path(__file__).with_name("fit_on_ranks.py"))
@@ -81,9 +81,12 @@ def on_two_ranks(fits: dict[str, list[str]], folder: Path, verb: str = "fit") ->
     return [json.loads((folder / f"ended{rank}").read_text()) for rank in (0, 1)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ranks")
+    """One for all workers of pytest-xdist, so that ranks are started once."""
+    base = tmp_path_factory.getbasetemp()
+    (shared := (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ranks").mkdir(exist_ok=True)
+    return shared
 
 
 def run_of(name: str, folder: Path) -> Path:
@@ -102,17 +105,51 @@ QUICK = (
 Ended = Callable[[str], list[dict[str, str]]]
 
 
-@pytest.fixture(scope="module")
+def few_samples(folder: Path) -> dict[str, list[str]]:
+    """A fit with one sample held out and one to test, a test and a prediction of it: fewer than ranks."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(5, 3)), columns=list("abc")).assign(label=0)
+    frame[:4].to_csv(folder / "train.csv", index=False)
+    frame[4:].to_csv(folder / "test.csv", index=False)
+    data = [f"--data.path={folder / 'train.csv'}", f"--data.test_path={folder / 'test.csv'}"]
+    data += ["--data.label_column=label", "--data.validation_fraction=0.25"]
+    short = ["--trainer.max_epochs=2", "--model.pretraining.epochs=1", *QUIET, "--plots=false"]
+    config = ["--config", str(config_of("deep_sad/table"))]
+    verbs = {
+        verb: [verb, f"--ckpt_path={folder / 'few'}", f"--run_dir={folder / verb}", *QUIET, "--plots=false"]
+        for verb in ("test", "predict")
+    }
+    return {"few": ["fit", *config, *data, *short, f"--run_dir={folder / 'few'}"], **verbs}
+
+
+def own_transforms(folder: Path) -> dict[str, list[str]]:
+    """A fit whose training transform writes down what it draws."""
+    transforms = f"[{{class_path: own_transforms.WriteDraws, init_args: {{folder: {folder}}}}}]"
+    case = ("autoencoder/digits", (f"--data.train_transforms={transforms}",))
+    return {"transforms": ["fit", *arguments(case, folder / "transforms")]}
+
+
+@pytest.fixture(scope="session")
 def ended(folder: Path) -> Ended:
-    """What each rank ends with; all quick cases are fitted by one pair of processes, the others by another."""
+    """What each rank ends with; all that is quick is run by one pair of processes, the slow cases by another."""
 
-    @cache
-    def on_ranks(quick: bool) -> list[dict[str, dict[str, str]]]:
-        names = [name for name in CASES if (name in QUICK) == quick]
-        (there := folder / f"quick_{quick}").mkdir()
-        return on_two_ranks({name: arguments(CASES[name], run_of(name, folder)) for name in names}, there)
+    def group(name: str) -> str:
+        return "slow" if name in CASES and name not in QUICK else "quick"
 
-    return lambda name: [rank[name] for rank in on_ranks(name in QUICK)]
+    def of(name: str) -> list[dict[str, str]]:
+        there = folder / group(name)
+        with FileLock(f"{there}.lock"):  # another worker may have begun
+            if not (there / "ended1").exists():
+                there.mkdir(exist_ok=True)
+                runs = {n: ["fit", *arguments(CASES[n], run_of(n, folder))] for n in CASES if group(n) == group(name)}
+                if group(name) == "quick":
+                    fitted = {f"fitted {n}": (case, run_of(f"fitted {n}", folder)) for n, case in FITTED.items()}
+                    runs |= {n: ["fit", *arguments(case, run)] for n, (case, run) in fitted.items()}
+                    runs |= few_samples(folder) | own_transforms(folder)
+                on_two_ranks(runs, there)
+        return [json.loads((there / f"ended{rank}").read_text())[name] for rank in (0, 1)]
+
+    return of
 
 
 @pytest.mark.parametrize("name", slow_but(QUICK, CASES))
@@ -153,22 +190,11 @@ def test_moments_are_those_of_all_training_samples(folder: Path, ended: Ended, t
     assert detector.r_std.item() == pytest.approx(r.double().std(correction=0).item(), rel=1e-4)
 
 
-def test_one_sample_to_test_and_one_held_out_on_two_ranks(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(5, 3)), columns=list("abc")).assign(label=0)
-    frame[:4].to_csv(tmp_path / "train.csv", index=False)
-    frame[4:].to_csv(tmp_path / "test.csv", index=False)
-    run_dir = tmp_path / "run"
-    data = [f"--data.path={tmp_path / 'train.csv'}", f"--data.test_path={tmp_path / 'test.csv'}"]
-    data += ["--data.label_column=label", "--data.validation_fraction=0.25"]
-    fit = [*("--config", str(config_of("deep_sad/table"))), *data, *QUIET, "--plots=false", f"--run_dir={run_dir}"]
-    on_two_ranks({"few": [*fit, "--trainer.max_epochs=2", "--model.pretraining.epochs=1"]}, tmp_path)
-    tests = {verb: [f"--ckpt_path={run_dir}", f"--run_dir={tmp_path / verb}", *QUIET] for verb in ("test", "predict")}
-    for verb, arguments in tests.items():
-        on_two_ranks({verb: [*arguments, "--plots=false"]}, tmp_path, verb)
-        assert len(pd.read_csv(tmp_path / verb / "scores.csv")) == 1
-    assert len(pd.read_csv(run_dir / "scores.csv")) == 1
-    report = json.loads((run_dir / "metrics.json").read_text())
+def test_one_sample_to_test_and_one_held_out_on_two_ranks(folder: Path, ended: Ended) -> None:
+    for name in ("few", "test", "predict"):
+        ended(name)
+        assert len(pd.read_csv(folder / name / "scores.csv")) == 1
+    report = json.loads((folder / "few/metrics.json").read_text())
     assert (report["samples"]["train"], report["samples"]["validation"]) == (3, 1)
     assert np.isfinite(report["threshold"]["score"])
 
@@ -182,29 +208,27 @@ def test_only_the_first_rank_writes(name: str, folder: Path, ended: Ended) -> No
     assert [file.name for file in (run_of(name, folder) / "logs").iterdir()] == ["version_0"]
 
 
-def test_what_is_fitted_to_the_data_is_as_one_process_has_it(tmp_path: Path) -> None:
-    on_two_ranks({name: arguments(case, run_of(name, tmp_path / "two")) for name, case in FITTED.items()}, tmp_path)
-    for name, case in FITTED.items():
-        assert main(["fit", *arguments(case, run_of(name, tmp_path / "one"))]) == 0
-        two, one = (
-            torch.load(run_of(name, tmp_path / ranks) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-            for ranks in ("two", "one")
-        )
-        assert two.keys() == one.keys()
-        running = [
-            key for key in one if "running_" in key or "num_batches" in key
-        ]  # BatchNorm's, of a rank's own batches
-        of_weights = {"threshold"} if running else set()
-        for key in sorted(one.keys() - {*running, *of_weights}):
-            assert torch.allclose(two[key].double(), one[key].double(), rtol=1e-5, atol=1e-6), f"{name}: {key} differs"
-        assert np.isfinite(one["threshold"])
+@pytest.mark.parametrize("name", FITTED)
+def test_what_is_fitted_to_the_data_is_as_one_process_has_it(
+    name: str, folder: Path, ended: Ended, tmp_path: Path
+) -> None:
+    ended(f"fitted {name}")
+    assert main(["fit", *arguments(FITTED[name], tmp_path / "one")]) == 0
+    two, one = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for run in (run_of(f"fitted {name}", folder), tmp_path / "one")
+    )
+    assert two.keys() == one.keys()
+    running = [key for key in one if "running_" in key or "num_batches" in key]  # BatchNorm's, of a rank's own batches
+    of_weights = {"threshold"} if running else set()
+    for key in sorted(one.keys() - {*running, *of_weights}):
+        assert torch.allclose(two[key].double(), one[key].double(), rtol=1e-5, atol=1e-6), f"{key} differs"
+    assert np.isfinite(one["threshold"])
 
 
-def test_each_rank_draws_its_own_transforms(tmp_path: Path) -> None:
-    transforms = f"[{{class_path: own_transforms.WriteDraws, init_args: {{folder: {tmp_path}}}}}]"
-    fit = [*arguments(("autoencoder/digits", (f"--data.train_transforms={transforms}",)), tmp_path / "run")]
-    first, second = (rank["own"] for rank in on_two_ranks({"own": fit}, tmp_path))
+def test_each_rank_draws_its_own_transforms(folder: Path, ended: Ended) -> None:
+    first, second = ended("transforms")
     assert first == second
-    draws = [(tmp_path / f"draws{rank}").read_text().splitlines()[2:] for rank in (0, 1)]  # two try it before training
+    draws = [(folder / f"draws{rank}").read_text().splitlines()[2:] for rank in (0, 1)]  # two try it before training
     assert all(draws)
     assert not set(draws[0]) & set(draws[1])

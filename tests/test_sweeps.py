@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from short_fits import argument, detector_arguments
+from short_fits import argument, detector_arguments, slow_but
 
 from adlightning.__main__ import main
 from adlightning.cli.fitting import MONITORS
@@ -95,7 +95,7 @@ def test_metric_is_what_the_runs_select_by_on_validation_data(name: str) -> None
     assert f"--run_dir=runs/sweeps/{name}/{RUN_ID}" in sweep["command"]
 
 
-@pytest.mark.parametrize("name", SELECTING)
+@pytest.mark.parametrize("name", slow_but(("deep_sad", "drocc", "ama", "goad", "kde"), SELECTING))
 def test_agents_command_fits_and_logs_the_metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = SWEEPS[name]
     run = run_as_agent(sweep, tmp_path, monkeypatch)
