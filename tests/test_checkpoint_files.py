@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
 from adlightning.callbacks.checkpoint_places import place_checkpoints
@@ -22,6 +22,7 @@ from adlightning.files.disk import sweep, write_atomically
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import StandardizeFeatures
+from adlightning.testing import Blobs
 
 STEPS = ["fsync", "link", "rename", "replace", "unlink"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from short_fits import BY_EPOCHS, config_of, options_of, slow_but
 from torch.optim import Adam
 
@@ -22,6 +22,7 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.methods import Autoencoder
 from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import StandardizeFeatures
+from adlightning.testing import Blobs
 
 GOES_ON = ("deep_sad/digits", "adgan/digits", "kde/digits_hybrid")  # of the others tests/test_resume.py
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from refusals import Touch
 from small_detectors import CASES, adam, make_data, make_detector, train
 from torch import Tensor
@@ -29,6 +29,7 @@ from adlightning.methods import (
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import Identity
+from adlightning.testing import Stripes
 
 
 @pytest.mark.parametrize(("method", "kind"), CASES)

@@ -209,7 +209,7 @@ def test_an_npy_is_read_as_an_array(tmp_path: Path) -> None:
 def test_an_npy_that_does_not_fit_is_refused(
     tmp_path: Path, array: NDArray[Any], spec: InputSpec, message: str
 ) -> None:
-    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)  # one of the arrays holds objects, which are refused
     with pytest.raises(ValueError, match=rf"^data: .*x\.npy .*({message})"):
         read_samples(tmp_path / "x.npy", spec)
 

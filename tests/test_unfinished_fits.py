@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from refusals import Capture, refused
 from short_fits import BY_EPOCHS, QUIET, ROOT, config_of, options_of
 from torch.optim import Adam
@@ -29,6 +29,7 @@ from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import MLPEncoder
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.preprocessing import StandardizeFeatures
+from adlightning.testing import Blobs
 
 CONFIG = ["--config", str(ROOT / "configs/deep_sad/digits.yaml"), *QUIET, "--plots=false"]
 FIT = [*CONFIG, "--trainer.max_epochs=4", "--model.pretraining.epochs=2"]

@@ -33,7 +33,7 @@ def read_yaml(text: str, what: str, key: str = "") -> Any:
     """
     try:
         _require_shallow(text, what)  # before PyYAML goes down into it, which takes seconds and then fails
-        content = yaml.load(value_as_written(key, text), Loader=_OnceLoader)
+        content = yaml.load(value_as_written(key, text), Loader=_OnceLoader)  # a SafeLoader: no tag makes an object
     except yaml.YAMLError as error:
         raise ValueError(f"{what} is not YAML: {_in_one_line(error)}") from error
     except OversizedYaml:

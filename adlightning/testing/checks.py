@@ -129,7 +129,7 @@ def check_checkpoint_is_whole_detector(trial: Trial) -> None:
     path, detector, x = trial.folder / "whole.ckpt", trial.fitted, trial.test_input()
     changed = [name for name, value in described(detector.arguments).items() if value != trial.described[name]]
     assert not changed, f"`build` or training changed the argument {', '.join(changed)}"
-    detector.trainer.save_checkpoint(path, weights_only=False)
+    detector.trainer.save_checkpoint(path, weights_only=False)  # Lightning's word for one with optimisers too
     torch.load(path, weights_only=True)
     loaded = load_detector(path)
     assert type(loaded) is type(detector)

@@ -57,7 +57,8 @@ class Watch(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where the fit can be taken up again."""
-        trainer.save_checkpoint(self.folder / f"{trainer.current_epoch}.ckpt", weights_only=False)
+        file = self.folder / f"{trainer.current_epoch}.ckpt"
+        trainer.save_checkpoint(file, weights_only=False)  # Lightning's word for one with optimisers too
 
 
 class Trial:

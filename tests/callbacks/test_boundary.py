@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.preprocessing import Identity
+from adlightning.testing import Blobs
 
 BLUE, RED, YELLOW, BLACK = (0, 114, 178), (213, 94, 0), (240, 228, 66), (0, 0, 0)
 TABLE = InputSpec("table", (3,), "t.csv", features=("width", "height", "age"))

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from PIL import Image
 from torch.optim import SGD
 
@@ -22,6 +22,7 @@ from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import Autoencoder, DensityRatio
 from adlightning.networks import LeNetEncoder
 from adlightning.networks.mlp import PlainMLP
+from adlightning.testing import Stripes
 
 
 def test_steps_are_taken_over_at_the_end_of_an_epoch() -> None:

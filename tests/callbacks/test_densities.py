@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Stripes
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -22,6 +21,7 @@ from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import AMA, DeepSVDD
 from adlightning.networks import LeNetEncoder
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
+from adlightning.testing import Stripes
 
 SPEC = InputSpec("image", (1, 16, 16), "stripes")
 X = Stripes().load("test").x

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from PIL import Image
 
 from adlightning.callbacks.epochs import EpochsFile, loss_plot
@@ -20,6 +20,7 @@ from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import StandardizeFeatures
 from adlightning.shallow import NearestNeighbor
+from adlightning.testing import Blobs
 
 
 def data() -> AnomalyLabelled:

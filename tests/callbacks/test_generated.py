@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Stripes
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -24,6 +23,7 @@ from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import LeNetEncoder
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.preprocessing import SymmetricRange
+from adlightning.testing import Stripes
 
 SPEC = InputSpec("image", (1, 16, 16))
 X = Stripes().load("test").x

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -24,6 +24,7 @@ from adlightning.methods.parts.adversarial import GradientPenalty, WeightClippin
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks.lenet import LeNetEncoder
 from adlightning.shallow import GMM
+from adlightning.testing import Blobs, Stripes
 
 
 class Recurrent(nn.Module):

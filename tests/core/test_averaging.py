@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -29,6 +29,7 @@ from adlightning.methods.goad import AffineMaps
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks.lenet import LeNetEncoder
 from adlightning.shallow import KDE
+from adlightning.testing import Blobs, Stripes
 
 
 class ByEpoch(WeightAveraging):

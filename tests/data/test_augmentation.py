@@ -11,7 +11,7 @@ import kornia.augmentation as kornia
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -26,6 +26,7 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import Autoencoder, DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks.lenet import LeNetEncoder
+from adlightning.testing import Blobs, Stripes
 
 IMAGES = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

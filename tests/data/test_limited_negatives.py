@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from adlightning.data.sources import Digits, ImageFolder, Npz
 from adlightning.data.sources.base import Part, Samples
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
+from adlightning.testing import Stripes
 
 
 def ready(data: LimitedNegatives) -> LimitedNegatives:

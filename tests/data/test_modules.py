@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, Stripes
 from PIL import Image
 
 from adlightning.core.contracts import EvalBatch, TrainBatch
@@ -20,6 +19,7 @@ from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import OneVsAll, class_index
 from adlightning.data.own_data import FolderData, TableData
 from adlightning.data.sources import NoisySine
+from adlightning.testing import Blobs, Stripes
 
 
 def ready(data: AnomalyDataModule) -> AnomalyDataModule:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
@@ -27,6 +27,7 @@ from adlightning.methods.deep_svdd import DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.preprocessing.images import resized
 from adlightning.shallow import NearestNeighbor
+from adlightning.testing import Stripes
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from PIL import Image
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from adlightning.data.unlabelled import (
 )
 from adlightning.methods import Autoencoder
 from adlightning.networks import LeNetEncoder
+from adlightning.testing import Blobs, Stripes
 
 
 def ready(data: AnomalyDataModule) -> AnomalyDataModule:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from hostile_cases import ODD_VALUES, as_zip, damaged, drawn, places, put, works_or_is_refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +33,7 @@ from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import StandardizeFeatures
 from adlightning.shallow import GMM, KDE, IsolationForest
 from adlightning.shallow.persistence import to_bytes
+from adlightning.testing import Blobs
 
 SPEC = InputSpec("table", (3,), "t.csv", features=("a", "b", "c"), ignored=("label",), name_column="id")
 X = np.random.default_rng(0).normal(size=(40, 3))

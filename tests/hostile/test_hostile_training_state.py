@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from hostile_cases import put
 from mutations import CASES, tried
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
@@ -29,6 +29,7 @@ from adlightning.methods.deep_svdd import DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import MLPEncoder
 from adlightning.preprocessing import StandardizeFeatures
+from adlightning.testing import Blobs
 
 _ASKED = os.environ.get("HOSTILE_EXAMPLES")
 FEW = 20

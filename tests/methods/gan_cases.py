@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -20,6 +20,7 @@ from adlightning.checkpoints.loading import load_detector
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.parts import described
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.testing import Stripes
 
 
 def stripes(**options: Any) -> OneVsAll:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -23,6 +23,7 @@ from adlightning.methods.adgan import CriticTurns
 from adlightning.methods.parts.adversarial import GradientPenalty
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.preprocessing import StandardizeFeatures
+from adlightning.testing import Blobs
 
 TWO_STEPS = {ADGAN: LatentSearch(n_steps=2), AnoGAN: LatentSearch(1, 2, 0.01, lr_weights=0)}
 

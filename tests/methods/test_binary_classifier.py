@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -21,6 +21,7 @@ from adlightning.methods.binary_classifier import classification_loss
 from adlightning.methods.parts.head import Head
 from adlightning.networks import LeNetEncoder, MLPEncoder
 from adlightning.preprocessing import Identity, StandardizeFeatures
+from adlightning.testing import Blobs, Stripes
 
 ENCODER = partial(MLPEncoder, dense=(16,), rep_dim=4)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -21,6 +21,7 @@ from adlightning.methods import DensityRatio
 from adlightning.methods.density_ratio import density_ratio_loss, log_ratio
 from adlightning.networks import VGG11, LeNetEncoder, PlainMLP, WideResNet10x4
 from adlightning.preprocessing import UnitRange
+from adlightning.testing import Stripes
 
 ALPHAS = [0.0, 0.5, 1.0]
 

@@ -13,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torchvision
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, MultiStepLR
@@ -30,6 +30,7 @@ from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
 from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, MobileNetV2Encoder
 from adlightning.preprocessing import Identity, StandardizeChannels, StandardizeFeatures
+from adlightning.testing import Blobs, Stripes
 
 ENCODER = partial(MLPEncoder, rep_dim=16, leakiness=0.0, bias=True)
 MLP: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import scipy.stats
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -29,6 +29,7 @@ from adlightning.methods.geometric_transforms.transforms import (
 )
 from adlightning.networks import VGG11, LeNetEncoder, PlainMLP
 from adlightning.preprocessing import StandardizeFeatures, UnitRange
+from adlightning.testing import Blobs, Stripes
 
 SPEC = InputSpec("image", (1, 16, 16))
 

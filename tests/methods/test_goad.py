@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW
@@ -28,6 +28,7 @@ from adlightning.methods import GOAD, goad
 from adlightning.methods.goad import AffineMaps, map_log_probabilities, relative_distances, triplet_center_loss
 from adlightning.networks import GOADEncoder
 from adlightning.preprocessing import Identity, StandardizeFeatures, StandardizeMinMax, UnitRange
+from adlightning.testing import Blobs, Stripes
 
 MAPS = AffineMaps(number=12, dim=6)
 UNMOVED = AffineMaps(number=12, dim=6, translation=False)

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from conftest import MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torchvision import models
 
@@ -22,6 +22,7 @@ from adlightning.methods import DROCC, Autoencoder, BinaryClassifier, DeepSAD
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import TorchvisionEncoder
+from adlightning.testing import Stripes
 
 ROOT = Path(__file__).parents[2]
 RESNET = partial(TorchvisionEncoder, name="resnet18")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor
 from torch.optim import SGD, Adam, Muon, SparseAdam
 from torch.optim.lr_scheduler import (
@@ -31,6 +31,7 @@ from adlightning.methods.parts.hypersphere import AutoencoderPretraining, snap_c
 from adlightning.networks import LeNetEncoder, MLPEncoder
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange, UnitRange
+from adlightning.testing import Blobs, Stripes
 
 TABLE: dict[str, Any] = {"encoder": partial(MLPEncoder, dense=(16,), rep_dim=4), "preprocessing": StandardizeFeatures}
 

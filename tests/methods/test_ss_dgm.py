@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
@@ -25,6 +25,7 @@ from adlightning.methods.stacked_ss_dgm import M1Pretraining
 from adlightning.networks import LeNetEncoder, MLPEncoder
 from adlightning.networks.dgm import bernoulli_log_likelihood, gaussian_log_likelihood, kl_from_standard
 from adlightning.preprocessing import Identity, StandardizeFeatures, StandardizeMinMax
+from adlightning.testing import Blobs, Stripes
 
 SMALL: dict[str, Any] = {"hidden": (8,), "latent_dim": 3}
 TABLE: dict[str, Any] = {**SMALL, "preprocessing": StandardizeFeatures, "likelihood": "gaussian"}

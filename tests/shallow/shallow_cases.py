@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from conftest import Blobs, MakeTrainer, Stripes
+from conftest import MakeTrainer
 from torch import Tensor
 from torch.optim import Adam
 
@@ -31,6 +31,7 @@ from adlightning.shallow import (
     ShallowDetector,
 )
 from adlightning.shallow.features import AutoencoderFeatures, BackboneFeatures, PCAFeatures
+from adlightning.testing import Blobs, Stripes
 
 DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "ocsvm": (OCSVM, {}),

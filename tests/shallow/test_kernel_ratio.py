@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, minimize
 from scipy.stats import norm
@@ -24,6 +24,7 @@ from adlightning.preprocessing import Identity
 from adlightning.shallow import kernel
 from adlightning.shallow.kernel import KernelRatio
 from adlightning.shallow.ratio_fits import Distances, held_out_score, kliep, left_out_losses, mixture_weights, ulsif
+from adlightning.testing import Blobs
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Blobs, MakeTrainer
+from conftest import MakeTrainer
 from numpy.typing import NDArray
 from shallow_cases import fit, make, raw_test_input, table
 
@@ -20,6 +20,7 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import Part, Samples
 from adlightning.shallow.features import PCAFeatures
 from adlightning.shallow.oracle import OracleSet, candidates, choose, stratified_part
+from adlightning.testing import Blobs
 
 
 def test_the_part_is_a_stratified_tenth_with_both_classes() -> None:

@@ -173,7 +173,7 @@ def _forms(own: Optimizer, where: str) -> list[dict[str, Any]] | None:
         twin.param_groups.append({**group, "params": parameters})
     try:
         twin.step()
-    except (RuntimeError, NotImplementedError):  # it looks at the values
+    except (RuntimeError, NotImplementedError):  # the step looks at values, and weights on `meta` have none: no form
         return None
     return [dict(twin.state[parameter]) for group in twin.param_groups for parameter in group["params"]]
 

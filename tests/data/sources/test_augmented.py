@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Stripes
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
@@ -13,6 +12,7 @@ from torchvision.transforms.v2.functional import rotate
 
 from adlightning.data.sources import Augmented, Digits, ImageFolder, Npz
 from adlightning.data.sources.base import Part, Samples
+from adlightning.testing import Stripes
 
 
 class OneImage(Stripes):
