@@ -44,6 +44,13 @@ LatentEncoderFactory = Callable[[Shape, int], nn.Module]
 DiscriminatorFactory = Callable[[Shape], nn.Module]
 """From the shape of a sample to a module that gives one number a sample, (B,)."""
 
+DensityFactory = Callable[[Shape], nn.Module]
+"""From the shape of images to a module from images (B, C, H, W) in [0, 1] to log-probabilities (B,), natural logs.
+
+The probability is that of an image of 256 values a channel. A continuous density takes noise of one level while it
+trains, and none in eval mode: a score depends on its image alone.
+"""
+
 PreprocessingFactory = Callable[[Shape], Preprocessing]
 """From the shape of a raw sample to what prepares it."""
 
