@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test test-all lint types coverage configs results sweeps clean
+.PHONY: help setup quickstart test test-all tests all-tests checks lint types coverage configs results sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
@@ -26,13 +26,25 @@ setup: $(VENV)/.installed
 quickstart: setup
 	$(BIN)/python -m adlightning fit --config configs/deep_sad/digits.yaml
 
-# One process a core, with one thread each.
-test: setup lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+# One process a core, with one thread each; mypy, which is one process, runs beside them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test: setup
+	$(MAKE) --no-print-directory --jobs 2 checks tests
 
 # Each method, configuration and rank of what `make test` tries in part.
-test-all: setup lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "slow or not slow"
+test-all: setup
+	$(MAKE) --no-print-directory --jobs 2 checks all-tests
+
+checks:
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory types
+
+tests: setup
+	$(PYTEST)
+
+all-tests: setup
+	$(PYTEST) -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check adlightning tests benchmarks
@@ -45,7 +57,7 @@ types: setup
 # Apart from `make test`, since counting lines makes it slower; what it demands is in pyproject.toml.
 coverage: setup
 	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 configs: setup
 	$(BIN)/python benchmarks/make_configs.py
