@@ -179,7 +179,7 @@ class RunFolder(pl.Callback):
             "data": data.input_spec.description,
             "input": str(data.input_spec),
             "protocol": data.protocol,
-            "notes": [*self.notes, *_left_out(trainer, detector), *detector.remarks()],
+            "notes": [*self.notes, *_scored_with(detector), *_left_out(trainer, detector), *detector.remarks()],
             "selection": "oracle" if detector.selection == "oracle" else self.selection,
             "not_tested": untrained(detector) or _not_tested(detector),
             "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
@@ -204,6 +204,11 @@ class RunFolder(pl.Callback):
                 "python": platform.python_version(),
             },
         }
+
+
+def _scored_with(detector: AnomalyDetector) -> list[str]:
+    """What its scores take otherwise than training did."""
+    return [f"scored with {difference}" for difference in detector.rescored]
 
 
 def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,10 @@ from adlightning.core.contracts import saved_part
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.memory import lacks_memory
 from adlightning.core.messages import for_terminal
-from adlightning.core.parts import known_class
+from adlightning.core.parts import described, known_class
+from adlightning.core.rescoring import differences, take_other_scores, with_scoring
 from adlightning.core.saved_arguments import rebuilt_arguments
-from adlightning.core.scoring import without_verdict
+from adlightning.core.scoring import without_scores
 from adlightning.files.disk import user_path
 
 LAST, BEFORE_LAST, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
@@ -106,7 +108,12 @@ def was_killed_while_saving(run_dir: Path) -> bool:
     return (folder / BEFORE_LAST).is_file() and not (folder / LAST).exists()
 
 
-def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinished: bool = False) -> AnomalyDetector:
+def load_detector(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    unfinished: bool = False,
+    scoring: Mapping[str, Any] | None = None,
+) -> AnomalyDetector:
     """A whole detector from its checkpoint alone, in eval mode.
 
     Classes of ours are imported as they are named. Nobody else's is: import your own detectors and parts first.
@@ -115,16 +122,25 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinish
         path: a `.ckpt` file, or a run folder (its best checkpoint where one was selected, else its last).
         device: where it goes.
         unfinished: take also a detector that gives no scores or verdicts yet, to look at or to go on with.
+        scoring: arguments that only its scores depend on, in place of those that it was trained with, such as
+            `{"search.n_steps": 20}` for ADGAN: its class has them as `scoring_arguments`, and each has `threshold`. The
+            threshold belongs to other scores then: a trainer's test fits one, and before it there are no verdicts.
 
     Raises:
-        ValueError: as :func:`read_checkpoint`, a class that is not known, content that does not fit it, or a checkpoint
-            that was saved before its detector could score: in pre-training, or before it had a threshold.
+        ValueError: as :func:`read_checkpoint`, a class that is not known, content that does not fit it, an argument in
+            `scoring` that there is not or that training depends on, or a checkpoint that was saved before its detector
+            could score: in pre-training, or before it had a threshold.
     """
     checkpoint = read_checkpoint(path)
     saved = checkpoint["adlightning"]
+    trained = saved["hyperparameters"]
+    if scoring:
+        given = with_scoring(known_class("class", saved["class"], AnomalyDetector), trained, scoring)
+    else:
+        given = trained
     try:
         cls = known_class("class", saved["class"], AnomalyDetector)
-        detector: AnomalyDetector = cls(**rebuilt_arguments(cls, saved["hyperparameters"]))
+        detector: AnomalyDetector = cls(**rebuilt_arguments(cls, given))
         detector.on_load_checkpoint(checkpoint)
         detector.load_state_dict(checkpoint["state_dict"])
     except ValueError as error:
@@ -134,6 +150,7 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", unfinish
             raise
         words = f"ckpt_path: the content of {path} does not fit a {saved['class']}"
         raise ValueError(f"{words}: {for_terminal(str(error))}") from error
-    if not unfinished and (reason := without_verdict(detector)):
+    take_other_scores(detector, list(differences(trained, described(detector.arguments))) if scoring else [])
+    if not unfinished and (reason := without_scores(detector)):
         raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
     return detector.to(device).eval()

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from adlightning.checkpoints.loading import read_checkpoint
 from adlightning.cli.types_in_words import class_at
 from adlightning.core.parts import class_path, described
+from adlightning.core.rescoring import arguments_of_scores
 from adlightning.files.plain_yaml import read_yaml
 
 _NO_OTHER_DATA = {"batch_size", "eval_batch_size", "drop_last", "num_workers", "device_budget_mb", "seed"}
@@ -20,20 +21,29 @@ _NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download", "train_tran
 """Arguments that say where data are or how they pass, or that the split itself is checked for."""
 
 
-def keep_trained_hyperparameters(options: Any, refuse: bool) -> None:
-    """A trained detector's arguments are the checkpoint's: others are ignored with a warning, or refused by a fit."""
+def keep_trained_hyperparameters(options: Any, refuse: bool) -> list[str]:
+    """A trained detector's arguments are the checkpoint's: others are ignored with a warning, or refused by a fit.
+
+    Arguments that only scores depend on may be others where nothing is trained. Returns those, in words.
+    """
     saved = read_checkpoint(options.ckpt_path)["adlightning"]
     given = options.model.init_args
     now, then = class_path(class_at(options.model.class_path)), saved["class"]
     if now != then:
         names = (then, now) if _name(then) == _name(now) else (_name(then), _name(now))
         raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {names[0]}, not a {names[1]}")
+    rescored = []
+    of_scores = () if refuse else arguments_of_scores(class_at(options.model.class_path))
     for key, value in saved["hyperparameters"].items():
         for place, now, then in _different(f"model.{key}", canonical(given[key]), canonical(value)):
             if refuse:
                 raise ValueError(f"{place}={now}: a fit goes on with what it began with, {then}")
+            if key in of_scores:
+                rescored.append(f"{place.removeprefix('model.')}={now} (trained with {then})")
+                continue
             rank_zero_warn(f"{place}={now} is ignored: the checkpoint was trained with {then}")
             given[key] = as_parsed(value)
+    return sorted(rescored)
 
 
 def canonical(value: Any) -> Any:

@@ -149,8 +149,7 @@ class AnomalyCLI(LightningCLI):
             options.ckpt_path = str(checkpoint_file(run_dir, prefer="last"))
         if fits:
             shorten_first_phase(options, self._arguments)
-        if options.ckpt_path:
-            keep_trained_hyperparameters(options, refuse=fits)
+        self._rescored = keep_trained_hyperparameters(options, refuse=fits) if options.ckpt_path else []
         options.trainer.default_root_dir = str(run_dir)
         log_into(run_dir, options.trainer.logger)
         stay_offline_without_account(options.trainer.logger)
@@ -166,6 +165,7 @@ class AnomalyCLI(LightningCLI):
         if not fits and options.ckpt_path:
             trained = load_detector(options.ckpt_path)  # or a message, before anything is written
             self.model.configure_for(trained.built_for)  # other data are then refused by what it was trained on
+            self.model.rescored = self._rescored
         self._dump_config()
         if fits:
             self.config_dump["ckpt_path"] = None  # where a run went on from is no part of what it trained

@@ -339,6 +339,17 @@ class AnomalyDetector(ScoredModule):
         unscaled = self.input_spec.kind != "image" and name_of(self.preprocess) == "Identity"
         return likely_cause(self.trains_by_gradient(), unscaled)
 
+    # ---- tests ----------------------------------------------------------------------------------------------------
+
+    def on_test_start(self) -> None:
+        """Refuse what is not trained yet; scores that training did not know have a threshold of their own."""
+        super().on_test_start()
+        if self.rescored and not self.is_trial:
+            self._threshold_step = -1
+            self.set_threshold()
+
+    on_predict_start = on_test_start
+
     # ---- validation -----------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:

@@ -82,7 +82,7 @@ def _take_marks(detector: ScoredModule, state: dict[str, Any]) -> None:
 def _refuse_other_split(detector: ScoredModule) -> None:
     """Another split than in training would test what was trained on, or train on what was held out."""
     record, data, verb = detector.training_record, detector.data, detector.trainer.state.fn
-    harmless = verb in ("test", "predict") and not data.tests_on_training_part
+    harmless = verb in ("test", "predict") and not data.tests_on_training_part and not detector.rescored
     if harmless or data.split_fingerprint() == record["split"]:
         return
     raise ValueError(

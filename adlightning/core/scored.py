@@ -27,8 +27,10 @@ from adlightning.core.scoring import (
     require_scores,
     score_batches,
     scoring,
+    without_scores,
     without_verdict,
 )
+from adlightning.core.thresholds import ThresholdRule
 from adlightning.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ class ScoredModule(pl.LightningModule, ABC):
     argument_rules: ClassVar[Mapping[str, Rule]] = {}
     """What the constructor's arguments must be, by name; a Literal needs no rule."""
 
+    scoring_arguments: ClassVar[tuple[str, ...]] = ()
+    """Names of the constructor's arguments that no training depends on: a trained detector may be given others, as it
+    may be given another `threshold`."""
+
     arguments: dict[str, Any]
     """What the constructor was given, defaults included."""
 
@@ -61,6 +67,9 @@ class ScoredModule(pl.LightningModule, ABC):
     preprocess: Preprocessing
     """What is done to raw input."""
 
+    threshold_rule: ThresholdRule
+    """What the threshold is fitted by."""
+
     threshold: Tensor
     """Scores above it are anomalies; NaN until training has ended."""
 
@@ -75,6 +84,7 @@ class ScoredModule(pl.LightningModule, ABC):
         self.turn = Turn()
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
+        self.rescored: list[str] = []  # what its scores take otherwise than training did, in words
         self._part_size = PartSize("data.eval_batch_size")
 
     @property
@@ -147,12 +157,19 @@ class ScoredModule(pl.LightningModule, ABC):
         return score_batches(self, raw.split(batch_size) if len(raw) else [])
 
     def is_anomaly(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.bool_]:
-        """Verdicts (N,) on raw samples: whether their scores are above the threshold. Arguments as of :meth:`score`."""
-        return self.score(x, batch_size) > self.threshold.item()
+        """Verdicts (N,) on raw samples: whether their scores are above the threshold. Arguments as of :meth:`score`.
+
+        Raises:
+            ValueError: as :meth:`score`, or a detector that scores otherwise than its threshold was fitted.
+        """
+        scores = self.score(x, batch_size)
+        if reason := without_verdict(self):
+            raise ValueError(f"{type(self).__name__} cannot give verdicts: {reason}")
+        return scores > self.threshold.item()
 
     def require_ready(self) -> None:
-        """Raise ValueError unless training has ended: there are no scores or verdicts before it."""
-        if reason := without_verdict(self):
+        """Raise ValueError unless training has ended: there are no scores before it."""
+        if reason := without_scores(self):
             raise ValueError(f"{type(self).__name__} cannot score yet: {reason}")
 
     def scores_that_fit(self, x: Tensor) -> Tensor:

@@ -204,5 +204,17 @@ def without_verdict(detector: ScoredModule) -> str | None:
     """Why this detector gives neither scores nor verdicts to anybody yet; None when it does."""
     reason = unready(detector)
     if reason is None and not math.isfinite(detector.threshold.item()):
+        if detector.rescored:
+            return (
+                f"its threshold was fitted to other scores, and it has {', '.join(detector.rescored)}: `test` fits one"
+            )
         return "it has no threshold, since its training has not ended (a fit goes on with --ckpt_path last)"
     return reason
+
+
+def without_scores(detector: ScoredModule) -> str | None:
+    """Why this detector gives no scores to anybody yet; None when it does.
+
+    What scores otherwise than it was trained to may lack a threshold. Any other detector without one is not trained.
+    """
+    return unready(detector) if detector.rescored else without_verdict(detector)

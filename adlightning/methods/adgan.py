@@ -117,6 +117,7 @@ class ADGAN(AnomalyDetector):
 
     uses_known_anomalies = False
     score_needs: str | None = "a search by gradients for each sample"
+    scoring_arguments: ClassVar = ("search", "score_type")
     argument_rules: ClassVar = {"latent_dim": at_least(1), "max_gradient_norm": or_none(positive, "no bound")}
 
     generator: nn.Module

@@ -102,6 +102,7 @@ class ALAD(AnomalyDetector):
     """
 
     uses_known_anomalies = False
+    scoring_arguments: ClassVar = ("score_type",)
     argument_rules: ClassVar = {
         "latent_dim": at_least(1),
         "ema_decay": between(0, 1, "left"),

@@ -69,6 +69,7 @@ class AnoGAN(ADGAN):
 
     critic: Any  # a module with features
 
+    scoring_arguments: ClassVar = ("search", "feature_weight")
     argument_rules: ClassVar = {
         "latent_dim": at_least(1),
         "feature_weight": between(0, 1, "both"),

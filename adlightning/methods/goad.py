@@ -145,6 +145,7 @@ class GOAD(AnomalyDetector):
     """
 
     uses_known_anomalies = False
+    scoring_arguments: ClassVar = ("epsilon", "distance_floor")
     argument_rules: ClassVar = dict.fromkeys(("margin", "triplet_weight", "epsilon", "distance_floor"), not_negative)
     map_weights: Tensor
     map_shifts: Tensor | None

@@ -96,6 +96,7 @@ class SkipGANomaly(AnomalyDetector):
     """
 
     uses_known_anomalies = False
+    scoring_arguments: ClassVar = ("reconstruction_share", "residual")
     argument_rules: ClassVar = {
         "adversarial_weight": not_negative,
         "contextual_weight": not_negative,

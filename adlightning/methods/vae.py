@@ -66,6 +66,7 @@ class VAE(AnomalyDetector):
     """
 
     uses_known_anomalies = False
+    scoring_arguments: ClassVar = ("score_samples", "score_seed")
     argument_rules: ClassVar = {"score_samples": not_negative, "score_seed": seed}
 
     def __init__(

@@ -167,6 +167,7 @@ class AMA(AnomalyDetector):
 
     uses_known_anomalies = False
     fits_at_end = True
+    scoring_arguments: ClassVar = ("score_type",)
     argument_rules: ClassVar = {
         "latent_dim": at_least(1),
         "lambda_reg": not_negative,

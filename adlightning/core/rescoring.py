@@ -1,0 +1,89 @@
+"""A trained detector scored otherwise than it was trained to be: what may be changed, and what comes of it.
+
+Arguments that no step of training sees, such as how long ADGAN searches, are chosen anew without a new fit. The
+threshold is the exception that goes along: it belongs to the scores that it was fitted to.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adlightning.core.messages import nearest
+from adlightning.core.parts import described
+from adlightning.core.thresholds import fit_threshold
+
+if TYPE_CHECKING:
+    from adlightning.core.scored import ScoredModule
+
+THRESHOLD = "threshold"
+
+
+def arguments_of_scores(cls: type[ScoredModule]) -> tuple[str, ...]:
+    """Names of the constructor's arguments that scores and verdicts alone depend on."""
+    return (*cls.scoring_arguments, THRESHOLD)
+
+
+def with_scoring(cls: type[ScoredModule], trained: Mapping[str, Any], scoring: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a trained detector, in plain values, with others for its scores.
+
+    Args:
+        cls: its class.
+        trained: arguments by name, as a checkpoint has them.
+        scoring: arguments to change, those of parts by `search.n_steps`.
+
+    Raises:
+        ValueError: an argument that there is not, or that training depends on.
+    """
+    changed = copy.deepcopy(dict(trained))
+    for place, value in scoring.items():
+        name, *inner = place.split(".")
+        if name not in (own := arguments_of_scores(cls)):
+            what = (
+                f"{cls.__name__} was trained with it" if name in trained else f"{cls.__name__} has no argument {name}"
+            )
+            raise ValueError(f"{place} cannot be chosen when scoring, since {what}: choose among {', '.join(own)}")
+        _set(changed, [name, *inner], described(value), place)
+    return changed
+
+
+def _set(arguments: dict[str, Any], path: list[str], value: Any, place: str) -> None:
+    name, *inner = path
+    if name not in arguments:
+        near = nearest(name, arguments)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"{place}: there is no {name}, there are {', '.join(arguments)}{hint}")
+    if not inner:
+        arguments[name] = value
+        return
+    part = arguments[name]
+    if not isinstance(part, dict):
+        raise ValueError(f"{place} cannot be set: {name} is {part!r}, which has no arguments")
+    _set(part.get("init_args", part), inner, value, place)
+
+
+def differences(trained: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Where plain arguments differ from those of training, in words: `search.n_steps=20 (trained with 5)`."""
+    if isinstance(trained, dict) and isinstance(now, dict) and trained.get("class_path") == now.get("class_path"):
+        for key in trained.keys() | now.keys():
+            inner = place if key == "init_args" else f"{place}.{key}".lstrip(".")
+            yield from differences(trained.get(key), now.get(key), inner)
+    elif trained != now:
+        yield f"{place}={_short(now)} (trained with {_short(trained)})"
+
+
+def _short(value: Any) -> Any:
+    """A part by the name of its class."""
+    return value["class_path"].rpartition(".")[2] if isinstance(value, dict) and "class_path" in value else value
+
+
+def take_other_scores(detector: ScoredModule, differences: list[str]) -> None:
+    """Note what a detector scores by now; its threshold was fitted to other scores, and only a given one is known."""
+    detector.rescored = sorted(differences)
+    if differences:
+        rule = detector.threshold_rule
+        detector.threshold.fill_(fit_threshold(rule, np.empty(0)) if rule.is_given else math.nan)
