@@ -15,7 +15,8 @@ from class_defaults import with_defaults
 from small_grid import write_grid
 
 from adlightning import published
-from adlightning.benchmark.grid import choose, config_hash, read_grid, set_option
+from adlightning.benchmark.configuration import config_hash, set_option
+from adlightning.benchmark.grid import choose, read_grid
 from adlightning.cli.benchmark import _options
 from adlightning.cli.parser import AnomalyParser
 from adlightning.cli.registry import import_all
