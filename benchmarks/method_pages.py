@@ -50,6 +50,8 @@ def argument_table(name: str) -> str:
     cls = detectors()[name]
     for argument, default in _defaults(cls).items():
         meaning = _meaning(cls, argument)
+        if argument in cls.scoring_arguments:
+            meaning += " A trained detector may be [given another one](../own_data.md#scoring-otherwise)."
         if is_dataclass(default) and "Args:" in (type(default).__doc__ or "") and argument != "threshold":
             rows.append(f"| `{argument}` | `{type(default).__name__}` | {meaning} |")
             part = type(default)

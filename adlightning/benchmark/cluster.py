@@ -1,4 +1,4 @@
-"""Cells as jobs of a SLURM array, through submitit; each job runs its share of the cells in one process."""
+"""Tasks as jobs of a SLURM array, through submitit; each job runs its share of them in one process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import yaml
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
-from adlightning.benchmark.worker import Fit, now, run_cell
+from adlightning.benchmark.tasks import Task
+from adlightning.benchmark.worker import RunVerb, now, run_task
 from adlightning.core.messages import printable
 
 
@@ -29,7 +30,7 @@ def cluster_options(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def run_on_cluster(
-    cells: Sequence[Cell],
+    tasks: Sequence[Task],
     results: Results,
     cluster: str,
     jobs: int,
@@ -37,24 +38,24 @@ def run_on_cluster(
     options: dict[str, Any],
     finished: Callable[[Cell, Row], None],
     watch: Callable[[], None],
-    fit: Fit,
+    run_verb: RunVerb,
     keep_checkpoints: bool = False,
 ) -> None:
-    """Submit all cells as one array and wait for them; the jobs write their rows into the results folder themselves.
+    """Submit all tasks as one array and wait for them; the jobs write their rows into the results folder themselves.
 
     Breaking off (Ctrl-C) cancels the jobs; cells that are done stay done.
 
     Args:
-        cells: what to run.
+        tasks: what to run.
         results: a folder that the cluster's machines see as well.
         cluster: `slurm`, or `local` for processes on this machine.
         jobs: how many jobs may run at a time.
-        cells_per_job: cells of one job, one after the other; None divides them evenly among `jobs`. For SLURM only: on
+        cells_per_job: fits of one job, one after the other; None divides them evenly among `jobs`. For SLURM only: on
             this machine all jobs run at the same time.
         options: submitit's parameters: `slurm_partition`, `timeout_min`, `gpus_per_node`, `mem_gb`, ...
         finished: told of every cell that is done or failed.
         watch: called about once a second.
-        fit: what fits a cell.
+        run_verb: what fits and tests a cell.
         keep_checkpoints: keep each run's checkpoint.
 
     Raises:
@@ -71,11 +72,11 @@ def run_on_cluster(
         executor.update_parameters(name="adlightning", **_limits(cluster, jobs), **options)
     except (RuntimeError, NameError, TypeError) as error:
         raise ValueError(f"cluster: {error}") from error
-    size = cells_per_job or math.ceil(len(cells) / jobs)
-    shares = [list(cells[i : i + size]) for i in range(0, len(cells), size)]
-    common = results.folder.absolute(), fit, keep_checkpoints, Path.cwd()
+    size = cells_per_job or math.ceil(len(tasks) / jobs)
+    shares = [list(tasks[i : i + size]) for i in range(0, len(tasks), size)]
+    common = results.folder.absolute(), run_verb, keep_checkpoints, Path.cwd()
     submitted = executor.map_array(_run_share, shares, *([item] * len(shares) for item in common))
-    waiting = list(cells)
+    waiting = [cell for task in tasks for cell in task.cells]
     try:
         while waiting:
             over = all(job.done() for job in submitted)  # asked first: what they wrote is then to be seen
@@ -93,7 +94,7 @@ def run_on_cluster(
         raise
     left = {cell.config_hash for cell in waiting}
     for share, job in zip(shares, submitted, strict=True):
-        for cell in (cell for cell in share if cell.config_hash in left):
+        for cell in (cell for task in share for cell in task.cells if cell.config_hash in left):
             row = {"status": "failed", "error": f"job {job.job_id} ended early: {_why(job)}", "code": cell.code}
             row |= {"seconds": {}, "finished": now()}
             results.write(cell, row)
@@ -104,13 +105,11 @@ def _limits(cluster: str, jobs: int) -> dict[str, Any]:
     return {"slurm_array_parallelism": jobs} if cluster == "slurm" else {}
 
 
-def _run_share(cells: list[Cell], folder: Path, fit: Fit, keep_checkpoints: bool, directory: Path) -> int:
-    """Run in a job: cells one after the other, from the directory where the command was given."""
+def _run_share(tasks: list[Task], folder: Path, run_verb: RunVerb, keep_checkpoints: bool, directory: Path) -> int:
+    """Run in a job: tasks one after the other, from the directory where the command was given."""
     os.chdir(directory)
     results = Results(folder)
-    for cell in cells:
-        run_cell(cell, results, fit, keep_checkpoints)
-    return len(cells)
+    return sum(len(list(run_task(task, results, run_verb, keep_checkpoints))) for task in tasks)
 
 
 def _why(job: Any) -> str:

@@ -7,7 +7,7 @@ is one whole configuration, complete and hashed before anything is imported that
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,21 @@ _UNLABELLED = {"data.labelled_anomaly_ratio": 0.0}
 
 @dataclass(frozen=True)
 class Cell:
-    """One fit of a grid.
+    """One row of a grid.
 
     Args:
         labels: its place in the table: :data:`LABELS`, as text but for `seed`.
-        config: the whole configuration that `fit` gets.
+        config: the whole configuration, which `fit` gets.
         config_hash: digest of what in the configuration decides the result.
         code: version of the code behind it.
+        fit_of: the cell whose fit this one scores with other arguments of its scores; None for a fit of its own.
     """
 
     labels: dict[str, Any]
     config: dict[str, Any]
     config_hash: str
     code: str
+    fit_of: Cell | None = None
 
     @property
     def test_sets(self) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ def read_grid(file: Path, seeds: int | None = None, options: Mapping[str, Any] |
     n_seeds = seeds if seeds is not None else spec["seeds"]
     if not isinstance(n_seeds, int) or n_seeds < 1:
         raise ValueError(f"seeds must be a number of seeds, at least 1, got {n_seeds}")
-    places = list(_places(file, spec, dict(options or {})))
+    places = _linked(file, list(_places(file, spec, dict(options or {}))))
     cells = [place.cell(seed) for seed in range(n_seeds) for place in places]
     return Grid(file, str(spec["paper"]), str(spec["table"]), str(spec.get("title", "")), tuple(cells))
 
@@ -128,11 +130,40 @@ class _Place:
     config: dict[str, Any]
     deciding: dict[str, Any]
     code: str
+    same_fit_as: str | None
+    fit_of: _Place | None = None
 
     def cell(self, seed: int) -> Cell:
         own = {"seed_everything": seed}
         labels = {key: self.labels[key] if key != "seed" else seed for key in LABELS}
-        return Cell(labels, self.config | own, digest(self.deciding | own), self.code)
+        if self.fit_of is None:
+            return Cell(labels, self.config | own, digest(self.deciding | own), self.code)
+        fit_of = self.fit_of.cell(seed)
+        # a checkpoint chosen by those scores is another one than these would choose
+        chosen = {"selected_by": fit_of.config_hash} if self.config.get("monitor") else {}
+        return Cell(labels, self.config | own, digest(self.deciding | own | chosen), self.code, fit_of)
+
+
+def _linked(file: Path, places: list[_Place]) -> list[_Place]:
+    """The same places; those that score another one's fit know it."""
+    by_labels = {tuple(sorted(place.labels.items())): place for place in places}
+    return [place if place.same_fit_as is None else _scoring(file, place, by_labels) for place in places]
+
+
+def _scoring(file: Path, place: _Place, by_labels: dict[tuple[Any, ...], _Place]) -> _Place:
+    wanted = tuple(sorted((place.labels | {"variant": place.same_fit_as}).items()))
+    fit_of = by_labels.get(wanted)
+    where = f"{file}: same_fit_as of {place.labels['method']} {place.labels['variant']}".rstrip()
+    if fit_of is None or fit_of.same_fit_as is not None:
+        raise ValueError(
+            f"{where} must be a variant of the method with a fit of its own, on the same data, settings and classes, "
+            f"got {place.same_fit_as!r}"
+        )
+    for key in place.deciding.keys() | fit_of.deciding.keys():
+        own, other = place.deciding.get(key), fit_of.deciding.get(key)
+        if (own["class_path"] != other["class_path"]) if key == "model" and own and other else own != other:
+            raise ValueError(f"{where}: only arguments of scores may differ from {place.same_fit_as!r}, {key} does too")
+    return replace(place, fit_of=fit_of)
 
 
 def _places(file: Path, spec: dict[str, Any], options: dict[str, Any]) -> Iterator[_Place]:
@@ -156,7 +187,8 @@ def _places(file: Path, spec: dict[str, Any], options: dict[str, Any]) -> Iterat
                     override(config, _named(method, "per_normal", normal))
                     override(config, {**class_options, **options})
                     own = labels | {"normal": normal, "labelled": labelled}
-                    yield _Place(own, config, deciding(config), code_version(config))
+                    same_fit_as = method.get("same_fit_as")
+                    yield _Place(own, config, deciding(config), code_version(config), same_fit_as)
 
 
 def _named(method: dict[str, Any], key: str, name: Any) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from adlightning.files.plain_yaml import read_yaml
 
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
 _METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "per_setting"}
-_METHOD_KEYS |= {"settings", "labels"}
+_METHOD_KEYS |= {"settings", "labels", "same_fit_as"}
 
 _files: dict[Path, dict[str, Any]] = {}
 
@@ -42,6 +42,8 @@ def check_grid(file: Path, spec: dict[str, Any]) -> None:
         chosen = method.get("settings", [])
         if not isinstance(method["method"], str) or not isinstance(chosen, list):
             raise ValueError(f"{file}: methods must have a name and a list of settings, got {method!r}")
+        if not isinstance(method.get("same_fit_as", ""), str):
+            raise ValueError(f"{file}: same_fit_as must be a variant of {method['method']}, got {method!r}")
         if not all(isinstance(name, str) for name in chosen):
             raise ValueError(f"{file}: settings of {method['method']} must be names, got {chosen!r}")
     nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}

@@ -1,4 +1,4 @@
-"""Worker processes, each with its own device and share of the CPU, which run cells one after the other."""
+"""Worker processes, each with its own device and share of the CPU, which run tasks one after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
-from adlightning.benchmark.worker import Fit, now, run_cell
+from adlightning.benchmark.tasks import Task
+from adlightning.benchmark.worker import RunVerb, now, run_task
 
 _FORKED, _SPAWNED = mp.get_context("forkserver"), mp.get_context("spawn")
 
@@ -69,7 +70,8 @@ class Worker:
     device: str
     process: Any
     pipe: Connection
-    cell: Cell | None = None
+    task: Task | None = None
+    waiting: list[Cell] = field(default_factory=list)  # of the task, whose rows have not come yet
     since: float = field(default_factory=time.monotonic)
 
 
@@ -80,8 +82,8 @@ class Pool:
         results: where each worker keeps its rows.
         devices: names of devices, from :func:`find_devices`.
         jobs: number of processes, at least 1.
-        fit: what fits a cell.
-        preload: modules that `fit` needs, imported once for all processes of the CPU.
+        run_verb: what fits and tests a cell.
+        preload: modules that it needs, imported once for all processes of the CPU.
         keep_checkpoints: keep each run's checkpoint.
     """
 
@@ -90,11 +92,11 @@ class Pool:
         results: Results,
         devices: Sequence[str],
         jobs: int,
-        fit: Fit,
+        run_verb: RunVerb,
         preload: Sequence[str] = (),
         keep_checkpoints: bool = False,
     ) -> None:
-        self.results, self.fit, self.keep_checkpoints = results, fit, keep_checkpoints
+        self.results, self.run_verb, self.keep_checkpoints = results, run_verb, keep_checkpoints
         _FORKED.set_forkserver_preload(list(preload))
         self.threads = max(1, _cores() // jobs)
         self.devices = [devices[i % len(devices)] for i in range(jobs)]
@@ -102,60 +104,66 @@ class Pool:
 
     def run(
         self,
-        cells: Sequence[Cell],
+        tasks: Sequence[Task],
         finished: Callable[[Cell, Row], None],
         watch: Callable[[], None],
         stop: Callable[[], bool],
     ) -> None:
-        """Run cells in order until none is left or `stop()`; cells under way are finished.
+        """Run tasks in order until none is left or `stop()`; those under way are finished.
 
         Args:
-            cells: what to run.
+            tasks: what to run.
             finished: told of every cell that is done or failed.
             watch: called a few times a second.
-            stop: whether no further cell may begin.
+            stop: whether no further task may begin.
         """
-        waiting = list(cells)[::-1]
+        waiting = list(tasks)[::-1]
         try:
             for device in self.devices:
                 self.workers.append(self._start(device))
             while True:
                 for position, worker in enumerate(self.workers):
-                    if worker.cell is None and waiting and not stop():
+                    if worker.task is None and waiting and not stop():
                         if not worker.process.is_alive():  # killed while it had nothing to do
                             worker = self.workers[position] = self._start(worker.device)
-                        worker.cell, worker.since = waiting.pop(), time.monotonic()
+                        worker.task, worker.since = waiting.pop(), time.monotonic()
+                        worker.waiting = list(worker.task.cells)
                         with contextlib.suppress(OSError):  # it is dead, which is seen below
-                            worker.pipe.send(worker.cell)
-                if all(worker.cell is None for worker in self.workers):
+                            worker.pipe.send(worker.task)
+                if all(worker.task is None for worker in self.workers):
                     return
                 wait([worker.pipe for worker in self.workers], timeout=0.25)
                 self._collect(finished)
                 watch()
         finally:
             for worker in self.workers:
-                worker.process.kill()  # idle, or its cell is given up: nothing of it is kept
+                worker.process.kill()  # idle, or its cell is given up: nothing of that is kept
                 worker.process.join()
 
     def _collect(self, finished: Callable[[Cell, Row], None]) -> None:
         for position, worker in enumerate(self.workers):
             if not worker.pipe.poll():
                 continue
-            cell = worker.cell
             try:
-                row: Row | OSError | None = worker.pipe.recv()
+                came: tuple[Cell, Row] | OSError | None = worker.pipe.recv()
             except (EOFError, OSError):
                 worker.process.join()
-                row = self._lost(cell, worker) if cell is not None else None
+                for cell in worker.waiting:
+                    finished(cell, self._lost(cell, worker))
                 self.workers[position] = self._start(worker.device)
-            if isinstance(row, OSError):
-                raise row
-            worker.cell = None
-            if cell is not None and row is not None:
+                continue
+            if isinstance(came, OSError):
+                raise came
+            if came is None:
+                worker.task = None
+            else:
+                cell, row = came
+                worker.waiting.remove(cell)
+                worker.since = time.monotonic()
                 finished(cell, row)
 
     def _lost(self, cell: Cell, worker: Worker) -> Row:
-        """A row for a cell whose process died under it."""
+        """A row for a cell whose process died under it, or under the fit that it scores."""
         code = worker.process.exitcode
         name = signal.Signals(-code).name if code < 0 else f"code {code}"
         hint = " (out of memory?)" if name == "SIGKILL" else "" if code < 0 else ", its message is on the terminal"
@@ -170,7 +178,7 @@ class Pool:
         context = _FORKED if device == "cpu" else _SPAWNED
         ours, theirs = context.Pipe()
         environment = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": _visible_name(device)}
-        arguments = (theirs, self.results, self.fit, self.keep_checkpoints, environment, self.threads)
+        arguments = (theirs, self.results, self.run_verb, self.keep_checkpoints, environment, self.threads)
         process = context.Process(target=_serve, args=arguments)
         process.start()
         theirs.close()  # so that a worker's death is seen here
@@ -183,9 +191,17 @@ def _cores() -> int:
 
 
 def _serve(
-    pipe: Connection, results: Results, fit: Fit, keep_checkpoints: bool, environment: dict[str, str], threads: int
+    pipe: Connection,
+    results: Results,
+    run_verb: RunVerb,
+    keep_checkpoints: bool,
+    environment: dict[str, str],
+    threads: int,
 ) -> None:
-    """A worker's life: environment before CUDA is asked for, then cells until the pipe closes."""
+    """A worker's life: environment before CUDA is asked for, then tasks until the pipe closes.
+
+    Back come a cell and its row for each, then None; or an OSError.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)  # forked, it has that of the process it is forked from
@@ -199,15 +215,17 @@ def _serve(
         threadpool_limits(threads)
     with contextlib.suppress(EOFError):
         while True:
-            cell = pipe.recv()
+            task, failed = pipe.recv(), False
             try:
-                row = run_cell(cell, results, fit, keep_checkpoints)
-            except OSError as error:  # what came of the cell cannot be kept, nor what comes of others
+                for cell, row in run_task(task, results, run_verb, keep_checkpoints):
+                    pipe.send((cell, row))
+                    failed = failed or row["status"] == "failed"
+            except OSError as error:  # what came of a cell cannot be kept, nor what comes of others
                 pipe.send(error)
                 return
-            pipe.send(row)
-            if environment["CUDA_VISIBLE_DEVICES"] and row["status"] == "failed":
-                return  # a fault may have left CUDA unusable in this process: the next cell gets a new one
+            pipe.send(None)
+            if environment["CUDA_VISIBLE_DEVICES"] and failed:
+                return  # a fault may have left CUDA unusable in this process: the next task gets a new one
 
 
 def _end_with_parent() -> None:

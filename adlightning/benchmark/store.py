@@ -48,6 +48,14 @@ class Results:
         """The file of a cell's result by this code."""
         return self.folder / "cells" / f"{self.key(cell)}.json"
 
+    def run_folder(self, cell: Cell) -> Path:
+        """The run folder of a cell's result by this code."""
+        return self.folder / "runs" / self.key(cell)
+
+    def has_checkpoint(self, cell: Cell) -> bool:
+        """Whether the checkpoint of a cell's fit is there."""
+        return any((self.run_folder(cell) / "checkpoints").glob("*.ckpt"))
+
     # ---- writing --------------------------------------------------------------------------------------------------
 
     def open(self, cells: Iterable[Cell], grid: Grid) -> None:
@@ -122,15 +130,25 @@ class Results:
         path = self.path(cell)
         if row["status"] != "done" and cell.test_sets:
             row = row | {"test_sets": {name: {} for name in cell.test_sets}}  # each has failed
-        kept = self.folder / "runs" / self.key(cell)
+        kept = self.run_folder(cell)
         with folder_locked(self.folder):  # another runner's row would stand beside this one's run folder
-            if path.exists() and self._read(path).get("status") == "done":
+            is_done = path.exists() and self._read(path).get("status") == "done"
+            if is_done and (row["status"] != "done" or self._lacks_none(cell, run)):
                 return
             if run is not None and run.exists():
                 if kept.exists():
                     shutil.rmtree(kept)  # of a failed try
                 run.rename(kept)
             write_atomically(path, json.dumps(row, indent=1) + "\n")
+
+    def _lacks_none(self, cell: Cell, run: Path | None) -> bool:
+        """Whether a run has no checkpoint that the kept one lacks, for other scorings of it."""
+        brought = run is not None and any((run / "checkpoints").glob("*.ckpt"))
+        return not brought or self.has_checkpoint(cell)
+
+    def forget_checkpoint(self, cell: Cell) -> None:
+        """Remove the checkpoint of a cell's fit, which takes far more room than the rest."""
+        shutil.rmtree(self.run_folder(cell) / "checkpoints", ignore_errors=True)
 
     def forget_failures(self, cells: Iterable[Cell]) -> None:
         """Remove the failed rows of cells that are tried again, so that what is there was written by the new try."""
@@ -280,7 +298,7 @@ def read_rows(path: Path) -> list[Row]:
     import pandas as pd
 
     text = ["key", "status", "error", "paper", "table", "dataset", "setting", "normal", "labelled", "method", "variant"]
-    text += ["title", "test_set", "selection", "protocol", "code", "device", "finished"]
+    text += ["title", "test_set", "selection", "protocol", "code", "device", "finished", "scored_from"]
     frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values={})
     if missing := {"status", "paper", "table", "dataset", "method", "seed"} - set(frame.columns):
         raise ValueError(f"results: {path} is no file of rows, it lacks {', '.join(sorted(missing))}")

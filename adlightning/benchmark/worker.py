@@ -1,4 +1,4 @@
-"""One cell in this process: an ordinary fit in a run folder of its own, and the row that comes of it."""
+"""A task in this process: an ordinary fit in a run folder of its own, other scorings of it, and a row of each."""
 
 from __future__ import annotations
 
@@ -16,29 +16,68 @@ from typing import Any
 from adlightning.benchmark.code import code_version
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
+from adlightning.benchmark.tasks import Task
 from adlightning.core.memory import keep_freed_memory
 from adlightning.core.messages import plain_message, printable
 from adlightning.core.stopping import Stopped
 from adlightning.files.written_names import dump_yaml
 
-Fit = Callable[[list[str]], object]
-"""Fits and tests by the arguments of `adlightning fit`. Worker processes get it by name: it is a module's function."""
+RunVerb = Callable[[str, list[str]], object]
+"""Runs `fit` or `test` by its arguments. Worker processes get it by name: it is a module's function."""
 
 
-def run_cell(cell: Cell, results: Results, fit: Fit, keep_checkpoints: bool = False) -> Row:
-    """Fit and test one cell, and keep its row, whatever becomes of it: bad input and failed training are rows too.
+def run_task(
+    task: Task, results: Results, run_verb: RunVerb, keep_checkpoints: bool = False
+) -> Iterator[tuple[Cell, Row]]:
+    """Fit and test a cell, score it otherwise, and keep a row of each, whatever becomes of it.
 
-    Everything that the run prints goes to `output.log` in its run folder.
+    Bad input and failed training are rows too. Everything that a run prints goes to `output.log` in its run folder. A
+    fit that is there with its checkpoint is not done again for the sake of other scorings.
     """
     keep_freed_memory()
+    trained = task.trained
+    if not task.scored:
+        yield trained, _run(trained, results, run_verb, "fit", _kept(keep_checkpoints))
+        return
+    done = results.own_row(trained)
+    if done is None or done["status"] != "done" or not results.has_checkpoint(trained):
+        done = _run(trained, results, run_verb, "fit", _kept(True))
+        if task.wanted:
+            yield trained, done
+    for cell in task.scored:
+        if done["status"] == "done":
+            options = [f"--ckpt_path={results.run_folder(trained)}"]
+            yield cell, _run(cell, results, run_verb, "test", options, {"scored_from": trained.config_hash})
+        else:
+            row: Row = {"status": "failed", "error": f"its fit failed: {done['error']}", "code": cell.code}
+            row |= {"seconds": {"total": 0.0}, "finished": now()}
+            results.write(cell, row)
+            yield cell, row
+    if not keep_checkpoints:
+        results.forget_checkpoint(trained)
+
+
+def _kept(checkpoint: bool) -> list[str]:
+    return [f"--trainer.enable_checkpointing={str(checkpoint).lower()}"]
+
+
+def _run(
+    cell: Cell,
+    results: Results,
+    run_verb: RunVerb,
+    verb: str,
+    options: list[str],
+    more: Row | None = None,
+) -> Row:
+    """The row of a cell by a verb, which is kept."""
     if code_version(cell.config) != cell.code:
         raise RuntimeError("the package's code changed after the benchmark began: start it again")
     started = time.perf_counter()
-    row: Row = {"status": "failed", "error": "", "code": cell.code}
+    row: Row = {"status": "failed", "error": "", "code": cell.code, **(more or {})}
     with results.partial(cell) as folder:
         try:
             with _output_to(folder / "output.log"), _traceback_printed():
-                fit(_arguments(cell, folder, keep_checkpoints))
+                run_verb(verb, [*_arguments(cell, folder), *options])
             row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
             row["status"] = "done"
         except Stopped:
@@ -56,7 +95,7 @@ def run_cell(cell: Cell, results: Results, fit: Fit, keep_checkpoints: bool = Fa
     return row
 
 
-def _arguments(cell: Cell, folder: Path, keep_checkpoints: bool) -> list[str]:
+def _arguments(cell: Cell, folder: Path) -> list[str]:
     (folder / "cell.yaml").write_text(dump_yaml(cell.config), encoding="utf-8")
     reset_peak_memory()
     on_cpu = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
@@ -64,7 +103,6 @@ def _arguments(cell: Cell, folder: Path, keep_checkpoints: bool) -> list[str]:
         *("--config", str(folder / "cell.yaml"), f"--run_dir={folder / 'run'}", "--plots=false"),
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
         *("--trainer.devices=1", f"--trainer.accelerator={'cpu' if on_cpu else 'auto'}"),
-        f"--trainer.enable_checkpointing={str(keep_checkpoints).lower()}",
     ]
 
 

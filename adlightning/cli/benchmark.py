@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,10 @@ from adlightning.benchmark.cluster import cluster_options, run_on_cluster
 from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
 from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, read_rows
+from adlightning.benchmark.tasks import Task, tasks_of
 from adlightning.benchmark.view import Expectation, Progress, duration
 from adlightning.cli.plain_parser import PlainParser
+from adlightning.core.messages import IGNORED
 from adlightning.core.stopping import Stopped
 from adlightning.core.terminal import plain, print_table, say
 from adlightning.files.disk import user_path
@@ -62,14 +65,15 @@ def run(arguments: Sequence[str]) -> int:
         _print_plan(grid, cells, missing, results, expectation, given.jobs or 1)
         return 0
     devices = find_devices(given.devices)
-    jobs = min(given.jobs if given.jobs is not None else len(devices), max(1, len(missing)))
+    tasks = tasks_of(missing)
+    jobs = min(given.jobs if given.jobs is not None else len(devices), max(1, len(tasks)))
     results.open(cells, grid)
     results.forget_failures(missing)
     n_before = sum(cell.config_hash in done for cell in cells)
     print(f"{len(cells)} cells, {n_before} done before; results in {results.folder}")
     if missing:
         try:
-            _work(given, missing, results, expectation, devices, jobs)
+            _work(given, tasks, results, expectation, devices, jobs)
         except (Stopped, OSError) as error:
             if isinstance(error, Stopped):
                 error.note = f": {BROKEN_OFF}"
@@ -80,12 +84,17 @@ def run(arguments: Sequence[str]) -> int:
     return _sum_up(cells, results)
 
 
-def fit(arguments: list[str]) -> None:
-    """A cell's fit, as on the command line; imported in the processes that fit, since torch takes seconds."""
+def run_verb(verb: str, arguments: list[str]) -> None:
+    """A cell's fit or test, as on the command line; imported in the processes that fit, since torch takes seconds.
+
+    A test that would ignore an option, since training depends on it, fails.
+    """
     from adlightning.cli.arguments import prepared
     from adlightning.cli.trainer_verbs import run as run_trainer
 
-    run_trainer("fit", prepared("fit", arguments))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", f".*{IGNORED}")
+        run_trainer(verb, prepared(verb, arguments))
 
 
 def _check_together(given: argparse.Namespace) -> None:
@@ -124,29 +133,30 @@ def _sum_up(cells: list[Cell], results: Results) -> int:
 
 def _work(
     given: argparse.Namespace,
-    missing: list[Cell],
+    tasks: list[Task],
     results: Results,
     expectation: Expectation,
     devices: list[str],
     jobs: int,
 ) -> None:
     """Run what is missing, here or on a cluster."""
+    missing = [cell for task in tasks for cell in task.cells]
     if given.cluster is not None:
         with Progress(missing, expectation, jobs, list) as progress:
             run_on_cluster(
-                *(missing, results, given.cluster, jobs, given.cells_per_job, cluster_options(given.cluster_option)),
-                *(progress.finished, progress.watch, fit, given.keep_checkpoints),
+                *(tasks, results, given.cluster, jobs, given.cells_per_job, cluster_options(given.cluster_option)),
+                *(progress.finished, progress.watch, run_verb, given.keep_checkpoints),
             )
         return
-    pool = Pool(results, devices, jobs, fit, _FIT_NEEDS, given.keep_checkpoints)
+    pool = Pool(results, devices, jobs, run_verb, _FIT_NEEDS, given.keep_checkpoints)
     until = time.monotonic() + given.max_hours * 3600 if given.max_hours is not None else float("inf")
 
     def running() -> list[tuple[Cell, float]]:
         now = time.monotonic()
-        return [(worker.cell, now - worker.since) for worker in pool.workers if worker.cell is not None]
+        return [(worker.waiting[0], now - worker.since) for worker in pool.workers if worker.waiting]
 
     with Progress(missing, expectation, jobs, running) as progress:
-        pool.run(missing, progress.finished, progress.watch, stop=lambda: time.monotonic() > until)
+        pool.run(tasks, progress.finished, progress.watch, stop=lambda: time.monotonic() > until)
 
 
 def _print_plan(

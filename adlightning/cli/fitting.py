@@ -23,14 +23,19 @@ TRAINER_DEFAULTS: dict[str, Any] = {"num_sanity_val_steps": 0, "use_distributed_
 """Of the Trainer's arguments, where they are not Lightning's."""
 
 MONITORS: dict[str, Literal["min", "max"]] = {MEAN: "min"}
-"""Metrics that may select a checkpoint, and which end of them is better."""
+"""Metrics that may select a checkpoint of any detector, and which end of them is better."""
 
 MONITORS |= {name: "min" if name.startswith("val/fpr") else "max" for name in RANKINGS}
 
 
-def selecting(monitor: str | None, folder: Path) -> BestCheckpoint | None:
+def monitors_of(cls: type[AnomalyDetector]) -> dict[str, Literal["min", "max"]]:
+    """Metrics that may select a checkpoint of a detector, and which end of them is better."""
+    return {**MONITORS, **cls.held_out_metrics}
+
+
+def selecting(monitor: str | None, folder: Path, cls: type[AnomalyDetector]) -> BestCheckpoint | None:
     """What keeps the weights that are best by a metric; None where the last epoch's are tested."""
-    return BestCheckpoint(folder, monitor, MONITORS[monitor]) if monitor else None
+    return BestCheckpoint(folder, monitor, monitors_of(cls)[monitor]) if monitor else None
 
 
 def test_selected(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from adlightning.cli.fitting import MONITORS
+from adlightning.cli.fitting import monitors_of
 from adlightning.cli.types_in_words import check_values, class_at
 from adlightning.core.messages import nearest
 
@@ -62,10 +62,6 @@ def check_options(options: Any, fits: bool) -> None:
     _check_trainer_numbers(options.trainer)
     if options.trainer.precision not in PRECISIONS:
         raise ValueError(f"trainer.precision must be 32-true, 16-mixed or bf16-mixed, got {options.trainer.precision}")
-    if options.monitor not in (None, *MONITORS):
-        near = nearest(options.monitor, MONITORS)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise ValueError(f"monitor must be one of {', '.join(MONITORS)}, got {options.monitor}{hint}")
     if options.ckpt_path == "":
         raise ValueError("ckpt_path must be a checkpoint or a run folder, got nothing")
     if fits and options.monitor and options.trainer.enable_checkpointing is False:
@@ -75,6 +71,11 @@ def check_options(options: Any, fits: bool) -> None:
         if part is None or not part.get("class_path"):
             raise ValueError(f"{name} must name a class: --{name}=CLASS or a --config that does")
         check_values(name, class_at(part.class_path), part.get("init_args") or {})
+    monitors = monitors_of(class_at(options.model.class_path))
+    if options.monitor not in (None, *monitors):
+        near = nearest(options.monitor, monitors)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"monitor must be one of {', '.join(monitors)}, got {options.monitor}{hint}")
 
 
 def _check_trainer_numbers(trainer: Any) -> None:

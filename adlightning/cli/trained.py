@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from adlightning.checkpoints.loading import read_checkpoint
 from adlightning.cli.types_in_words import class_at
+from adlightning.core.messages import IGNORED
 from adlightning.core.parts import class_path, described
 from adlightning.core.rescoring import arguments_of_scores
 from adlightning.files.plain_yaml import read_yaml
@@ -41,7 +42,7 @@ def keep_trained_hyperparameters(options: Any, refuse: bool) -> list[str]:
             if key in of_scores:
                 rescored.append(f"{place.removeprefix('model.')}={now} (trained with {then})")
                 continue
-            rank_zero_warn(f"{place}={now} is ignored: the checkpoint was trained with {then}")
+            rank_zero_warn(f"{place}={now} {IGNORED} {then}")
             given[key] = as_parsed(value)
     return sorted(rescored)
 

@@ -48,6 +48,7 @@ from adlightning.core.faults import StopOnSigterm, TrainingFault, explained
 from adlightning.core.phases import untrained
 from adlightning.core.stopping import Stopped
 from adlightning.core.training_state.callbacks import callbacks_of
+from adlightning.core.watchers import RANKINGS
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import sweep, user_path
 from adlightning.files.written_names import arguments_as_written, dump_yaml
@@ -174,7 +175,7 @@ class AnomalyCLI(LightningCLI):
         timing = Timing()
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == BEST)
         selection = self._selection(options.monitor) if selected else "none"
-        self.best = selecting(options.monitor, self.run_dir / "checkpoints") if fits else None
+        self.best = selecting(options.monitor, self.run_dir / "checkpoints", type(self.model)) if fits else None
         self.run_folder = RunFolder(
             self.run_dir,
             config,
@@ -220,8 +221,8 @@ class AnomalyCLI(LightningCLI):
             return super()._instantiate_trainer(config, [*callbacks, *self._extra_callbacks])
 
     def _selection(self, monitor: str) -> str:
-        """What a row says of a checkpoint that this metric chose; the mean score is of held-out normals alone."""
-        by_oracle = monitor != "val/score_mean" and self.datamodule.validates_on_tested_kinds
+        """What a row says of a checkpoint that this metric chose; by anomalies of a tested kind it is an oracle's."""
+        by_oracle = monitor in RANKINGS and self.datamodule.validates_on_tested_kinds
         return "oracle-ood" if by_oracle else "val"
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -89,6 +89,10 @@ class AnomalyDetector(ScoredModule):
     passes_per_epoch: ClassVar[int] = 1
     """How often an epoch takes each training sample: more than once where a sample has several views."""
 
+    held_out_metrics: ClassVar[Mapping[str, Literal["min", "max"]]] = {}
+    """Validation metrics of its own, which need no label, and which end of each is better: `{"val/divergence": "min"}`.
+    `--monitor` may select by them."""
+
     selection: str = "none"
     """`oracle` for a detector whose hyper-parameters were chosen on test data, as a paper did: reports say so."""
 
@@ -156,6 +160,18 @@ class AnomalyDetector(ScoredModule):
     def collapse_floor(self) -> float:
         """Score spread (largest minus smallest) at or below which the detector counts as collapsed."""
         return 0.0
+
+    def lacks_for_metrics(self) -> str | None:
+        """What its `held_out_metrics` lack in the data of the running trainer, in words; None for nothing."""
+        return None
+
+    def measure_held_out(self, scored: ScoredSamples) -> Mapping[str, float]:
+        """Its `held_out_metrics`, on every rank alike; fewer where the data lack something.
+
+        Args:
+            scored: the held-out samples of the validation, with their scores.
+        """
+        return {}
 
     # ---- construction ---------------------------------------------------------------------------------------------
 
@@ -373,4 +389,4 @@ class AnomalyDetector(ScoredModule):
         logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
         with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is
             logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
-        self.log_dict(logged, sync_dist=True)
+        self.log_dict({**logged, **self.measure_held_out(scored)}, sync_dist=True)

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 MOST = 2000
 """Characters of a message: names, columns and values of hostile data may have any length."""
 
+IGNORED = "is ignored: the checkpoint was trained with"
+"""What is said of an argument that a trained detector is given otherwise."""
+
 
 def printable(text: str) -> str:
     """Text without control characters, which a terminal would obey, and on one line."""

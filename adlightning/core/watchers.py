@@ -78,7 +78,7 @@ def _warn_of_last_epoch(monitor: str, detector: AnomalyDetector) -> None:
 
 def why_never(monitor: str, detector: AnomalyDetector) -> str | None:
     """Why a metric that is watched will not be logged; None where it will, or where nobody can know."""
-    known = (MEAN, *RANKINGS)
+    known = (MEAN, *RANKINGS, *detector.held_out_metrics)
     if monitor not in known:
         own = type(detector).__module__.partition(".")[0] == __name__.partition(".")[0]
         curves = monitor.startswith("train/") and not detector.automatic_optimization
@@ -86,9 +86,12 @@ def why_never(monitor: str, detector: AnomalyDetector) -> str | None:
             return None
         near = nearest(monitor, (LOSS, *known))
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        return f"is not logged: it must be {LOSS}, {MEAN} or, with held-out anomalies, {', '.join(RANKINGS)}{hint}"
+        without = ", ".join((LOSS, MEAN, *detector.held_out_metrics))
+        return f"is not logged: it must be {without} or, with held-out anomalies, {', '.join(RANKINGS)}{hint}"
     if reason := _why_not_validated(detector):
         return f"needs validation of the trained detector: {reason}"
+    if monitor in detector.held_out_metrics and (reason := detector.lacks_for_metrics()):
+        return reason
     labels = detector.data.split.validation_labels
     if monitor in RANKINGS and not (labels == ANOMALY).any():
         return "ranks held-out anomalies, and none are: data.validation_anomalies must be above 0"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,8 @@ class Split:
         validation_labels: 0 normal, 1 anomaly, -1 not labelled.
         test: indices into the test part or, where there is one part only, into that part, disjoint from the others.
         test_labels: 0 normal, 1 anomaly, -1 not labelled.
+        held_out_unlabelled: indices into the training part of unlabelled samples that are neither trained on nor in
+            `validation`, for detectors that compare held-out samples of both kinds.
     """
 
     train: Indices
@@ -38,6 +40,7 @@ class Split:
     validation_labels: Indices
     test: Indices
     test_labels: Indices
+    held_out_unlabelled: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def labelled_and_polluting_counts(n_normal: int, labelled_ratio: float, pollution_ratio: float) -> tuple[int, int]:
@@ -130,7 +133,9 @@ def _first(name: str, value: float, n: int, shuffled: Indices) -> Indices:
     return np.sort(shuffled[:n])
 
 
-def with_unlabelled(split: Split, train_y: Indices, unlabelled: Indices) -> Split:
+def with_unlabelled(
+    split: Split, train_y: Indices, unlabelled: Indices, held_out_fraction: float = 0.0, seed: int = 0
+) -> Split:
     """The split with its normal training samples known to be normal, and these rows beside them as unlabelled ones.
 
     For methods that contrast the two. Polluters were taken for normal, and are taken for known normal ones. Samples
@@ -140,14 +145,28 @@ def with_unlabelled(split: Split, train_y: Indices, unlabelled: Indices) -> Spli
         split: who trains, is held out and tested.
         train_y: labels of the training part, by row; -1 where there is none.
         unlabelled: rows of the training part; may be those of the test set where a protocol is transductive.
+        held_out_fraction: share of all unlabelled samples that is held out of training, in [0, 1), rounded down.
+        seed: of that draw.
+
+    Raises:
+        ValueError: a fraction that leaves no sample in one of the two parts.
     """
     is_labelled = train_y[split.train] != NO_LABEL
     is_normal = (split.known == UNLABELLED) & (is_labelled | ~is_labelled.any())
-    known = np.where(is_normal, KNOWN_NORMAL, split.known)
+    known = np.concatenate([np.where(is_normal, KNOWN_NORMAL, split.known), np.full(len(unlabelled), UNLABELLED)])
+    train = np.concatenate([split.train, unlabelled])
+    places = np.flatnonzero(known == UNLABELLED)
+    n_held_out = math.floor(held_out_fraction * len(places) + ROUNDING)
+    if held_out_fraction and not 0 < n_held_out < len(places):
+        whole = f"{held_out_fraction} of {len(places)} samples"
+        raise ValueError(f"unlabelled_validation_fraction must leave a training and a held-out sample, got {whole}")
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(13)[12])  # apart from all other draws
+    held_out = np.sort(rng.permutation(places)[:n_held_out])
     return replace(
         split,
-        train=np.concatenate([split.train, unlabelled]),
-        known=np.concatenate([known, np.full(len(unlabelled), UNLABELLED)]),
+        train=np.delete(train, held_out),
+        known=np.delete(known, held_out),
+        held_out_unlabelled=train[held_out],
     )
 
 

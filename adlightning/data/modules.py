@@ -193,6 +193,14 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         order = IndexBatches(len(split.validation), self.eval_batch_size)
         return iter(self._eval_loader(self.train_samples, split.validation, split.validation_labels, order, device))
 
+    def held_out_unlabelled(self, device: torch.device) -> Iterator[TrainBatch]:
+        """One pass over held-out unlabelled samples, in order, on every rank alike; none where there are none."""
+        rows = torch.from_numpy(self.split.held_out_unlabelled)
+        known = torch.full_like(rows, UNLABELLED)
+        for part in rows.split(self.eval_batch_size) if len(rows) else ():
+            x = _rows_of(self.train_samples, part.numpy()).to(device, self._raw_dtype())
+            yield TrainBatch(x, known[: len(part)].to(device), part.to(device))
+
     def oracle_batches(self, device: torch.device) -> Iterator[EvalBatch]:
         """One pass over all TEST sets, with labels, on every rank alike: only for what reports `selection: oracle`."""
         if not self.test_names:
@@ -209,7 +217,8 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def split_fingerprint(self) -> str:
         """A digest of who trains, what is known of them, and who is held out."""
         split, digest = self.split, hashlib.sha256(str(len(self.train_samples.y)).encode())
-        for part in (split.train, split.known, split.validation):
+        parts = (split.train, split.known, split.validation)
+        for part in (*parts, *([split.held_out_unlabelled] if len(split.held_out_unlabelled) else [])):
             digest.update(part.astype("<i8").tobytes() + b"|")
         return digest.hexdigest()
 

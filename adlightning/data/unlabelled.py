@@ -21,7 +21,27 @@ from adlightning.data.sources.base import AnomalySource, ClassSource, Samples, S
 Parts = tuple[Samples, Samples, Split, str]
 
 
-class _Transductive(AnomalyDataModule):
+class _Unlabelled(AnomalyDataModule):
+    """Unlabelled samples among those of training, a share of them held out where that is asked for."""
+
+    def __init__(self, unlabelled_validation_fraction: float = 0.0, **common: Any) -> None:
+        super().__init__(**common)
+        if not 0 <= unlabelled_validation_fraction < 1:
+            raise ValueError(f"unlabelled_validation_fraction must lie in [0, 1), got {unlabelled_validation_fraction}")
+        self.unlabelled_validation_fraction = unlabelled_validation_fraction
+
+    def _with_unlabelled(self, split: Split, train_y: Indices, rows: Indices) -> Split:
+        return with_unlabelled(split, train_y, rows, self.unlabelled_validation_fraction, self.effective_seed())
+
+    def _with_rows_of_test(self, train: Samples, test: Samples, split: Split, rows: Indices, words: str) -> Parts:
+        """Rows of the test part join the training part, as unlabelled samples."""
+        if test is train:
+            return train, test, self._with_unlabelled(split, train.y, rows), words
+        both = joined(train, test)
+        return both, test, self._with_unlabelled(split, both.y, len(train.y) + rows), words
+
+
+class _Transductive(_Unlabelled):
     """The test set of any datamodule, without its labels, among its training samples."""
 
     def __init__(self, **common: Any) -> None:
@@ -33,10 +53,10 @@ class _Transductive(AnomalyDataModule):
         train, test, split, words = super().make_split()  # type: ignore[safe-super]  # of the class it is mixed into
         if not len(split.test):
             raise ValueError(f"there is no test set to train on without labels: {words} has none")
-        return _with_rows_of_test(train, test, split, split.test, f"{words}, unlabelled: the test set itself")
+        return self._with_rows_of_test(train, test, split, split.test, f"{words}, unlabelled: the test set itself")
 
 
-class _Inductive(AnomalyDataModule):
+class _Inductive(_Unlabelled):
     """Samples of another source, or a share of the test set of any datamodule, among its training samples."""
 
     data_source: Source
@@ -64,7 +84,8 @@ class _Inductive(AnomalyDataModule):
             rows, tested = _shared_out(split.test, self.unlabelled_fraction, self.effective_seed())
             labels = split.test_labels[np.isin(split.test, tested)]
             split = replace(split, test=tested, test_labels=labels)
-            return _with_rows_of_test(train, test, split, rows, f"{words}, unlabelled: {len(rows)} of the test set")
+            words = f"{words}, unlabelled: {len(rows)} of the test set"
+            return self._with_rows_of_test(train, test, split, rows, words)
         if refusal := self.data_source.input_spec().refusal(self.unlabelled.input_spec()):
             raise ValueError(f"unlabelled: its samples must be like the source's; {refusal}")
         other = self.unlabelled.load("train")
@@ -72,7 +93,7 @@ class _Inductive(AnomalyDataModule):
             raise ValueError(f"unlabelled: {self.unlabelled.name} has no training samples")
         other = self._without_held_out(other, train, test, split)
         both, rows = joined(train, other, "unlabelled/"), len(train.y) + np.arange(len(other.y))
-        split = with_unlabelled(split, both.y, rows)
+        split = self._with_unlabelled(split, both.y, rows)
         return both, both if test is train else test, split, f"{words}, unlabelled: {self.unlabelled.name}"
 
     def _without_held_out(self, other: Samples, train: Samples, test: Samples, split: Split) -> Samples:
@@ -102,6 +123,8 @@ class TransductiveOneVsAll(_Transductive, OneVsAll):
     is scored was trained on. Result rows say `transductive`.
 
     Args:
+        unlabelled_validation_fraction: share of the unlabelled samples that is held out of training, in [0, 1), for
+            metrics without labels such as `val/divergence`; 0 trains on all of them.
         common: source, classes and ratios, as in :class:`OneVsAll`; batch sizes, validation share, seed and memory, as
             in :class:`AnomalyDataModule`.
     """
@@ -114,6 +137,8 @@ class TransductiveLabelled(_Transductive, AnomalyLabelled):
     unless none has one: then all are taken for normal.
 
     Args:
+        unlabelled_validation_fraction: share of the unlabelled samples that is held out of training, in [0, 1), for
+            metrics without labels such as `val/divergence`; 0 trains on all of them.
         common: source, test set and ratios, as in :class:`AnomalyLabelled`; batch sizes, validation share, seed and
             memory, as in :class:`AnomalyDataModule`.
 
@@ -129,6 +154,8 @@ class InductiveOneVsAll(_Inductive, OneVsAll):
         unlabelled: a source all of whose training samples, of any class, are the unlabelled ones, but for those that
             equal a scored or held-out one; the whole test part is then scored. Null takes a share of the test part.
         unlabelled_fraction: that share, in (0, 1), drawn at random; the rest of the test part is scored.
+        unlabelled_validation_fraction: share of the unlabelled samples that is held out of training, in [0, 1), for
+            metrics without labels such as `val/divergence`; 0 trains on all of them.
         common: source, classes and ratios, as in :class:`OneVsAll`; batch sizes, validation share, seed and memory, as
             in :class:`AnomalyDataModule`.
 
@@ -148,6 +175,8 @@ class InductiveLabelled(_Inductive, AnomalyLabelled):
             those that equal a scored or held-out one; the whole test set is then scored. Null takes a share of the test
             set.
         unlabelled_fraction: that share, in (0, 1), drawn at random; the rest of the test set is scored.
+        unlabelled_validation_fraction: share of the unlabelled samples that is held out of training, in [0, 1), for
+            metrics without labels such as `val/divergence`; 0 trains on all of them.
         common: source, test set and ratios, as in :class:`AnomalyLabelled`; batch sizes, validation share, seed and
             memory, as in :class:`AnomalyDataModule`.
 
@@ -171,11 +200,3 @@ def _shared_out(test: Indices, fraction: float, seed: int) -> tuple[Indices, Ind
     rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(12)[11])  # apart from the streams of the splits
     shuffled = rng.permutation(test)
     return np.sort(shuffled[:n]), np.sort(shuffled[n:])
-
-
-def _with_rows_of_test(train: Samples, test: Samples, split: Split, rows: Indices, words: str) -> Parts:
-    """Rows of the test part join the training part, as unlabelled samples."""
-    if test is train:
-        return train, test, with_unlabelled(split, train.y, rows), words
-    both = joined(train, test)
-    return both, test, with_unlabelled(split, both.y, len(train.y) + rows), words

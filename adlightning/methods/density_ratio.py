@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.optim import SGD
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.metrics import ScoredSamples
 from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     EncoderFactory,
@@ -27,9 +28,12 @@ from adlightning.core.parts import (
     encoder_part,
 )
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import ANOMALY
 from adlightning.networks.logits import build_logits
 from adlightning.networks.mlp import PlainMLP
 from adlightning.networks.vgg import VGG11
+
+DIVERGENCE = "val/divergence"
 
 FAR = -20.0  # below it log softplus(z) = z - e^z / 2 to float64's precision, and softplus would underflow
 
@@ -96,6 +100,9 @@ class DensityRatio(AnomalyDetector):
     recorded for every step (Figure 1): with KLIEP that of the unlabelled samples is 1 at a stationary point, with
     alpha > 0 mean_u[r^(1 + alpha)] is mean_n[r^alpha] there.
 
+    Where `data.unlabelled_validation_fraction` and `data.validation_fraction` hold samples of both kinds out,
+    `val/divergence` is the loss of these: `--monitor=val/divergence` selects an epoch by it, and no label is seen.
+
     Args:
         encoder: a class made for the shape of a preprocessed sample. One that takes `n_outputs` ends in the one logit
             by itself (`VGG11`, `PlainMLP`); on any other, which gives (B, d), a linear layer is put. None takes VGG11
@@ -120,6 +127,7 @@ class DensityRatio(AnomalyDetector):
 
     uses_known_anomalies = False
     needs_unlabelled = True
+    held_out_metrics: ClassVar = {DIVERGENCE: "min"}
 
     def __init__(
         self,
@@ -180,6 +188,21 @@ class DensityRatio(AnomalyDetector):
             "mean_ratio_normal": normal.detach().exp().mean(),
             "mean_ratio_unlabelled": unlabelled.detach().exp().mean(),
         }
+
+    def lacks_for_metrics(self) -> str | None:
+        """The divergence of held-out samples needs both kinds."""
+        if len(self.data.split.held_out_unlabelled):
+            return None
+        return "needs held-out unlabelled samples: data.unlabelled_validation_fraction must be above 0"
+
+    def measure_held_out(self, scored: ScoredSamples) -> dict[str, float]:
+        """The divergence of held-out samples of both kinds (Section 1: by cross-validation), without a label."""
+        normal = -scored.scores[scored.labels != ANOMALY]
+        if self.lacks_for_metrics() or not len(normal):
+            return {}
+        unlabelled = -self._scores(batch.x for batch in self.data.held_out_unlabelled(self.device))
+        log_r_normal, log_r_unlabelled = torch.from_numpy(normal), torch.from_numpy(unlabelled)
+        return {DIVERGENCE: density_ratio_loss(log_r_normal, log_r_unlabelled, self.alpha, self.max_ratio).item()}
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """-log r (B,), higher for more anomalous."""

@@ -20,7 +20,8 @@ from adlightning.__main__ import main
 from adlightning.benchmark.grid import read_grid
 from adlightning.benchmark.pool import Pool
 from adlightning.benchmark.store import Results, read_rows
-from adlightning.cli.benchmark import fit
+from adlightning.benchmark.tasks import tasks_of
+from adlightning.cli.benchmark import run_verb
 
 
 @pytest.fixture
@@ -240,15 +241,15 @@ def test_a_worker_that_dies_between_cells_is_replaced(whole: tuple[Path, Path], 
     grid, done = read_grid(file), []
     results = Results(tmp_path / "results")
     results.open(grid.cells, grid)
-    pool = Pool(results, ["cpu"], jobs=2, fit=fit)
+    pool = Pool(results, ["cpu"], jobs=2, run_verb=run_verb)
 
     def kill_the_idle() -> None:
         for worker in pool.workers:
-            if worker.cell is None:
+            if worker.task is None:
                 worker.process.kill()
                 worker.process.join()
 
-    pool.run(grid.cells[:3], lambda cell, row: done.append(row["status"]), kill_the_idle, stop=lambda: False)
+    pool.run(tasks_of(grid.cells[:3]), lambda _, row: done.append(row["status"]), kill_the_idle, stop=lambda: False)
     assert done == ["done"] * 3
 
 

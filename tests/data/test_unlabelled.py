@@ -116,6 +116,31 @@ def test_the_share_depends_on_the_seed_only() -> None:
     assert tested(1) != tested(2)
 
 
+@pytest.mark.parametrize("cls", [TransductiveOneVsAll, InductiveOneVsAll])
+def test_a_share_of_the_unlabelled_samples_is_held_out(cls: type[AnomalyDataModule]) -> None:
+    options: dict[str, Any] = {"source": Stripes(), "normal_class": 0, "seed": 3}
+    whole, parted = ready(cls(**options)), ready(cls(unlabelled_validation_fraction=0.25, **options))
+    held_out = parted.split.held_out_unlabelled
+    assert len(held_out) == len(rows_known_as(whole, 0)) // 4
+    assert not set(held_out) & {*parted.split.train, *parted.split.validation}
+    assert {*held_out, *rows_known_as(parted, 0)} == set(rows_known_as(whole, 0))
+    assert rows_known_as(parted, 1).tolist() == rows_known_as(whole, 1).tolist()
+    assert parted.split.validation.tolist() == whole.split.validation.tolist()
+    assert parted.split.test.tolist() == whole.split.test.tolist()
+    assert parted.split_fingerprint() != whole.split_fingerprint()
+    batches = list(parted.held_out_unlabelled(torch.device("cpu")))
+    assert torch.cat([batch.index for batch in batches]).tolist() == held_out.tolist()
+    assert (torch.cat([batch.known for batch in batches]) == 0).all()
+    assert torch.equal(torch.cat([batch.x for batch in batches]), parted.train_images(held_out))
+    assert not list(whole.held_out_unlabelled(torch.device("cpu")))
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 0.001])
+def test_a_share_that_leaves_a_part_empty_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="unlabelled_validation_fraction must"):
+        ready(TransductiveOneVsAll(source=Stripes(), unlabelled_validation_fraction=fraction, seed=0))
+
+
 def test_a_test_with_another_share_would_score_training_samples_and_is_refused(make_trainer: MakeTrainer) -> None:
     def data(cls: type[AnomalyDataModule], seed: int) -> AnomalyDataModule:
         return cls(source=Stripes(), normal_class=0, validation_fraction=0.0, seed=seed)  # type: ignore[call-arg]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from adlightning.__main__ import main
 from adlightning.core.contracts import InputSpec, TrainBatch
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import DensityRatio
@@ -23,6 +27,7 @@ from adlightning.networks import VGG11, LeNetEncoder, PlainMLP, WideResNet10x4
 from adlightning.preprocessing import UnitRange
 from adlightning.testing import Stripes
 
+ROOT = Path(__file__).parents[2]
 ALPHAS = [0.0, 0.5, 1.0]
 
 NORMAL, UNLABELLED = torch.tensor([1.0, 4.0]).double(), torch.tensor([1.0, 9.0, 4.0]).double()
@@ -319,3 +324,45 @@ def test_weights_that_do_not_fit_the_network_are_refused_before_training(make_tr
     detector = DensityRatio(encoder, preprocessing=partial(UnitRange, resize=32))
     with pytest.raises(ValueError, match=r"weights are of a vgg11 with head: torchvision.*got there\.pt"):
         make_trainer(max_steps=1).fit(detector, datamodule=on_stripes(batch_size=2))
+
+
+def test_the_divergence_of_held_out_samples_is_logged_and_needs_no_label(make_trainer: MakeTrainer) -> None:
+    data = TransductiveOneVsAll(
+        source=Stripes(), validation_fraction=0.2, unlabelled_validation_fraction=0.25, batch_size=16, seed=0
+    )
+    detector = DensityRatio(mlp(16), alpha=0.5, max_ratio=9.0)
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(detector, datamodule=data)
+    normal = data.train_images(data.split.validation[data.split.validation_labels == 0])
+    unlabelled = data.train_images(data.split.held_out_unlabelled)
+    log_r = [torch.from_numpy(-detector.score(x)) for x in (normal, unlabelled)]
+    wanted = density_ratio_loss(*log_r, alpha=0.5, max_ratio=9.0)
+    assert trainer.callback_metrics["val/divergence"].item() == pytest.approx(wanted.item(), rel=1e-6)
+    # a training sample taken for the other kind changes it
+    assert not math.isclose(density_ratio_loss(log_r[1], log_r[0], 0.5, 9.0).item(), wanted.item(), rel_tol=1e-3)
+
+
+def test_nothing_is_logged_of_samples_that_are_not_held_out(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_epochs=1)
+    data = TransductiveOneVsAll(source=Stripes(), validation_fraction=0.2, batch_size=16, seed=0)
+    trainer.fit(DensityRatio(mlp(16)), datamodule=data)
+    assert "val/divergence" not in trainer.callback_metrics
+    early = EarlyStopping("val/divergence", mode="min")
+    with pytest.raises(ValueError, match="val/divergence needs held-out unlabelled samples: "):
+        make_trainer(max_epochs=1, callbacks=[early]).fit(DensityRatio(mlp(16)), datamodule=data)
+
+
+def test_a_checkpoint_is_selected_by_the_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["fit", "--config", str(ROOT / "configs/density_ratio/digits.yaml"), "--model.encoder=PlainMLP"]
+    options += ["--trainer.accelerator=cpu", "--plots=false", "--trainer.max_epochs=3", "--monitor=val/divergence"]
+    held_out = ["--data.validation_fraction=0.2", "--data.unlabelled_validation_fraction=0.2"]
+    assert main([*options, *held_out, f"--run_dir={tmp_path / 'run'}"]) == 0
+    epochs = pd.read_csv(tmp_path / "run/epochs.csv")
+    best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == epochs["val/divergence"].idxmin()
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["selection"] == "val"
+    capsys.readouterr()
+    assert main([*options, *held_out[:1], f"--run_dir={tmp_path / 'other'}"]) == 2
+    assert "monitor=val/divergence needs held-out unlabelled samples" in capsys.readouterr().err
+    assert main(["fit", "--config", str(ROOT / "configs/deep_sad/digits.yaml"), "--monitor=val/divergence"]) == 2
+    assert "monitor must be one of val/score_mean" in capsys.readouterr().err
