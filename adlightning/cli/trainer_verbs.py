@@ -7,6 +7,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import set_parsing_settings
 from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import OmegaConf
@@ -212,6 +213,13 @@ class AnomalyCLI(LightningCLI):
             raise ValueError("trainer.plugins must leave how checkpoints are written to adlightning")
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.run_dir)
         return trainer
+
+    def _dump_config(self) -> None:
+        """As Lightning's, without a second check of what was parsed, which takes longer than the rest."""
+        if not hasattr(self, "config_dump"):
+            options = {"skip_unset": False, "skip_link_targets": False, "skip_validation": True}
+            text = self.parser.dump(self.config, "yaml", **options)
+            self.config_dump = yaml.safe_load(text)[self.subcommand]
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's way: a checkpoint is read, checked and compared in `before_instantiate_classes`."""
