@@ -22,6 +22,7 @@ VERBS = {
     "predict": "write the test sets' scores with a checkpoint, without looking at labels",
     "score": "score your own images, table or .npz with a checkpoint",
     "export": "write a detector as one ONNX or torch.export graph, from raw input to scores",
+    "configs": "list the experiments, tables and sweeps that come with the package, or copy them",
     "benchmark": "run a paper's table as a grid of fits, and go on where it stopped",
     "report": "show a table with ours beside the published numbers",
 }
@@ -34,12 +35,12 @@ verbs:
 {verbs}
 
 examples:
-  adlightning fit --config configs/deep_sad/digits.yaml --data.normal_class=3
+  adlightning fit --config deep_sad/digits --data.normal_class=3
   adlightning test --ckpt_path RUN
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
   adlightning score --import my_package.vit --ckpt_path RUN --data my_images/ --out scores.csv   (a part of your own)
   adlightning export --ckpt_path RUN --format onnx --out model.onnx
-  adlightning benchmark --config configs/benchmarks/deep_sad_table6.yaml --only dataset=cardio --seeds 3
+  adlightning benchmark --config benchmarks/deep_sad_table6 --only dataset=cardio --seeds 3
   adlightning report runs/benchmarks/deep_sad_table6
 
 more help:
@@ -95,7 +96,7 @@ def _help() -> str:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
-    if verb not in ("benchmark", "report"):
+    if verb not in ("benchmark", "configs", "report"):
         arguments = import_named(arguments)
     if verb == "score":
         from adlightning.cli.score import run as run_score
@@ -109,6 +110,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.cli.benchmark import run as run_benchmark
 
         return run_benchmark(arguments)
+    elif verb == "configs":
+        from adlightning.cli.configs import run as run_configs
+
+        run_configs(arguments)
     elif verb == "report":
         from adlightning.cli.report import run as run_report
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from adlightning.benchmark.grid import Cell, read_grid
+from adlightning.benchmark.grid import Cell, Grid, read_grid
 from adlightning.benchmark.store import Results
 from adlightning.core.terminal import plain, print_table, say
 from adlightning.published import layouts, published
@@ -41,13 +41,24 @@ def print_catalogue(configs: Path, runs: Path) -> None:
     Args:
         configs: folder of benchmark files.
         runs: folder of results folders, each named as its benchmark file.
+
+    Raises:
+        ValueError: there is no such folder of benchmark files.
     """
     table = Table(title="tables", title_justify="left")
     for heading, justify in (("table", "left"), ("cells done", "right"), ("can be run", "left"), ("missing", "left")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    grids = {file.stem: read_grid(file) for file in sorted(configs.glob("*.yaml"))}
+    if not configs.is_dir():
+        raise ValueError(f"configs: there is no folder {configs}")
+    grids: dict[str, Grid] = {}
+    broken: dict[str, str] = {}
+    for file in sorted(configs.glob("*.yaml")):
+        try:
+            grids[file.stem] = read_grid(file)
+        except ValueError as error:
+            broken[file.stem] = str(error)
     there = {cell.labels["method"] for grid in grids.values() for cell in grid.cells}
-    for name in [*layouts(), *(stem for stem in grids if stem not in layouts())]:
+    for name in dict.fromkeys((*layouts(), *sorted((*grids, *broken)))):
         cells = grids[name].cells if name in grids else ()
         run = {cell.labels["method"] for cell in cells}
         wanted = _published_methods(name)
@@ -56,6 +67,9 @@ def print_catalogue(configs: Path, runs: Path) -> None:
         lacking = [
             f"{what}: {', '.join(m for m in wanted if m in methods)}" for what, methods in words.items() if methods
         ]
+        if name in broken:
+            table.add_row(plain(name), "", "no", plain(broken[name]))
+            continue
         if not cells:
             source = layouts()[name].runs_of
             without = f"its runs are those of {source}" if source else "no benchmark file yet"
@@ -68,7 +82,7 @@ def print_catalogue(configs: Path, runs: Path) -> None:
             plain(name), f"{n_done} / {len(cells)}", "in part" if lacking else "yes", plain("; ".join(lacking))
         )
     print_table(table)
-    say(f"run one with: adlightning benchmark --config {configs}/TABLE.yaml")
+    say("run one with: adlightning benchmark --config benchmarks/TABLE")
 
 
 def _published_methods(name: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adlightning.core.messages import nearest
-from adlightning.files.disk import user_path
+from adlightning.files.experiments import experiments, find_config
 from adlightning.files.plain_yaml import read_text, read_yaml
 
 CONFIG = "--config"
@@ -38,7 +38,7 @@ def prepared(verb: str, arguments: Sequence[str]) -> list[str]:
 
 
 def config_text(given: str) -> str:
-    """The text of a config: of the file of this name, or itself when it is a mapping and no file.
+    """The text of a config: of the file of this name, here or in the package, or itself where it is a mapping.
 
     Raises:
         ValueError: no such file, one that is no YAML as :func:`read_yaml` has it, or no mapping of options.
@@ -47,7 +47,7 @@ def config_text(given: str) -> str:
     if "\n" in given or given.lstrip().startswith("{"):
         text, what = given, "config: the text given"
     else:
-        path = user_path(given)
+        path = find_config(given)
         if not given or not os.path.exists(path):
             raise ValueError(_missing(given, path))
         text = read_text(path, what)
@@ -63,9 +63,9 @@ def _missing(given: str, path: Path) -> str:
         return "config must name a file of options, got nothing"
     folder = path.parent
     there = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")] if folder.is_dir() else []
-    near = nearest(path.name, there)
-    hint = f"; nearest: {', '.join(str(folder / name) for name in near)}" if near else ""
-    return f"config: there is no file {given}{hint}"
+    near = [str(folder / name) for name in nearest(path.name, there)] or nearest(given, experiments())
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    return f"config: there is no file {given}{hint} (adlightning configs lists those of the package)"
 
 
 def _in_one_form(arguments: Sequence[str]) -> list[str]:

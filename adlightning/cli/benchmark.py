@@ -24,6 +24,7 @@ from adlightning.core.messages import IGNORED
 from adlightning.core.stopping import Stopped
 from adlightning.core.terminal import plain, print_table, say
 from adlightning.files.disk import user_path
+from adlightning.files.experiments import find_config, find_folder
 from adlightning.files.plain_yaml import read_yaml
 
 BROKEN_OFF = "the cells under way are given up, the same command goes on"
@@ -40,15 +41,16 @@ def run(arguments: Sequence[str]) -> int:
     if given.list:
         from adlightning.benchmark.catalogue import print_catalogue
 
-        print_catalogue(user_path(given.configs), user_path(given.runs))
+        print_catalogue(find_folder(given.configs), user_path(given.runs))
         return 0
     if given.config is None:
-        raise ValueError("config is needed: --config configs/benchmarks/TABLE.yaml (--list shows what there is)")
+        raise ValueError("config is needed: --config benchmarks/TABLE (--list shows what there is)")
     _check_together(given)
     options = _options(given.set)
-    grid = read_grid(user_path(given.config), given.seeds, options)
+    file = find_config(given.config)
+    grid = read_grid(file, given.seeds, options)
     if options and given.results is None:
-        _require_own_results(grid, read_grid(user_path(given.config), given.seeds))
+        _require_own_results(grid, read_grid(file, given.seeds))
     cells = choose(grid.cells, given.only)
     results = Results(user_path(given.results or user_path(given.runs) / grid.file.stem), given.any_code)
     if given.rows_from is not None:
@@ -215,7 +217,7 @@ def _hours(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = PlainParser(prog="adlightning benchmark", description=__doc__)
     add = parser.add_argument
-    add("--config", help="benchmark file: configs/benchmarks/TABLE.yaml")
+    add("--config", help="benchmark file: benchmarks/TABLE, of the package's, or a path")
     add("--list", action="store_true", help="list the papers' tables: what can be run, what is done, what is missing")
     add("--results", help="results folder; default: RUNS/TABLE")
     add("--runs", default="runs/benchmarks", help="where results folders lie (default: %(default)s)")

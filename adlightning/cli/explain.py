@@ -242,7 +242,8 @@ def _required(missing: str, place: list[str], cls: type | None, verb: str) -> st
         return f"{', '.join(f'--{name}=...' for name in names)} must be given: {cls.__name__} needs it"
     names.sort(reverse=True)  # the model before the data
     classes = " ".join(f"--{name}=CLASS" for name in names)
-    return f"{' and '.join(names)} must be given: adlightning {verb} --config FILE (configs/ has some), or {classes}"
+    config = f"adlightning {verb} --config NAME (adlightning configs lists them)"
+    return f"{' and '.join(names)} must be given: {config}, or {classes}"
 
 
 def _wrong_value(name: str, given: str, hint: Any, message: str) -> str:
