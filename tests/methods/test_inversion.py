@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ from adlightning.networks.gan import DCGANGenerator
 def trained_generator() -> nn.Module:
     torch.manual_seed(0)
     return trained_(DCGANGenerator(8, (1, 16, 16), width=4)).eval()
+
+
+def linear_generator() -> nn.Module:
+    """The gradients of its stacked weights lie in memory in another order than the weights."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(8, 12), nn.LeakyReLU(0.2), nn.Linear(12, 256), nn.Tanh(), nn.Unflatten(1, (1, 16, 16))
+    )
 
 
 # ---- the search ------------------------------------------------------------------------------------------------------
@@ -54,8 +63,11 @@ def loop(search: LatentSearch, generator: nn.Module, x: Tensor, starts: Tensor) 
 
 @pytest.mark.parametrize("alternating", [False, True])
 @pytest.mark.parametrize("lr_weights", [0.0, 1e-2])
-def test_the_search_equals_a_loop_over_pairs(lr_weights: float, alternating: bool) -> None:
-    generator = trained_generator()
+@pytest.mark.parametrize("make", [trained_generator, linear_generator])
+def test_the_search_equals_a_loop_over_pairs(
+    make: Callable[[], nn.Module], lr_weights: float, alternating: bool
+) -> None:
+    generator = make()
     before = copy.deepcopy(generator.state_dict())
     torch.manual_seed(1)
     x, starts = torch.rand(5, 1, 16, 16) * 2 - 1, torch.randn(5, 8)

@@ -214,7 +214,7 @@ class Inversion:
                 ]
                 gradients = torch.autograd.grad(self.loss(shown, x).sum(), moving, materialize_grads=True)
                 for weight, gradient in zip(moving, gradients, strict=True):
-                    weight.grad = gradient
+                    weight.grad = _laid_out_as(weight, gradient)
                 for optimizer in turn:
                     optimizer.step()
         with torch.no_grad():
@@ -222,6 +222,11 @@ class Inversion:
             if after_step:
                 after_step(search.n_steps, shown)
             return z.detach(), self.loss(shown, x), shown
+
+
+def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the weight's strides, which fused Adam takes for granted; those of linear layers differ."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
 def _copies(generator: nn.Module, n: int) -> dict[str, Tensor]:
