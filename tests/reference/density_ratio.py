@@ -26,7 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ba": {"alpha": 0.5},
     "ulsif": {"alpha": 1.0},
     "kliep bounded": {"max_ratio": 0.6},
-    "ba bounded": {"alpha": 0.5, "max_ratio": 4.0},
+    "kliep within bounds": {"max_ratio": 4.0},
+    "ba bounded": {"alpha": 0.5, "max_ratio": 0.5},
     "far": {},
 }
 
