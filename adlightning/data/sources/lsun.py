@@ -35,6 +35,8 @@ class LSUN(ClassSource):
         root: folder that holds the unpacked databases; they have to be downloaded by hand.
         scenes: names of scenes, which are the classes in this order; null takes all ten.
         resize: `[height, width]` or one side for both, in pixels.
+        train_per_scene: training images of each scene, spread evenly over its database, for methods that cannot take
+            millions; null takes all.
         memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
 
     Raises:
@@ -48,15 +50,19 @@ class LSUN(ClassSource):
         root: str = "data/lsun",
         scenes: list[str] | None = None,
         resize: Size | int = 32,
+        train_per_scene: int | None = None,
         memory_budget_mb: int = 2048,
     ) -> None:
         if unknown := sorted(set(scenes or ()) - set(SCENES)):
             raise ValueError(f"scenes must be among {', '.join(SCENES)}, got {', '.join(unknown)}")
+        if train_per_scene is not None and train_per_scene < 1:
+            raise ValueError(f"train_per_scene must be at least 1, or null for all, got {train_per_scene}")
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
         self.root = user_path(root)
         self.scenes = scenes
         self.resize = checked_size(resize)
+        self.train_per_scene = train_per_scene
         self.memory_budget_mb = memory_budget_mb
         self.classes = tuple(dict.fromkeys(scenes or SCENES))
 
@@ -77,7 +83,8 @@ class LSUN(ClassSource):
         if not there or (part == "test" and len(there) < len(folders)):
             missing = ", ".join(folder.name for folder in folders if not folder.is_dir())
             raise SourceError(f"LSUN: {self.root} lacks {missing}; download and unpack them there")
-        keys = [(i, folder, key) for i, folder in there for key in _keys(folder)]
+        most = self.train_per_scene if part == "train" else None
+        keys = [(i, folder, key) for i, folder in there for key in _evenly(_keys(folder), most)]
         images = _Photographs([(folder, key) for _, folder, key in keys], self._size())
         x: Tensor | LazyImages = images
         if len(keys) * 3 * int(np.prod(self._size())) <= self.memory_budget_mb * 2**20:
@@ -105,6 +112,10 @@ def _keys(folder: Path) -> list[bytes]:
     if not keys:
         raise SourceError(f"LSUN: {folder} holds no images")
     return keys
+
+
+def _evenly(keys: list[bytes], n: int | None) -> list[bytes]:
+    return keys if n is None or n >= len(keys) else [keys[i * len(keys) // n] for i in range(n)]
 
 
 class _Photographs:

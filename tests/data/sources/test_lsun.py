@@ -51,6 +51,17 @@ def test_scenes_are_the_classes_and_photographs_are_resized(tmp_path: Path, budg
 
 
 @needs_lmdb
+def test_a_part_of_the_training_images_is_spread_over_each_database_and_tests_stay_whole(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write(tmp_path, f"bedroom_{part}_lmdb", *range(7))
+        write(tmp_path, f"tower_{part}_lmdb", 100, 101)
+    source = LSUN(str(tmp_path), scenes=["bedroom", "tower"], resize=4, train_per_scene=3)
+    train, test = source.load("train"), source.load("test")
+    assert train.names == ("bedroom/key0", "bedroom/key2", "bedroom/key4", "tower/key0", "tower/key1")
+    assert len(test.y) == 9
+
+
+@needs_lmdb
 def test_missing_and_damaged_databases_are_named(tmp_path: Path) -> None:
     write(tmp_path, "bedroom_val_lmdb", 10)
     with pytest.raises(SourceError, match="lacks bridge_val_lmdb, church_outdoor_val_lmdb"):
@@ -77,6 +88,7 @@ def test_the_package_that_it_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"scenes": ["bedroom", "beach"]}, "scenes must be among bedroom, .*, got beach"),
         ({"resize": (3, 0)}, r"resize must be one or two positive numbers, got \(3, 0\)"),
+        ({"train_per_scene": 0}, "train_per_scene must be at least 1, or null for all, got 0"),
         ({"memory_budget_mb": -1}, "memory_budget_mb must not be negative, got -1"),
     ],
 )
