@@ -63,6 +63,23 @@ def test_the_list_of_this_repository(capsys: pytest.CaptureFixture[str], monkeyp
         assert f"│ {name} " in said
 
 
+def test_adgans_tables_lack_no_method_and_weights_are_there_once_they_lie_where_torchvision_looks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.chdir(Path(__file__).parents[2])
+    for there in (False, True):
+        if there:
+            (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+            (tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth").touch()
+        assert main(["benchmark", "--list", "--runs", "nowhere"]) == 0
+        said = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("│ adgan")}
+        assert {"adgan_table1", "adgan_table2", "adgan_text"} <= said.keys()
+        assert not [line for line in said.values() if "methods" in line]
+        assert ("weights of alexnet" in said["adgan_table1"]) == (not there)
+
+
 def test_absent_data_come_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_weights"))
     file = write_grid(tmp_path, datasets={"mnist": None, "cardio": None, "own": None}, methods=[{"method": "deep_sad"}])

@@ -102,7 +102,7 @@ def test_lsun_is_read_from_its_databases_and_a_part_of_it_trained_on(
     scores = fit(config, tmp_path / "run", *options)
     assert len(scores) == 24
     assert scores.score[scores.label == 1].min() > scores.score[scores.label == 0].max()
-    counts = json.loads((tmp_path / "run/metrics.json").read_text())["counts"]
+    counts = json.loads((tmp_path / "run/metrics.json").read_text())["samples"]
     assert (counts["train"], counts["validation"]) == (38, 2)  # of 40, bedrooms alone
 
 
