@@ -40,6 +40,7 @@ DEEP = (
 )
 SEARCHED = ("adgan", "anogan")
 HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
+ADGAN_BASELINES = ("isolation_forest", "kde", "ocsvm")  # the Gaussian mixture's configs are on principal components
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
 KERNEL_RATIO = ("kernel_kliep", "kernel_ulsif")
 DATA = (
@@ -108,6 +109,11 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/goad/{data}.yaml" for data in TABLES}
     wanted |= {f"configs/{method}/{data}.yaml" for method in DCGAN_METHODS for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in OOD_METHODS for data in OOD_DATA}
+    wanted |= {
+        f"configs/{method}/{data}_pca.yaml" for method in ADGAN_BASELINES for data in ("mnist", "cifar10", "lsun")
+    }
+    wanted |= {f"configs/{method}/{data}_alexnet.yaml" for method in ("kde", "ocsvm") for data in ("mnist", "cifar10")}
+    wanted |= {"configs/kde/lsun_alexnet.yaml", "configs/ocsvm/lsun_alexnet.yaml", "configs/gmm/lsun_pca.yaml"}
     wanted |= {f"configs/ama/{data}.yaml" for data in AMA_DATA}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
     assert wanted <= set(CONFIGS)
