@@ -28,12 +28,14 @@ from adlightning.methods import (
     GOAD,
     SSDGM,
     VAE,
+    WAIC,
     AnoGAN,
     Autoencoder,
     BinaryClassifier,
     DeepSAD,
     DeepSVDD,
     DensityRatio,
+    DensityWAIC,
     DROCCRand,
     FenceGAN,
     GeometricTransforms,
@@ -53,6 +55,7 @@ from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PlainMLP
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
+from adlightning.networks.glow import Glow
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange, UnitRange
@@ -171,6 +174,7 @@ SKIP: dict[str, Any] = {
     "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
     "preprocessing": SymmetricRange,
 }
+FLOWS: dict[str, Any] = {"n_members": 2, "density": partial(Glow, steps=1, width=4), "preprocessing": UnitRange}
 GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "adgan": (ADGAN, SEARCH),
     "adgan by its critic": (ADGAN, {**SEARCH, "score_type": "critic"}),
@@ -178,11 +182,13 @@ GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "alad": (ALAD, PAIRS),
     "ama": (AMA, {**MIRROR, "negatives": Negatives(warm_up_epochs=1)}),
     "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
+    "density_waic": (DensityWAIC, FLOWS),
     "dcae": (DCAE, {"encoder": partial(DCGANEncoder, code_dim=8, width=8), **SYMMETRIC}),
     "fence_gan": (FenceGAN, FENCE),
     "skip_ganomaly": (Skip, SKIP),
     "vae": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), **SYMMETRIC}),
     "vae drawing": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), "score_samples": 2, **SYMMETRIC}),
+    "waic": (WAIC, {**GAN, "n_members": 2}),
 }
 SHALLOW: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     name: (getattr(shallow, name), {"preprocessing": StandardizeFeatures})

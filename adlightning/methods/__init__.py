@@ -10,6 +10,7 @@ from adlightning.methods.dcae import DCAE
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.density_ratio import DensityRatio
+from adlightning.methods.density_waic import DensityWAIC
 from adlightning.methods.drocc import DROCC
 from adlightning.methods.drocc_lf import DROCCLF
 from adlightning.methods.drocc_oe import DROCCOE
@@ -21,6 +22,7 @@ from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
 from adlightning.methods.stacked_ss_dgm import StackedSSDGM
 from adlightning.methods.vae import VAE
+from adlightning.methods.waic import WAIC
 
 __all__ = [
     "ADGAN",
@@ -33,6 +35,7 @@ __all__ = [
     "GOAD",
     "SSDGM",
     "VAE",
+    "WAIC",
     "AnoGAN",
     "Autoencoder",
     "BinaryClassifier",
@@ -40,6 +43,7 @@ __all__ = [
     "DeepSAD",
     "DeepSVDD",
     "DensityRatio",
+    "DensityWAIC",
     "FenceGAN",
     "GeometricTransforms",
     "SemiSupervisedAMA",

@@ -11,6 +11,7 @@ from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
+from adlightning.networks.glow import Glow
 from adlightning.networks.goad import GOADEncoder
 from adlightning.networks.initialisation import (
     glorot_uniform_,
@@ -43,6 +44,7 @@ __all__ = [
     "FenceDiscriminator",
     "FenceGenerator",
     "GOADEncoder",
+    "Glow",
     "ImagePairDiscriminator",
     "JointDiscriminator",
     "LSTMDecoder",

@@ -11,16 +11,17 @@ from conftest import MakeTrainer
 from gan_cases import scores_of_a_fit
 
 from adlightning.core.detector import AnomalyDetector
-from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, AnoGAN, FenceGAN, SkipGANomaly
+from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, WAIC, AnoGAN, DensityWAIC, FenceGAN, SkipGANomaly
 from adlightning.methods.adgan import CriticTurns
 from adlightning.methods.ama import Negatives
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
+from adlightning.networks.glow import Glow
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
-from adlightning.preprocessing import SymmetricRange
+from adlightning.preprocessing import SymmetricRange, UnitRange
 
 WGAN: dict[str, Any] = {
     "latent_dim": 8,
@@ -58,6 +59,8 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
         "discriminator": partial(FeatureDiscriminator, n_features=6, width=4),
     },
     VAE: {"encoder": partial(DCGANEncoder, code_dim=16, width=8)},
+    WAIC: {**WGAN, "n_members": 2},
+    DensityWAIC: {"n_members": 2, "density": partial(Glow, steps=1, width=4), "preprocessing": UnitRange},
 }
 
 
