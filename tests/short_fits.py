@@ -25,11 +25,12 @@ BY_EPOCHS = [
 ]
 """A config of each, and after a space the name of a variant."""
 
-PHASES = ("pretraining.epochs", "pretrain_epochs", "warm_up_epochs", "negatives.warm_up_epochs")
+PHASES = ("pretraining.epochs", "pretrain_epochs", "warm_up_epochs", "negatives.warm_up_epochs", "wgan_epochs")
 """Arguments that say how long a first phase is."""
 
-NETWORKS = ("encoder", "generator", "critic", "discriminator", "joint_discriminator", "image_discriminator")
+NETWORKS = ("encoder", "generator", "critic", "discriminator", "joint_discriminator", "image_discriminator", "density")
 SMALL = {"search.n_steps": 1, "search.n_seeds": 2, "ascent.steps": 2, "critic_turns.steps": 2, "maps.number": 8}
+SMALL |= {"n_members": 2, "density.steps": 1}
 SMALL |= {"first_scored_epoch": 0, **{f"{network}.width": 8 for network in NETWORKS}}
 """Arguments that make a fit or a score short, and how."""
 

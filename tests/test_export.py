@@ -64,6 +64,8 @@ FEWER: dict[str, dict[str, Any]] = {
     "GeometricTransforms": {"threshold": "Contamination", "threshold.share": 0.1},
     "AMA": {"critic_turns.steps": 1},
     "SemiSupervisedAMA": {"critic_turns.steps": 1},
+    "WAIC": {"n_members": 2, "critic_turns.steps": 1},
+    "DensityWAIC": {"n_members": 2, "density.steps": 1},
     "ADGAN": {"search.n_steps": 1, "search.n_seeds": 1, "generator.width": 8, "critic.width": 8},
 }
 

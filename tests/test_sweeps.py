@@ -25,7 +25,7 @@ METHODS = {
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm", "semi_supervised_ama"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
     *("density_ratio", "geometric_transforms"),
-    *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad"),
+    *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "waic", "density_waic"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
     *("kernel_kliep", "kernel_ulsif"),
     *("adgan", "anogan", "ama"),
@@ -34,7 +34,7 @@ OWN_METRIC: dict[str, type[AnomalyDetector]] = {"density_ratio": DensityRatio}
 """Those with validation metrics of their own."""
 
 DATA = {"goad": "noisy_sine"}  # takes no images; all others have digits
-FIRST_PHASES = ("pretrain_epochs", "pretraining.epochs", "warm_up_epochs")
+FIRST_PHASES = ("pretrain_epochs", "pretraining.epochs", "warm_up_epochs", "wgan_epochs")
 QUICK = [
     "--trainer.max_epochs=1",
     "--trainer.check_val_every_n_epoch=1",

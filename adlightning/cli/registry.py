@@ -112,6 +112,12 @@ METHODS: tuple[Method, ...] = (
         "`configs/fence_gan/`, ...",
         "measured on digits",
     ),
+    Method(
+        "WAIC (Choi et al. 2018) of WGANs' critics, or of densities: Glow (Kingma and Dhariwal 2018)",
+        ("WAIC", "DensityWAIC"),
+        "`configs/waic/`, `configs/density_waic/`",
+        "measured on digits",
+    ),
 )
 
 DETECTORS = ("adlightning.methods", "adlightning.shallow")
