@@ -254,7 +254,7 @@ class Level(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What goes on (of no use after the last level), eps, and log |det| of the map to both, (B,)."""
         x = F.pixel_unshuffle(x, 2)  # blocks of 2x2 pixels become channels
-        log_determinant = x.new_zeros(len(x))
+        log_determinant = x.new_zeros(())
         for step in self.steps:
             x, of_step = step(x)
             log_determinant = log_determinant + of_step

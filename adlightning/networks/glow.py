@@ -92,7 +92,7 @@ class Glow(nn.Module):
         Under the model they are standard normal: the priors are part of the map.
         """
         latents: list[Tensor] = []
-        log_determinant = x.new_zeros(len(x))
+        log_determinant = x.new_zeros(())
         for level in self.levels:
             x, eps, of_level = level(x)
             latents.append(eps)
