@@ -29,6 +29,7 @@ from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator,
 from adlightning.networks.timm_encoder import TimmEncoder
 from adlightning.networks.torchvision_encoder import TorchvisionEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
+from adlightning.networks.vae_density import VAEDensity
 from adlightning.networks.vgg import VGG11
 from adlightning.networks.wide_resnet import WideResNet10x4
 
@@ -62,6 +63,7 @@ __all__ = [
     "TimmEncoder",
     "TorchvisionEncoder",
     "UNet",
+    "VAEDensity",
     "WideResNet10x4",
     "build_decoder",
     "build_encoder",

@@ -25,6 +25,7 @@ from adlightning.methods.parts.adversarial import GradientPenalty, WeightClippin
 from adlightning.methods.waic import waic
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator
 from adlightning.networks.glow import Glow
+from adlightning.networks.vae_density import VAEDensity
 from adlightning.preprocessing import SymmetricRange, UnitRange
 
 SMALL: dict[str, Any] = {
@@ -217,6 +218,11 @@ def test_arguments_outside_their_range_are_refused(options: dict[str, Any], mess
 # ---- densities -------------------------------------------------------------------------------------------------------
 
 FLOW: dict[str, Any] = {"n_members": 2, "density": partial(Glow, steps=1, width=8), "optimizer": partial(Adam, lr=5e-3)}
+VAES: dict[str, Any] = {
+    "n_members": 2,
+    "density": partial(VAEDensity, latent_dim=4, width=8, samples=2),
+    "optimizer": partial(Adam, lr=2e-2),
+}
 
 
 def test_a_score_of_densities_is_variance_less_mean_of_their_nats() -> None:
@@ -227,7 +233,7 @@ def test_a_score_of_densities_is_variance_less_mean_of_their_nats() -> None:
     torch.testing.assert_close(detector.anomaly_score(x), expected)
 
 
-@pytest.mark.parametrize(("cls", "options"), [(WAIC, SMALL), (DensityWAIC, FLOW)])
+@pytest.mark.parametrize(("cls", "options"), [(WAIC, SMALL), (DensityWAIC, FLOW), (DensityWAIC, VAES)])
 def test_a_fit_ranks_stripes(make_trainer: MakeTrainer, cls: Any, options: dict[str, Any]) -> None:
     pl.seed_everything(0, verbose=False)
     detector, data = cls(**options), stripes()
