@@ -40,7 +40,7 @@ class VAEDensity(nn.Module):
     """Square images (B, C, S, S) in [0, 1] to a lower bound (B,) on their natural log-probabilities.
 
     DCGAN's encoder gives q(z|x) = N(mean, diag(scale^2)), its generator the mean of p(x|z), a rounded logistic
-    distribution with a learned scale for each channel. In training mode the bound is the ELBO by one sample of z, in
+    distribution with a learned scale for each value. In training mode the bound is the ELBO by one sample of z, in
     eval mode IWAE's (Burda et al., ICLR 2016), log (1/K) sum p(x, z) / q(z|x), by draws that are the same for every
     image.
 
@@ -62,7 +62,7 @@ class VAEDensity(nn.Module):
         check_positive("samples", (samples,))
         self.encoder = DCGANEncoder(shape, code_dim=2 * latent_dim, width=width)
         self.decoder = self.encoder.mirrored("sigmoid", latent_dim)
-        self.log_scale = nn.Parameter(torch.full((shape[0], 1, 1), math.log(0.1)))
+        self.log_scale = nn.Parameter(torch.full(shape, math.log(0.1)))
         draws = torch.randn(samples, 1, latent_dim, generator=torch.Generator().manual_seed(DRAWS_SEED))
         self.register_buffer("draws", draws)
 
