@@ -117,7 +117,9 @@ def test_the_share_depends_on_the_seed_only() -> None:
 
 
 @pytest.mark.parametrize("cls", [TransductiveOneVsAll, InductiveOneVsAll])
-def test_a_share_of_the_unlabelled_samples_is_held_out(cls: type[AnomalyDataModule]) -> None:
+def test_a_share_of_the_unlabelled_samples_is_held_out(
+    cls: type[TransductiveOneVsAll] | type[InductiveOneVsAll],
+) -> None:
     options: dict[str, Any] = {"source": Stripes(), "normal_class": 0, "seed": 3}
     whole, parted = ready(cls(**options)), ready(cls(unlabelled_validation_fraction=0.25, **options))
     held_out = parted.split.held_out_unlabelled
