@@ -25,6 +25,7 @@ from adlightning.methods import (
     DROCC,
     DROCCLF,
     DROCCOE,
+    DSEBM,
     GOAD,
     SSDGM,
     VAE,
@@ -32,6 +33,7 @@ from adlightning.methods import (
     AnoGAN,
     Autoencoder,
     BinaryClassifier,
+    ConAD,
     DeepSAD,
     DeepSVDD,
     DensityRatio,
@@ -53,9 +55,11 @@ from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.methods.stacked_ss_dgm import M1Pretraining
 from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PlainMLP
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
+from adlightning.networks.energy import RecurrentEnergy
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.glow import Glow
+from adlightning.networks.hypotheses import GroupDiscriminator, HypothesesDecoder
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import StandardizeFeatures, SymmetricRange, UnitRange
@@ -91,6 +95,7 @@ METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "ss_dgm": (SSDGM, DGM),
     "stacked_ss_dgm": (StackedSSDGM, {**DGM, "pretraining": M1Pretraining(epochs=4, optimizer=adam(3e-3))}),
     "density_ratio": (DensityRatio, on_mlp(lr=0.1, dropout=0.1)),
+    "dsebm": (DSEBM, {"optimizer": adam(3e-3)}),
     "geometric_transforms": (GeometricTransforms, on_mlp(lr=0.05, dropout=0.0)),
 }
 KINDS: dict[Kind, dict[str, Any]] = {
@@ -175,6 +180,13 @@ SKIP: dict[str, Any] = {
     "preprocessing": SymmetricRange,
 }
 FLOWS: dict[str, Any] = {"n_members": 2, "density": partial(Glow, steps=1, width=4), "preprocessing": UnitRange}
+HYPOTHESES: dict[str, Any] = {
+    "encoder": partial(DCGANEncoder, code_dim=16, width=8),
+    "decoder": partial(HypothesesDecoder, width=4),
+    "discriminator": partial(GroupDiscriminator, width=4, n_kernels=3, kernel_dim=2),
+    "n_hypotheses": 3,
+    "preprocessing": SymmetricRange,
+}
 GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "adgan": (ADGAN, SEARCH),
     "adgan by its critic": (ADGAN, {**SEARCH, "score_type": "critic"}),
@@ -183,6 +195,7 @@ GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "ama": (AMA, {**MIRROR, "negatives": Negatives(warm_up_epochs=1)}),
     "semi_supervised_ama": (SemiSupervisedAMA, MIRROR),
     "density_waic": (DensityWAIC, FLOWS),
+    "conad": (ConAD, HYPOTHESES),
     "dcae": (DCAE, {"encoder": partial(DCGANEncoder, code_dim=8, width=8), **SYMMETRIC}),
     "fence_gan": (FenceGAN, FENCE),
     "skip_ganomaly": (Skip, SKIP),
@@ -213,6 +226,7 @@ def _trials() -> dict[str, Trial]:
     }
     found |= {name: Trial(cls(**arguments), "image") for name, (cls, arguments) in GENERATIVE.items()}
     found |= {name: Trial(cls(**arguments), "table", max_epochs=1) for name, (cls, arguments) in SHALLOW.items()}
+    found["dsebm on series"] = Trial(DSEBM(energy=partial(RecurrentEnergy, hidden=(4,), state_dim=4)), "series")
     found["series"] = Trial(Autoencoder(encoder=partial(LSTMEncoder, rep_dim=4)), "series")
     for name, trial in found.items():
         trial.name = name

@@ -66,7 +66,8 @@ AMA_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder", *OOD_DATA) 
 # On convolutional networks of their own: square images only.
 DCGAN_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
 WAIC_METHODS = ("waic", "density_waic")
-DCGAN_METHODS = ("dcae", "vae", "fence_gan", "skip_ganomaly", "alad")
+DCGAN_METHODS = ("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "conad")
+ENERGY_DATA = (*DCGAN_DATA, "arrhythmia", "epilepsy", "noisy_sine", "sine", "speech_commands", "table", "thyroid")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -109,6 +110,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/ocsvm/{data}.yaml" for data in ("abalone", "sine", "sphere")} | {"configs/lof/abalone.yaml"}
     wanted |= {f"configs/goad/{data}.yaml" for data in TABLES}
     wanted |= {f"configs/{method}/{data}.yaml" for method in DCGAN_METHODS for data in DCGAN_DATA}
+    wanted |= {f"configs/dsebm/{data}.yaml" for data in ENERGY_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in OOD_METHODS for data in OOD_DATA}
     wanted |= {
         f"configs/{method}/{data}_pca.yaml" for method in ADGAN_BASELINES for data in ("mnist", "cifar10", "lsun")
@@ -373,7 +375,7 @@ def test_config_runs_one_batch(path: str, own: Path, tmp_path: Path) -> None:
         widths = {part: init[part]["init_args"]["width"] // 4 for part in ("encoder", "generator", "critic")}
         phase += [f"--model.{part}.width={width}" for part, width in widths.items()]
         phase += ["--data.batch_size=10", "--data.eval_batch_size=2", "--model.critic_turns.steps=1"]
-    elif "ascent" in init or encoder["class_path"] in ("LSTMEncoder", "MobileNetV2Encoder"):
+    elif "ascent" in init or encoder["class_path"] in ("LSTMEncoder", "MobileNetV2Encoder") or "energy" in init:
         phase += ["--data.batch_size=8", "--data.eval_batch_size=8"]  # fifty steps, or a hundred of a series
     assert main(["fit", "--config", str(ROOT / path), f"--run_dir={tmp_path}", *options, *phase, *ONE_BATCH]) == 0
     assert (tmp_path / "scores.csv").is_file()

@@ -25,7 +25,7 @@ METHODS = {
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm", "semi_supervised_ama"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
     *("density_ratio", "geometric_transforms"),
-    *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "waic", "density_waic"),
+    *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "conad", "dsebm", "waic", "density_waic"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
     *("kernel_kliep", "kernel_ulsif"),
     *("adgan", "anogan", "ama"),

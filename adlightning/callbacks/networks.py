@@ -107,7 +107,7 @@ def networks_of(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Mo
 def _why_not(name: str, network: nn.Module, detector: AnomalyDetector) -> str | None:
     """What a network has that is not compiled; None for nothing."""
     if name in detector.differentiated_twice:
-        return "a gradient penalty"
+        return "gradients taken twice"
     return "recurrent layers" if any(isinstance(part, nn.RNNBase) for part in network.modules()) else None
 
 

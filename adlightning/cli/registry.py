@@ -118,6 +118,18 @@ METHODS: tuple[Method, ...] = (
         "`configs/waic/`, `configs/density_waic/`",
         "measured on digits",
     ),
+    Method(
+        "DSEBM, and REBM for series (Zhai et al. 2016)",
+        ("DSEBM",),
+        "`configs/dsebm/`",
+        "measured on epileptic seizures, shortened",
+    ),
+    Method(
+        "ConAD (Nguyen et al. 2019)",
+        ("ConAD",),
+        "`configs/conad/`",
+        "measured on digits",
+    ),
 )
 
 DETECTORS = ("adlightning.methods", "adlightning.shallow")

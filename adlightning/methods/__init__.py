@@ -6,6 +6,7 @@ from adlightning.methods.ama import AMA, SemiSupervisedAMA
 from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.binary_classifier import BinaryClassifier
+from adlightning.methods.conad import ConAD
 from adlightning.methods.dcae import DCAE
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
@@ -15,6 +16,7 @@ from adlightning.methods.drocc import DROCC
 from adlightning.methods.drocc_lf import DROCCLF
 from adlightning.methods.drocc_oe import DROCCOE
 from adlightning.methods.drocc_rand import DROCCRand
+from adlightning.methods.dsebm import DSEBM
 from adlightning.methods.fence_gan import FenceGAN
 from adlightning.methods.geometric_transforms import GeometricTransforms
 from adlightning.methods.goad import GOAD
@@ -32,6 +34,7 @@ __all__ = [
     "DROCC",
     "DROCCLF",
     "DROCCOE",
+    "DSEBM",
     "GOAD",
     "SSDGM",
     "VAE",
@@ -39,6 +42,7 @@ __all__ = [
     "AnoGAN",
     "Autoencoder",
     "BinaryClassifier",
+    "ConAD",
     "DROCCRand",
     "DeepSAD",
     "DeepSVDD",

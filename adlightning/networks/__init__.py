@@ -9,10 +9,12 @@ from adlightning.networks.alad import (
 )
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
+from adlightning.networks.energy import ConvolutionalEnergy, DenseEnergy, RecurrentEnergy
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.glow import Glow
 from adlightning.networks.goad import GOADEncoder
+from adlightning.networks.hypotheses import GroupDiscriminator, HypothesesDecoder
 from adlightning.networks.initialisation import (
     glorot_uniform_,
     require_collapse_free,
@@ -38,14 +40,18 @@ __all__ = [
     "VGG11",
     "ALADEncoder",
     "ALADGenerator",
+    "ConvolutionalEnergy",
     "DCGANCritic",
     "DCGANEncoder",
     "DCGANGenerator",
+    "DenseEnergy",
     "FeatureDiscriminator",
     "FenceDiscriminator",
     "FenceGenerator",
     "GOADEncoder",
     "Glow",
+    "GroupDiscriminator",
+    "HypothesesDecoder",
     "ImagePairDiscriminator",
     "JointDiscriminator",
     "LSTMDecoder",
@@ -57,6 +63,7 @@ __all__ = [
     "MLPEncoder",
     "MobileNetV2Encoder",
     "PlainMLP",
+    "RecurrentEnergy",
     "ResidualCritic",
     "ResidualGenerator",
     "StridedEncoder",

@@ -11,7 +11,7 @@ from conftest import MakeTrainer
 from gan_cases import scores_of_a_fit
 
 from adlightning.core.detector import AnomalyDetector
-from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, WAIC, AnoGAN, DensityWAIC, FenceGAN, SkipGANomaly
+from adlightning.methods import ADGAN, ALAD, AMA, DCAE, VAE, WAIC, AnoGAN, ConAD, DensityWAIC, FenceGAN, SkipGANomaly
 from adlightning.methods.adgan import CriticTurns
 from adlightning.methods.ama import Negatives
 from adlightning.methods.parts.inversion import LatentSearch
@@ -19,6 +19,7 @@ from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscr
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.glow import Glow
+from adlightning.networks.hypotheses import GroupDiscriminator, HypothesesDecoder
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.unet import FeatureDiscriminator, UNet
 from adlightning.preprocessing import SymmetricRange, UnitRange
@@ -47,6 +48,12 @@ CASES: dict[type[AnomalyDetector], dict[str, Any]] = {
         "negatives": Negatives(warm_up_epochs=1),
     },
     AnoGAN: {**WGAN, "search": LatentSearch(1, 2, 0.01, lr_weights=0)},
+    ConAD: {
+        "encoder": partial(DCGANEncoder, code_dim=8, width=4),
+        "decoder": partial(HypothesesDecoder, width=4),
+        "discriminator": partial(GroupDiscriminator, width=4, n_kernels=3, kernel_dim=2),
+        "n_hypotheses": 3,
+    },
     DCAE: {"encoder": partial(DCGANEncoder, code_dim=16, width=8)},
     FenceGAN: {
         "latent_dim": 8,
