@@ -18,6 +18,7 @@ from adlightning.methods.drocc_rand import DROCCRand
 from adlightning.methods.fence_gan import FenceGAN
 from adlightning.methods.geometric_transforms import GeometricTransforms
 from adlightning.methods.goad import GOAD
+from adlightning.methods.likelihood import Likelihood
 from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
 from adlightning.methods.stacked_ss_dgm import StackedSSDGM
@@ -46,6 +47,7 @@ __all__ = [
     "DensityWAIC",
     "FenceGAN",
     "GeometricTransforms",
+    "Likelihood",
     "SemiSupervisedAMA",
     "SkipGANomaly",
     "SoftBoundaryDeepSVDD",
