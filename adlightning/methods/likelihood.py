@@ -53,6 +53,7 @@ class Likelihood(AnomalyDetector):
     uses_known_anomalies = False
 
     density: nn.Module
+    image_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class Likelihood(AnomalyDetector):
         self.lr_scheduler_interval = lr_scheduler_interval
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """The density model."""
+        """The density model of images of this shape."""
+        self.image_shape = shape
         self.density = build_density(self.make_density, shape)
         if not isinstance(self.preprocess, UnitRange):
             raise ValueError(
@@ -84,7 +86,7 @@ class Likelihood(AnomalyDetector):
 
     def bits(self, log_probabilities: Tensor) -> Tensor:
         """Bits per dimension (B,) of natural log-probabilities (B,)."""
-        return bits_per_dimension(log_probabilities.float(), self.preprocess.output_shape())
+        return bits_per_dimension(log_probabilities.float(), self.image_shape)
 
     def surprise(self, x: Tensor) -> Tensor:
         """-log2 p (B,) of raw images, in bits per dimension."""
@@ -113,7 +115,7 @@ class Likelihood(AnomalyDetector):
         Ten at most of a model that takes long to draw them, and none of one that cannot.
         """
         if not isinstance(self.density, Sampling):
-            return torch.empty(0, *self.preprocess.output_shape())
+            return torch.empty(0, *self.image_shape)
         few = getattr(self.density, "passes_per_sample", 1) > MANY_PASSES
         draws = torch.Generator(device=self.device).manual_seed(DRAWING_SEED)
         return self.density.sample(min(n, FEW) if few else n, draws)
