@@ -67,6 +67,7 @@ AMA_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder", *OOD_DATA) 
 DCGAN_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
 WAIC_METHODS = ("waic", "density_waic")
 DCGAN_METHODS = ("dcae", "vae", "fence_gan", "skip_ganomaly", "alad")
+LIKELIHOODS = ("likelihood", "likelihood_ratio", "typicality", "s_score")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -115,6 +116,7 @@ def test_every_method_has_every_config() -> None:
     }
     wanted |= {f"configs/{method}/{data}_alexnet.yaml" for method in ("kde", "ocsvm") for data in ("mnist", "cifar10")}
     wanted |= {"configs/kde/lsun_alexnet.yaml", "configs/ocsvm/lsun_alexnet.yaml", "configs/gmm/lsun_pca.yaml"}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in LIKELIHOODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/ama/{data}.yaml" for data in AMA_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in WAIC_METHODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
