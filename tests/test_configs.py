@@ -370,6 +370,8 @@ def test_config_runs_one_batch(path: str, own: Path, tmp_path: Path) -> None:
     elif method in WAIC_METHODS:
         phase += ["--model.n_members=2", "--data.batch_size=8", "--data.eval_batch_size=8"]
         phase += [f"--model.density.{size}=4" for size in ("steps", "width") if "density" in init]
+    elif method in LIKELIHOODS:  # tests/benchmark builds them as they are
+        phase += ["--model.density.filters=4", "--data.batch_size=4", "--data.eval_batch_size=4"]
     elif config["model"]["class_path"] in ("AMA", "SemiSupervisedAMA"):  # ten make one negative
         # a quarter as wide; tests/benchmark builds them as they are
         widths = {part: init[part]["init_args"]["width"] // 4 for part in ("encoder", "generator", "critic")}

@@ -28,8 +28,8 @@ class SScore(Likelihood):
 
     Args:
         density: as in :class:`Likelihood`.
-        compressor: `JPEG2000`, `PNG` or `FLIF`, all without loss. The paper has FLIF, whose program `flif` must be
-            installed. A result's notes say which one it was.
+        compressor: `JPEG2000`, `PNG` or `FLIF`, all without loss: the shorter it makes normal images, the better. The
+            paper has FLIF, whose program `flif` must be installed. A result's notes say which one it was.
         optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`Likelihood`.
         preprocessing: as in :class:`Likelihood`; what it makes of an image is what is compressed.
         threshold: as in :class:`AnomalyDetector`.

@@ -77,11 +77,11 @@ class PNG(Compressor):
 
 @dataclass(frozen=True)
 class JPEG2000(Compressor):
-    """JPEG 2000 by its reversible transform, by Pillow: the codestream without a file's boxes."""
+    """JPEG 2000 by its reversible transforms of space and colour, by Pillow: the codestream without a file's boxes."""
 
     def code(self, image: Image.Image) -> bytes:
         """The codestream."""
-        return _saved(image, "JPEG2000", irreversible=False, no_jp2=True)
+        return _saved(image, "JPEG2000", irreversible=False, mct=image.mode == "RGB", no_jp2=True)
 
     def require(self) -> None:
         """Raise ValueError where Pillow was built without OpenJPEG."""
