@@ -195,7 +195,7 @@ GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "waic": (WAIC, {**GAN, "n_members": 2}),
 }
 DENSITY: dict[str, Any] = {
-    "density": partial(PixelCNNPP, blocks=1, filters=8, components=2),
+    "density": partial(PixelCNNPP, blocks=1, filters=4, components=2),
     "optimizer": partial(Adam, lr=1e-2),
 }
 GENERATIVE |= {
