@@ -7,7 +7,7 @@ Know?", ICLR 2019), who show where it fails.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from adlightning.networks.density import Sampling, bits_per_dimension, build_den
 from adlightning.networks.pixelcnn import PixelCNNPP
 from adlightning.preprocessing import UnitRange
 
+BITS = "val/bits_per_dimension"
+
 DRAWING_SEED = 0
 MANY_PASSES = 256
 FEW = 10
@@ -33,8 +35,8 @@ FEW = 10
 class Likelihood(AnomalyDetector):
     """A density model of normal images; an image is as anomalous as it is unlikely: -log2 p in bits per dimension.
 
-    Unsupervised: known anomalies are left out of training. The loss is the score, over a batch. `train/` and `val/`
-    `bits_per_dimension` are logged each epoch, the latter over held-out normals.
+    Unsupervised: known anomalies are left out of training. The loss is the score, over a batch. Each epoch logs
+    `train/bits_per_dimension` and, over held-out normals, `val/bits_per_dimension`, by which `--monitor` may select.
 
     Args:
         density: a class made for the shape of the images whose modules give natural log-probabilities (B,) of images
@@ -51,6 +53,7 @@ class Likelihood(AnomalyDetector):
     """
 
     uses_known_anomalies = False
+    held_out_metrics: ClassVar = {BITS: "min"}
 
     density: nn.Module
     image_shape: tuple[int, ...]
@@ -103,7 +106,7 @@ class Likelihood(AnomalyDetector):
         normals = batch.x[batch.label != ANOMALY]
         if len(normals):
             mean = self.surprise(normals).mean()
-            self.log("val/bits_per_dimension", mean, on_epoch=True, batch_size=len(normals), sync_dist=True)
+            self.log(BITS, mean, on_epoch=True, batch_size=len(normals), sync_dist=True)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """-log2 p (B,), in bits per dimension."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 from torch.optim import Adam
@@ -38,6 +39,7 @@ class SScore(Likelihood):
         ValueError: a compressor that is not there, or as :class:`Likelihood`.
     """
 
+    scoring_arguments: ClassVar = ("compressor",)
     score_needs: str | None = "a lossless compressor, which runs on the host"
 
     def __init__(

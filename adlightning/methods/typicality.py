@@ -47,6 +47,7 @@ class Typicality(Likelihood):
     """
 
     fits_at_end = True
+    held_out_metrics: ClassVar = {}  # an epoch before the last has no entropy to score with
     argument_rules: ClassVar = {"batch_of": at_least(1)}
 
     entropy: Tensor

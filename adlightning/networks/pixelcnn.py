@@ -22,7 +22,7 @@ def concat_elu(x: Tensor) -> Tensor:
     return F.elu(torch.cat([x, -x], dim=1))
 
 
-class _Convolution(nn.Module):
+class _Convolution(nn.Conv2d):
     """A convolution that sees no pixel below, nor to the right where `right` is 0; `up` > 1 enlarges, transposed.
 
     A filter begins with norm `scale`: inputs of unit variance then give outputs of that deviation. With `weight_norm`
@@ -51,28 +51,39 @@ class _Convolution(nn.Module):
         scale: float = 1.0,
         weight_norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.kernel, self.right, self.stride, self.up = kernel, right, stride, up
-        start = torch.randn(n_out, n_in, *kernel)
-        start = scale * start / start.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-        self.weight = nn.Parameter(start)
+        super().__init__(n_in, n_out, kernel, stride)
+        self.right, self.up = right, up
+        with torch.no_grad():
+            self.weight *= scale
         self.gain = nn.Parameter(torch.full((n_out, 1, 1, 1), scale)) if weight_norm else None
-        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def reset_parameters(self) -> None:
+        """Filters of norm 1 in random directions, biases of 0."""
+        with torch.no_grad():
+            self.weight.normal_()
+            self.weight /= _norms(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def filters(self) -> Tensor:
         """The weights (n_out, n_in, height, width) that are applied."""
         if self.gain is None:
             return self.weight
-        return self.gain * self.weight / self.weight.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+        return self.gain * self.weight / _norms(self.weight)
 
     def forward(self, x: Tensor, size: Sequence[int] = ()) -> Tensor:
         """Feature maps (B, n_out, ...); of this height and width where it enlarges."""
-        height, width = self.kernel
+        height, width = self.kernel_size
         if self.up > 1:
             larger = F.conv_transpose2d(x, self.filters().transpose(0, 1), self.bias, self.up)
             return larger[:, :, : size[0], self.right : self.right + size[1]]
         x = F.pad(x, (width - 1 - self.right, self.right, height - 1, 0))
         return F.conv2d(x, self.filters(), self.bias, self.stride)
+
+
+def _norms(filters: Tensor) -> Tensor:
+    """Norm of each filter, (n_out, 1, 1, 1)."""
+    return filters.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
 class _GatedBlock(nn.Module):
@@ -262,7 +273,7 @@ class PixelCNNPP(nn.Module):
         The network runs once a pixel, on the rows down to the pixel's. The generator is on the weights' device.
         """
         channels, height, width = self.shape
-        x = torch.zeros(n, channels, height, width, device=self.last.bias.device)
+        x = torch.zeros(n, channels, height, width, device=self.last.weight.device)
         for row in range(height):
             for column in range(width):
                 said = self.parameters_of(x[:, :, : row + 1])[:, :, row, column].float()
