@@ -113,7 +113,9 @@ class _GatedBlock(nn.Module):
         inner = self.first(concat_elu(x))
         if self.beside is not None and shortcut is not None:
             inner = inner + self.beside(concat_elu(shortcut))
-        value, gate = self.second(self.dropout(concat_elu(inner))).chunk(2, dim=1)
+        inner = concat_elu(inner)
+        inner = self.dropout(inner.contiguous() if self.training else inner)  # the same mask in any layout of memory
+        value, gate = self.second(inner).chunk(2, dim=1)
         out: Tensor = x + value * gate.sigmoid()
         return out
 

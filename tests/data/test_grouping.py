@@ -12,7 +12,7 @@ from torch import Tensor
 from adlightning.data.grouping import grouped
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.sources import UniformNoise
-from adlightning.data.sources.base import Samples
+from adlightning.data.sources.base import ClassSource, Samples
 from adlightning.testing import Stripes
 
 
@@ -68,7 +68,7 @@ def test_lazy_images_are_stacked_when_asked_for() -> None:
 
 
 def pairs(**options: Any) -> OutOfDistribution:
-    anomalies = {"noise": UniformNoise(100), "more": UniformNoise(50, seed=1)}
+    anomalies: dict[str, ClassSource] = {"noise": UniformNoise(100), "more": UniformNoise(50, seed=1)}
     data = OutOfDistribution(Stripes(), anomalies, **{"batch_of": 2, "seed": 0, **options})
     data.prepare_data()
     data.setup("fit")
