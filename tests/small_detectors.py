@@ -41,9 +41,13 @@ from adlightning.methods import (
     DROCCRand,
     FenceGAN,
     GeometricTransforms,
+    Likelihood,
+    LikelihoodRatio,
     SemiSupervisedAMA,
     SoftBoundaryDeepSVDD,
+    SScore,
     StackedSSDGM,
+    Typicality,
 )
 from adlightning.methods import SkipGANomaly as Skip
 from adlightning.methods.ama import CriticTurns, Negatives
@@ -53,7 +57,7 @@ from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.methods.stacked_ss_dgm import M1Pretraining
-from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PlainMLP
+from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PixelCNNPP, PlainMLP
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.energy import RecurrentEnergy
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
@@ -202,6 +206,16 @@ GENERATIVE: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "vae": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), **SYMMETRIC}),
     "vae drawing": (VAE, {"encoder": partial(DCGANEncoder, code_dim=16, width=8), "score_samples": 2, **SYMMETRIC}),
     "waic": (WAIC, {**GAN, "n_members": 2}),
+}
+DENSITY: dict[str, Any] = {
+    "density": partial(PixelCNNPP, blocks=1, filters=4, components=2),
+    "optimizer": partial(Adam, lr=1e-2),
+}
+GENERATIVE |= {
+    "likelihood": (Likelihood, DENSITY),
+    "likelihood_ratio": (LikelihoodRatio, DENSITY),
+    "typicality": (Typicality, DENSITY),
+    "s_score": (SScore, DENSITY),
 }
 SHALLOW: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     name: (getattr(shallow, name), {"preprocessing": StandardizeFeatures})

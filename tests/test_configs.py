@@ -68,6 +68,7 @@ DCGAN_DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
 WAIC_METHODS = ("waic", "density_waic")
 DCGAN_METHODS = ("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "conad")
 ENERGY_DATA = (*DCGAN_DATA, "arrhythmia", "epilepsy", "noisy_sine", "sine", "speech_commands", "table", "thyroid")
+LIKELIHOODS = ("likelihood", "likelihood_ratio", "typicality", "s_score")
 # GOAD takes tables only.
 TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -117,6 +118,7 @@ def test_every_method_has_every_config() -> None:
     }
     wanted |= {f"configs/{method}/{data}_alexnet.yaml" for method in ("kde", "ocsvm") for data in ("mnist", "cifar10")}
     wanted |= {"configs/kde/lsun_alexnet.yaml", "configs/ocsvm/lsun_alexnet.yaml", "configs/gmm/lsun_pca.yaml"}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in LIKELIHOODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/ama/{data}.yaml" for data in AMA_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in WAIC_METHODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
@@ -370,6 +372,8 @@ def test_config_runs_one_batch(path: str, own: Path, tmp_path: Path) -> None:
     elif method in WAIC_METHODS:
         phase += ["--model.n_members=2", "--data.batch_size=8", "--data.eval_batch_size=8"]
         phase += [f"--model.density.{size}=4" for size in ("steps", "width") if "density" in init]
+    elif method in LIKELIHOODS:  # tests/benchmark builds them as they are
+        phase += ["--model.density.filters=4", "--data.batch_size=4", "--data.eval_batch_size=4"]
     elif config["model"]["class_path"] in ("AMA", "SemiSupervisedAMA"):  # ten make one negative
         # a quarter as wide; tests/benchmark builds them as they are
         widths = {part: init[part]["init_args"]["width"] // 4 for part in ("encoder", "generator", "critic")}

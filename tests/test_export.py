@@ -55,7 +55,7 @@ QUICK: dict[str, Any] = {
 }
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*/digits.yaml"))
 SPHERE = "configs/goad/sphere.yaml"
-REFUSED = {"ADGAN", "AnoGAN", *shallow.__all__}
+REFUSED = {"ADGAN", "AnoGAN", "SScore", *shallow.__all__}
 
 DATA = {cls.__name__: cls for cls in (OneVsAll, TransductiveOneVsAll, AnomalyLabelled, TableData, FolderData)}
 DETECTORS = {name: getattr(module, name) for module in (methods, shallow) for name in module.__all__}

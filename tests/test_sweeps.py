@@ -29,6 +29,7 @@ METHODS = {
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
     *("kernel_kliep", "kernel_ulsif"),
     *("adgan", "anogan", "ama"),
+    *("likelihood", "likelihood_ratio", "typicality", "s_score"),
 }
 OWN_METRIC: dict[str, type[AnomalyDetector]] = {"density_ratio": DensityRatio}
 """Those with validation metrics of their own."""

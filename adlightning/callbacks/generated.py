@@ -52,7 +52,7 @@ class Generating(Protocol):
     """A detector that makes samples."""
 
     def generated(self, n: int) -> Tensor:
-        """Images (n, C, H, W), in the preprocessed range."""
+        """Images (n, C, H, W), in the preprocessed range; fewer where each takes long, none where it makes none."""
         ...
 
 
@@ -99,8 +99,8 @@ def _pictures(
         title = f"{title_prefix}: the search for a normal and for an anomalous image"
         path = folder / "filmstrip.png"
         written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
-    if isinstance(detector, Generating):
-        made = list(detector.generated(_N_GENERATED).split(_N_SHOWN))
+    if isinstance(detector, Generating) and len(images_made := detector.generated(_N_GENERATED)):
+        made = list(images_made.split(_N_SHOWN))
         captions, colours = [[""] * _N_SHOWN] * len(made), ["0.7"] * len(made)
         path, title = folder / "generated.png", f"{title_prefix}: generated samples"
         written.append(_rows_of_images(path, made, captions, colours, detector.preprocess.output, title))

@@ -130,6 +130,12 @@ METHODS: tuple[Method, ...] = (
         "`configs/conad/`",
         "measured on digits",
     ),
+    Method(
+        "likelihood, its ratio (Ren et al. 2019), typicality (Nalisnick et al. 2019), S-score (Serra et al. 2020)",
+        ("Likelihood", "LikelihoodRatio", "Typicality", "SScore"),
+        "`configs/likelihood/`, ...",
+        "measured on digits",
+    ),
 )
 
 DETECTORS = ("adlightning.methods", "adlightning.shallow")

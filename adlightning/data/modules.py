@@ -102,6 +102,10 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def make_split(self) -> tuple[Samples, Samples, Split, str]:
         """Training part, test part (may be the same), who is who in them, and the data in words."""
 
+    def sample_spec(self) -> InputSpec:
+        """Kind and shape of a sample: as the source has them."""
+        return self.data_source.input_spec()
+
     # ---- Lightning's hooks ----------------------------------------------------------------------------------------
 
     def prepare_data(self) -> None:
@@ -112,7 +116,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         """Load and split, once."""
         if not self._ready:
             self.train_samples, self.test_samples, self.split, description = self.make_split()
-            self.input_spec: InputSpec = replace(self.data_source.input_spec(), description=description)
+            self.input_spec: InputSpec = replace(self.sample_spec(), description=description)
             if len(self.split.train) < 2:
                 raise ValueError(f"training needs at least 2 samples, the data leave {len(self.split.train)}")
             self._find_offsets()

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from adlightning.core.contracts import InputSpec
 from adlightning.data.composition import ROUNDING, Indices, Split
+from adlightning.data.grouping import grouped
 from adlightning.data.joining import chosen, in_memory, joined, matched
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.one_vs_all import ClassName, class_index
 from adlightning.data.sources.base import ClassSource, Samples, Source
 from adlightning.data.sources.noise import Noise
 from adlightning.data.splits import drawn_anomalies, normals_only
-from adlightning.labels import ANOMALY
+from adlightning.labels import ANOMALY, NORMAL
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
@@ -44,6 +45,8 @@ class OutOfDistribution(AnomalyDataModule):
         validation_anomalies: number of images of `validation_source` that validation gets and the test does not, for
             `--monitor=val/auroc`. Results chosen so say `selection: oracle-ood`. AMA has about 50.
         validation_source: name of the anomaly source that they come from; needed where there are several.
+        batch_of: images of a sample. More than 1: so many of one kind, drawn at random, are stacked one above the other
+            in training, validation and test; a score, a label and a row of scores.csv are those of all of them.
         loading: batch sizes, validation share (of the normals), seed and memory, as in :class:`AnomalyDataModule`.
 
     Raises:
@@ -59,6 +62,7 @@ class OutOfDistribution(AnomalyDataModule):
         anomaly_ratio: float | None = 0.2,
         validation_anomalies: int = 0,
         validation_source: str | None = None,
+        batch_of: int = 1,
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
@@ -73,6 +77,8 @@ class OutOfDistribution(AnomalyDataModule):
             raise ValueError(f"anomaly_ratio must be positive, or null for all, got {anomaly_ratio}")
         if validation_anomalies < 0:
             raise ValueError(f"validation_anomalies must not be negative, got {validation_anomalies}")
+        if batch_of < 1:
+            raise ValueError(f"batch_of must be at least 1, got {batch_of}")
         names = ", ".join(anomaly_sources)
         if validation_source is not None and validation_source not in anomaly_sources:
             raise ValueError(f"validation_source must be one of anomaly_sources, {names}, got {validation_source!r}")
@@ -84,12 +90,18 @@ class OutOfDistribution(AnomalyDataModule):
         self.anomaly_ratio = anomaly_ratio
         self.validation_anomalies = validation_anomalies
         self.validation_source = validation_source
+        self.batch_of = batch_of
         self.validates_on_tested_kinds = validation_anomalies > 0
 
     @property
     def data_source(self) -> Source:
         """The source of normal images."""
         return self.source
+
+    def sample_spec(self) -> InputSpec:
+        """An image of the source, or `batch_of` of them one above the other."""
+        spec = super().sample_spec()
+        return replace(spec, shape=(spec.shape[0], self.batch_of * spec.shape[1], *spec.shape[2:]))
 
     def prepare_data(self) -> None:
         """Download what is missing, when asked to; on one process."""
@@ -153,7 +165,26 @@ class OutOfDistribution(AnomalyDataModule):
             test=np.concatenate([split.test, rows]),
             test_labels=np.concatenate([split.test_labels, np.full(len(rows), ANOMALY)]),
         )
-        return train, test, split, words
+        return (train, test, split, words) if self.batch_of == 1 else self._grouped(train, test, split, words)
+
+    def _grouped(self, train: Samples, test: Samples, split: Split, words: str) -> tuple[Samples, Samples, Split, str]:
+        """The same with groups of images as samples, each of normals or of one source's anomalies."""
+        size, seed = self.batch_of, self.effective_seed()
+        held_out = [split.validation[(split.validation_labels == ANOMALY) == anomalous] for anomalous in (False, True)]
+        train, (training, *held_out) = grouped(train, [split.train, *held_out], size, seed)
+        tested = [split.test[split.test_labels != ANOMALY], *self._anomalies.values()]
+        test, rows = grouped(test, tested, size, seed)
+        self._anomalies = dict(zip(self._anomalies, rows[1:], strict=True))
+        labels = [np.repeat([NORMAL, ANOMALY], [len(of[0]), sum(map(len, of[1:]))]) for of in (held_out, rows)]
+        split = Split(
+            train=training,
+            known=np.zeros_like(training),
+            validation=np.concatenate(held_out),
+            validation_labels=labels[0],
+            test=np.concatenate(rows),
+            test_labels=labels[1],
+        )
+        return train, test, split, f"{words}, samples of {size} images of one kind"
 
     def _normals(self, train: Samples, test: Samples) -> tuple[Split, str]:
         """The split of the normal images, and the source in words."""

@@ -20,9 +20,13 @@ from adlightning.methods.dsebm import DSEBM
 from adlightning.methods.fence_gan import FenceGAN
 from adlightning.methods.geometric_transforms import GeometricTransforms
 from adlightning.methods.goad import GOAD
+from adlightning.methods.likelihood import Likelihood
+from adlightning.methods.likelihood_ratio import LikelihoodRatio
+from adlightning.methods.s_score import SScore
 from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
 from adlightning.methods.stacked_ss_dgm import StackedSSDGM
+from adlightning.methods.typicality import Typicality
 from adlightning.methods.vae import VAE
 from adlightning.methods.waic import WAIC
 
@@ -50,8 +54,12 @@ __all__ = [
     "DensityWAIC",
     "FenceGAN",
     "GeometricTransforms",
+    "Likelihood",
+    "LikelihoodRatio",
+    "SScore",
     "SemiSupervisedAMA",
     "SkipGANomaly",
     "SoftBoundaryDeepSVDD",
     "StackedSSDGM",
+    "Typicality",
 ]

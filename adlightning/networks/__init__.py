@@ -26,6 +26,7 @@ from adlightning.networks.logits import build_logits
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
 from adlightning.networks.mlp import MLPDecoder, MLPEncoder, PlainMLP
 from adlightning.networks.mobilenet import MobileNetV2Encoder
+from adlightning.networks.pixelcnn import PixelCNNPP
 from adlightning.networks.pretrained import read_weights
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.networks.timm_encoder import TimmEncoder
@@ -62,6 +63,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "MobileNetV2Encoder",
+    "PixelCNNPP",
     "PlainMLP",
     "RecurrentEnergy",
     "ResidualCritic",

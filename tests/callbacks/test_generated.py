@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from adlightning.callbacks import generated
 from adlightning.callbacks.generated import write_generated
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ScoredSamples
-from adlightning.methods import ADGAN, Autoencoder, DeepSVDD
+from adlightning.methods import ADGAN, Autoencoder, DeepSVDD, Likelihood
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.networks import LeNetEncoder
@@ -28,6 +28,24 @@ from adlightning.testing import Stripes
 SPEC = InputSpec("image", (1, 16, 16))
 X = Stripes().load("test").x
 SCORED = ScoredSamples(np.linspace(5, 1, 90), np.repeat([0, 1, 1], 30), np.arange(90))
+
+
+class Silent(nn.Module):
+    """A density that draws no samples."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -x.sum(dim=(1, 2, 3))
+
+
+class Drawing(Silent):
+    """One that does."""
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.rand(n, *self.shape, generator=generator)
 
 
 def read(index: NDArray[np.int64]) -> Tensor:
@@ -84,6 +102,13 @@ def test_an_autoencoder_reconstructs_and_a_hypersphere_does_not(
     options: dict[str, Any] = {"encoder": partial(LeNetEncoder, conv_channels=(4,), rep_dim=16)}
     assert set(rows_drawn(monkeypatch, tmp_path, Autoencoder(**options))) == {"reconstructions.png"}
     assert not rows_drawn(monkeypatch, tmp_path, DeepSVDD(**options, pretraining=AutoencoderPretraining(epochs=1)))
+
+
+def test_a_density_shows_its_samples_where_it_draws_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (drawn,) = rows_drawn(monkeypatch, tmp_path, Likelihood(density=Drawing)).items()
+    assert drawn[0] == "generated.png"
+    assert [len(row) for row in drawn[1][0]] == [10] * 6
+    assert not rows_drawn(monkeypatch, tmp_path, Likelihood(density=Silent))
 
 
 def test_one_kind_without_the_other_and_scores_that_are_not_finite(
