@@ -6,7 +6,10 @@ from adlightning.methods.ama import AMA, SemiSupervisedAMA
 from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.binary_classifier import BinaryClassifier
+from adlightning.methods.dagmm import DAGMM
 from adlightning.methods.dcae import DCAE
+from adlightning.methods.dcn import DCN
+from adlightning.methods.deep_cluster import DeepCluster
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.density_ratio import DensityRatio
@@ -28,7 +31,9 @@ __all__ = [
     "ADGAN",
     "ALAD",
     "AMA",
+    "DAGMM",
     "DCAE",
+    "DCN",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
@@ -40,6 +45,7 @@ __all__ = [
     "Autoencoder",
     "BinaryClassifier",
     "DROCCRand",
+    "DeepCluster",
     "DeepSAD",
     "DeepSVDD",
     "DensityRatio",

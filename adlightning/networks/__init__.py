@@ -7,6 +7,7 @@ from adlightning.networks.alad import (
     JointDiscriminator,
     LatentPairDiscriminator,
 )
+from adlightning.networks.dagmm import DAGMMDecoder, DAGMMEncoder, EstimationNetwork
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
@@ -38,9 +39,12 @@ __all__ = [
     "VGG11",
     "ALADEncoder",
     "ALADGenerator",
+    "DAGMMDecoder",
+    "DAGMMEncoder",
     "DCGANCritic",
     "DCGANEncoder",
     "DCGANGenerator",
+    "EstimationNetwork",
     "FeatureDiscriminator",
     "FenceDiscriminator",
     "FenceGenerator",
