@@ -36,13 +36,13 @@ from adlightning.networks.initialisation import start_weights_
 Space = Literal["whitened", "normalised"]
 
 TOP_LAYER_SPREAD = 0.01  # standard deviation of its weights at the start of an epoch
-LEAST_VARIANCE = 1e-10  # of a direction, as a share of the largest: below it a direction is left out
+LEAST_VARIANCE = 1e-6  # of a direction, as a share of the largest: below it whitening would blow up rounding
 
 
 def pca_whitening(features: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Mean (d,) and projection (dim, d) on the first principal directions, each divided by its standard deviation.
 
-    A direction in which features (N, d) do not vary has a row of zeros.
+    A direction in which features (N, d) hardly vary has a row of zeros.
     """
     mean = features.mean(dim=0)
     centred = features - mean
