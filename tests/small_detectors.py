@@ -21,7 +21,9 @@ from adlightning.methods import (
     ADGAN,
     ALAD,
     AMA,
+    DAGMM,
     DCAE,
+    DCN,
     DROCC,
     DROCCLF,
     DROCCOE,
@@ -34,6 +36,7 @@ from adlightning.methods import (
     Autoencoder,
     BinaryClassifier,
     ConAD,
+    DeepCluster,
     DeepSAD,
     DeepSVDD,
     DensityRatio,
@@ -96,6 +99,9 @@ METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "drocc_oe": (DROCCOE, SHELL),
     "drocc_lf": (DROCCLF, SHELL),
     "goad": (GOAD, {"maps": AffineMaps(number=32)}),
+    "dagmm": (DAGMM, {"optimizer": adam(3e-3)}),
+    "dcn": (DCN, {"pretrain_epochs": 4, "optimizer": adam(3e-3)}),
+    "deep_cluster": (DeepCluster, {"n_clusters": 4}),
     "ss_dgm": (SSDGM, DGM),
     "stacked_ss_dgm": (StackedSSDGM, {**DGM, "pretraining": M1Pretraining(epochs=4, optimizer=adam(3e-3))}),
     "density_ratio": (DensityRatio, on_mlp(lr=0.1, dropout=0.1)),
@@ -228,6 +234,8 @@ def _of_a_method(name: str, kind: Kind) -> AnomalyDetector:
     """With a first phase of one epoch."""
     given = METHODS[name][1]
     phases: dict[str, Any] = {"warm_up_epochs": 1} if name.startswith(("soft", "drocc")) else {}
+    if "pretrain_epochs" in given:
+        phases["pretrain_epochs"] = 1
     if "pretraining" in given:
         phases["pretraining"] = replace(given["pretraining"], epochs=1)
     return make_detector(name, kind, **phases)

@@ -24,6 +24,7 @@ METHODS = {
     *("deep_sad", "deep_svdd", "soft_boundary_deep_svdd", "autoencoder"),
     *("binary_classifier", "ss_dgm", "stacked_ss_dgm", "semi_supervised_ama"),
     *("drocc", "drocc_rand", "drocc_oe", "drocc_lf", "goad"),
+    *("dagmm", "dcn", "deep_cluster"),
     *("density_ratio", "geometric_transforms"),
     *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "conad", "dsebm", "waic", "density_waic"),
     *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),

@@ -83,6 +83,18 @@ METHODS: tuple[Method, ...] = (
         "measured on three tables",
     ),
     Method(
+        "DAGMM (Zong et al. 2018)",
+        ("DAGMM",),
+        "`configs/dagmm/`",
+        "measured on three tables",
+    ),
+    Method(
+        "deep clustering: DCN (Yang et al. 2017), DeepCluster (Caron et al. 2018)",
+        ("DCN", "DeepCluster"),
+        "`configs/dcn/`, `configs/deep_cluster/`",
+        "measured on three tables",
+    ),
+    Method(
         "kernel density ratio: KLIEP, uLSIF",
         ("KernelKLIEP", "KernelULSIF"),
         "`configs/kernel_kliep/`, ...",

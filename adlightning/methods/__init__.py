@@ -7,7 +7,10 @@ from adlightning.methods.anogan import AnoGAN
 from adlightning.methods.autoencoder import Autoencoder
 from adlightning.methods.binary_classifier import BinaryClassifier
 from adlightning.methods.conad import ConAD
+from adlightning.methods.dagmm import DAGMM
 from adlightning.methods.dcae import DCAE
+from adlightning.methods.dcn import DCN
+from adlightning.methods.deep_cluster import DeepCluster
 from adlightning.methods.deep_sad import DeepSAD
 from adlightning.methods.deep_svdd import DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.density_ratio import DensityRatio
@@ -34,7 +37,9 @@ __all__ = [
     "ADGAN",
     "ALAD",
     "AMA",
+    "DAGMM",
     "DCAE",
+    "DCN",
     "DROCC",
     "DROCCLF",
     "DROCCOE",
@@ -48,6 +53,7 @@ __all__ = [
     "BinaryClassifier",
     "ConAD",
     "DROCCRand",
+    "DeepCluster",
     "DeepSAD",
     "DeepSVDD",
     "DensityRatio",

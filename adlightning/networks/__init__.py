@@ -7,6 +7,7 @@ from adlightning.networks.alad import (
     JointDiscriminator,
     LatentPairDiscriminator,
 )
+from adlightning.networks.dagmm import DAGMMDecoder, DAGMMEncoder, EstimationNetwork
 from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.energy import ConvolutionalEnergy, DenseEnergy, RecurrentEnergy
@@ -42,10 +43,13 @@ __all__ = [
     "ALADEncoder",
     "ALADGenerator",
     "ConvolutionalEnergy",
+    "DAGMMDecoder",
+    "DAGMMEncoder",
     "DCGANCritic",
     "DCGANEncoder",
     "DCGANGenerator",
     "DenseEnergy",
+    "EstimationNetwork",
     "FeatureDiscriminator",
     "FenceDiscriminator",
     "FenceGenerator",
