@@ -488,7 +488,9 @@ def test_what_the_maps_and_the_encoder_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
         built(encoder=phi(n_layers=0))
     for preprocessing in (None, StandardizeFeatures):
-        with pytest.raises(ValueError, match=r"centers must be running with .* n_layers: 1, embedding: output, .* standardised"):
+        with pytest.raises(
+            ValueError, match=r"centers must be running with .* n_layers: 1, embedding: output, .* standardised"
+        ):
             built(maps=UNMOVED, preprocessing=preprocessing)
 
 
