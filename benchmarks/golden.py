@@ -237,7 +237,10 @@ def main() -> int:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"cases": {}}
     stored = dict(np.load(ARRAYS)) if ARRAYS.exists() else {}
-    names = cases() if options.write else {name: golden["options"] for name, golden in record["cases"].items()}
+    names = {name: golden["options"] for name, golden in record["cases"].items()}
+    if options.write:  # a recorded case keeps its name
+        known = {(name.partition(" ")[0], *more) for name, more in names.items()}
+        names |= {name: more for name, more in cases().items() if (name.partition(" ")[0], *more) not in known}
     wrong = 0
     for case, more in names.items():
         if options.only not in case:

@@ -47,12 +47,12 @@ def labelled_and_polluting_counts(n_normal: int, labelled_ratio: float, pollutio
     """Numbers of labelled anomalies m and of polluters n_out that go with `n_normal` training normals.
 
     Solves labelled_ratio = m / (n + m) and pollution_ratio = n_out / n with n = n_normal + n_out over the reals and
-    truncates. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code.
+    truncates. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code,
+    whose counts these are: what is a whole number but for floating point, 80.99999999999999, loses one there as well.
     """
-    n = n_normal / (1 - pollution_ratio)
-    n_polluting = math.floor(n * pollution_ratio + ROUNDING)
-    n_labelled = math.floor(n * labelled_ratio / (1 - labelled_ratio) + ROUNDING)
-    return n_labelled, n_polluting
+    polluting = n_normal * pollution_ratio / (1 - pollution_ratio)
+    labelled = (n_normal * labelled_ratio + polluting * labelled_ratio) / (1 - labelled_ratio)
+    return int(labelled), int(polluting)
 
 
 @dataclass(frozen=True)

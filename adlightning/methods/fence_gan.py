@@ -23,7 +23,13 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import at_least, between, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.parts.adversarial import Players, fake_loss, one_optimizer_each, real_loss
+from adlightning.methods.parts.adversarial import (
+    Players,
+    fake_loss,
+    one_optimizer_each,
+    real_loss,
+    resting_statistics,
+)
 from adlightning.networks.checks import check_network, make_network
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
 
@@ -55,6 +61,9 @@ class FenceGAN(AnomalyDetector):
 
     Epochs 0 to `pretrain_epochs` - 1 train the discriminator alone; then each batch is a step of the discriminator and
     one of the generator, until `trainer.max_epochs`, which counts both phases. The score is -D(x), by its logit.
+
+    The generator's step leaves the running statistics of the discriminator's BatchNorm as they are, as in the released
+    code. In the discriminator's own step generated images count as the normal ones do, in training mode.
 
     Args:
         latent_dim: dimension of the latents, N(0, I): 200 for MNIST, 256 for CIFAR-10.
@@ -169,7 +178,7 @@ class FenceGAN(AnomalyDetector):
             self.players.minimise(of_generated if self.separate_steps else loss + of_generated, "discriminator")
         if self.current_epoch < self.pretrain_epochs:
             return {"loss": loss + of_generated}
-        with self.players.only("generator"):
+        with self.players.only("generator"), resting_statistics(self.discriminator):
             fake = self.generator(self.latents(len(real)))
             encircling = encirclement_loss(self.discriminator(fake).float(), self.alpha, self.encirclement)
             spread = dispersion(fake)

@@ -34,6 +34,7 @@ from adlightning.networks.encoders import WeightInit, build_encoder, representat
 from adlightning.networks.goad import LEAKINESS, GOADEncoder
 
 Centers = Literal["trained", "running"]
+Embedding = Literal["output", "activated"]
 
 CHUNK = 2**22  # values of the largest tensor of a chunk in scoring, 16 MiB: larger ones are slower on a CPU
 
@@ -119,13 +120,16 @@ class GOAD(AnomalyDetector):
     over all training samples, in whatever order, computed with the weights of that moment. With `running` they are what
     the released code takes: the average of the means of the epoch's batches, each of which had other weights.
 
-    A linear phi without translation has no centres to tell apart: the mean of standardised samples is 0, and so is that
-    of z_m for every m. `trained` is then refused, and `running` is by chance (docs/methods/goad.md).
+    With `embedding: activated` z_m is leaky_relu(phi(...), 0.2). A linear phi without translation and without that
+    activation has no centres to tell apart: the mean of standardised samples is 0, and so is that of z_m for every m.
+    `trained` is then refused, and `running` is by chance (docs/methods/goad.md).
 
     Args:
         maps: the random maps.
         encoder: phi, a class made for the shape (dim,) of a mapped sample that gives (B, d). None takes `GOADEncoder`,
             the released code's.
+        embedding: what loss, centres and score see: phi's `output`, or its leaky ReLU (`activated`), as in the released
+            code, whose head begins with one that works in place.
         margin: margin of the triplet-centre loss.
         triplet_weight: weight of the triplet-centre loss (`lmbda`).
         epsilon: added to each e^-distance of the score, as in the paper; 0 leaves it out, as the released code does.
@@ -156,6 +160,7 @@ class GOAD(AnomalyDetector):
         self,
         maps: AffineMaps = AffineMaps(),
         encoder: EncoderFactory | None = None,
+        embedding: Embedding = "output",
         margin: float = 1.0,
         triplet_weight: float = 0.1,
         epsilon: float = 0.0,
@@ -171,6 +176,7 @@ class GOAD(AnomalyDetector):
         super().__init__(preprocessing, threshold)
         self.maps = maps
         self.make_encoder = encoder_part("encoder", encoder)
+        self.embedding = embedding
         self.margin = margin
         self.triplet_weight = triplet_weight
         self.epsilon = epsilon
@@ -200,13 +206,15 @@ class GOAD(AnomalyDetector):
         self.encoder = build_encoder(self.make_encoder or GOADEncoder, (dim,))
         is_ours = isinstance(self.encoder, GOADEncoder)
         centred = name_of(self.preprocess) == "StandardizeFeatures" and not self.maps.translation
-        if self.centers == "trained" and centred and is_ours and self.encoder.n_layers == 1:
+        linear = is_ours and self.encoder.n_layers == 1 and self.embedding == "output"
+        if self.centers == "trained" and centred and linear:
             raise ValueError(
-                "centers must be running with a GOADEncoder of n_layers: 1, maps.translation: false and standardised "
-                f"features, where the means of all maps' embeddings are 0, got {self.centers}"
+                "centers must be running with a GOADEncoder of n_layers: 1, embedding: output, maps.translation: false "
+                f"and standardised features, where the means of all maps' embeddings are 0, got {self.centers}"
             )
         d = representation_size(self.encoder, (dim,))
-        self.head = nn.Sequential(nn.LeakyReLU(LEAKINESS), nn.Linear(d, n))
+        activation = [nn.LeakyReLU(LEAKINESS)] if self.embedding == "output" else []
+        self.head = nn.Sequential(*activation, nn.Linear(d, n))
         self.register_buffer("map_centers", torch.zeros(n, d))
         self.register_buffer("has_centers", torch.tensor(False))
         for layer in [*(self.encoder.modules() if is_ours else ()), *self.head.modules()]:
@@ -224,6 +232,7 @@ class GOAD(AnomalyDetector):
         mapped = torch.einsum("bi,mij->bmj", x, self.map_weights)
         mapped = mapped if self.map_shifts is None else mapped + self.map_shifts
         z: Tensor = self.encoder(mapped.flatten(0, 1))
+        z = F.leaky_relu(z, LEAKINESS) if self.embedding == "activated" else z
         return z.view(x.shape[0], self.maps.number, z.shape[1])
 
     def on_train_epoch_start(self) -> None:

@@ -1,4 +1,7 @@
-"""ALAD's networks, by its released code for CIFAR-10: DCGAN's encoder and generator, and discriminators of pairs."""
+"""ALAD's networks, by its released code for CIFAR-10: DCGAN's encoder and generator, and discriminators of pairs.
+
+BatchNorm has TensorFlow's constants.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator, square_side, stages
 from adlightning.networks.mlp import Output, check_positive
+from adlightning.networks.tensorflow_layers import SameConv2d, keras_batch_norms_
 
 Pairing = Literal["height", "channels"]
 
@@ -33,6 +37,7 @@ class ALADEncoder(nn.Module):
         super().__init__()
         encoder = DCGANEncoder(shape, latent_dim, width, leakiness=0.2)
         self.features, self.last = encoder.features, encoder.last
+        keras_batch_norms_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Latents (B, latent_dim)."""
@@ -56,6 +61,7 @@ class ALADGenerator(nn.Module):
     def __init__(self, latent_dim: int, shape: tuple[int, ...], output: Output = "tanh", width: int = 128) -> None:
         super().__init__()
         self.layers = DCGANGenerator(latent_dim, shape, output, width).layers
+        keras_batch_norms_(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Images (B, C, S, S)."""
@@ -67,6 +73,7 @@ class JointDiscriminator(nn.Module):
     """Pairs of an image (B, C, S, S) and a latent (B, latent_dim) to a logit each (B,): D_xz.
 
     A DCGAN's discriminator up to its last map, two linear layers for the latent, and one for both beside each other.
+    The first convolution has a bias, for no BatchNorm follows it.
 
     Args:
         shape: (C, S, S) of the images.
@@ -92,7 +99,10 @@ class JointDiscriminator(nn.Module):
         check_positive("joint_units", (joint_units,))
         first, doublings = stages(square_side(shape))
         n_image = width * 2 ** (doublings - 1) * first**2
-        self.image = nn.Sequential(DCGANCritic(shape, width=width).features, nn.Flatten())
+        features = DCGANCritic(shape, width=width).features
+        features[0] = nn.Conv2d(shape[0], width, 4, 2, 1)
+        keras_batch_norms_(features)
+        self.image = nn.Sequential(features, nn.Flatten())
         self.latent = nn.Sequential(*_dense(latent_dim, latent_units), *_dense(latent_units, latent_units))
         self.joint = nn.Sequential(*_dense(n_image + latent_units, joint_units))
         self.last = nn.Linear(joint_units, 1)
@@ -105,7 +115,7 @@ class JointDiscriminator(nn.Module):
 
 
 class ImagePairDiscriminator(nn.Module):
-    """Pairs of images (B, C, S, S) to a logit each (B,): D_xx, two 5x5 convolutions of stride 2.
+    """Pairs of images (B, C, S, S) to a logit each (B,): D_xx, two 5x5 convolutions of stride 2, padded as by 'SAME'.
 
     Args:
         shape: (C, S, S) of an image.
@@ -129,8 +139,8 @@ class ImagePairDiscriminator(nn.Module):
             channels *= 2
         half = max(width // 2, 1)
         self.convolutions = nn.Sequential(
-            *(nn.Conv2d(channels, half, 5, 2, 2), nn.LeakyReLU(0.2), nn.Dropout(DROPOUT)),
-            *(nn.Conv2d(half, width, 5, 2, 2), nn.LeakyReLU(0.2), nn.Dropout(DROPOUT)),
+            *(SameConv2d(channels, half, 5, 2), nn.LeakyReLU(0.2), nn.Dropout(DROPOUT)),
+            *(SameConv2d(half, width, 5, 2), nn.LeakyReLU(0.2), nn.Dropout(DROPOUT)),
             nn.Flatten(),
         )
         self.last = nn.Linear(width * -(-height // 4) * -(-side // 4), 1)

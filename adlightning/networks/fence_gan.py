@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from adlightning.networks.gan import ACTIVATIONS, square_side, stages
 from adlightning.networks.mlp import Output, check_positive
+from adlightning.networks.tensorflow_layers import SameConv2d, SameConvTranspose2d, keras_batch_norms_
 
 FenceNetwork = Literal["dense", "conv"]
 
@@ -19,8 +20,9 @@ class FenceGenerator(nn.Module):
 
     `dense`: linear to `hidden`, linear to a map of a quarter of the side with twice `width` channels, transposed 4x4
     convolutions of stride 2 to `width` channels and to the image; ReLU and then BatchNorm after each but the last.
-    `conv`: linear to a map of 2 or 3 pixels (7 for S = 28), transposed 5x5 convolutions of stride 2 that halve the
-    channels down to `width`, and to the image; BatchNorm and then leaky ReLU (0.2) before each.
+    `conv`: linear to a map of 2 or 3 pixels (7 for S = 28), transposed 5x5 convolutions of stride 2 (padded as by
+    TensorFlow's 'SAME') that halve the channels down to `width`, and to the image; BatchNorm and then leaky ReLU (0.2)
+    before each.
 
     Args:
         latent_dim: dimension of the latents.
@@ -61,7 +63,7 @@ class FenceGenerator(nn.Module):
             for i in range(doublings):
                 n_out = shape[0] if i == doublings - 1 else channels // 2
                 layers += [nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)]
-                layers += [nn.ConvTranspose2d(channels, n_out, 5, 2, 2, output_padding=1)]
+                layers += [SameConvTranspose2d(channels, n_out, 5, 2)]
                 channels = n_out
         self.layers = nn.Sequential(*layers, ACTIVATIONS[output]())
         _init_(self, network)
@@ -76,8 +78,8 @@ class FenceDiscriminator(nn.Module):
     """Images (B, C, S, S) to a logit each (B,).
 
     `dense`: two 4x4 convolutions of stride 2 to `width` channels, linear to `hidden`, linear to 1; leaky ReLU (0.1),
-    no BatchNorm. `conv`: 5x5 convolutions of stride 2 that double the channels from `width` on, with BatchNorm but for
-    the last and leaky ReLU (0.2), dropout of 0.2, linear to 1.
+    no BatchNorm. `conv`: 5x5 convolutions of stride 2 (padded as by TensorFlow's 'SAME') that double the channels from
+    `width` on, with BatchNorm but for the last and leaky ReLU (0.2), dropout of 0.2, linear to 1.
 
     Args:
         shape: (C, S, S) of the images.
@@ -102,7 +104,7 @@ class FenceDiscriminator(nn.Module):
         else:
             layers, channels = [], shape[0]
             for i in range(halvings):
-                layers.append(nn.Conv2d(channels, width * 2**i, 5, 2, 2))
+                layers.append(SameConv2d(channels, width * 2**i, 5, 2))
                 channels = width * 2**i
                 layers += [nn.BatchNorm2d(channels)] if i < halvings - 1 else []
                 layers.append(nn.LeakyReLU(0.2))
@@ -134,7 +136,8 @@ def maps(side: int, network: FenceNetwork) -> tuple[int, int]:
 
 @torch.no_grad()
 def _init_(module: nn.Module, network: FenceNetwork) -> None:
-    """The released start: weights N(0, 0.02) for `dense`, Glorot's normal for `conv`; biases 0."""
+    """The released start: weights N(0, 0.02) for `dense`, Glorot's normal for `conv`; biases 0; Keras' BatchNorm."""
+    keras_batch_norms_(module)
     start: Callable[[Tensor], Tensor] = nn.init.xavier_normal_ if network == "conv" else _small_normal_
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):

@@ -60,7 +60,7 @@ class _UpBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
         self.conv1, self.conv2 = _conv3(width, width), _conv3(width, width)
-        self.shortcut = _xavier(nn.Conv2d(width, width, 1))
+        self.shortcut = _conv1(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.interpolate(self.norm1(x).relu(), scale_factor=2)
@@ -72,7 +72,8 @@ class _UpBlock(nn.Module):
 class ResidualGenerator(nn.Module):
     """Latents (B, latent_dim) to images (B, C, S, S): a linear layer, residual up-blocks, BN-ReLU-conv.
 
-    For S = 32: latent_dim -> 256 @ 4x4, three up-blocks of 256.
+    For S = 32: latent_dim -> 256 @ 4x4, three up-blocks of 256. Biases of the blocks start at 0, those of the first and
+    the last layer as the framework's.
 
     Args:
         latent_dim: dimension of the latents.
@@ -110,7 +111,7 @@ class _CriticBlock(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = _conv3(n_in, n_out), _conv3(n_out, n_out)
         self.down, self.is_first = down, is_first
-        self.shortcut = _xavier(nn.Conv2d(n_in, n_out, 1)) if down else nn.Identity()
+        self.shortcut = _conv1(n_in, n_out) if down else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         inner: Tensor = self.conv2(self.conv1(x if self.is_first else x.relu()).relu())
@@ -124,7 +125,7 @@ class ResidualCritic(nn.Module):
     """Stacked images (B, C, S, S) to one number each (B,): residual blocks, sum over pixels, a linear layer.
 
     For S = 32: two down-blocks, which lead to 8x8 pixels, and two plain ones, all of 128 channels. There is no
-    BatchNorm: a gradient penalty needs samples that do not depend on one another.
+    BatchNorm: a gradient penalty needs samples that do not depend on one another. Biases start at 0.
 
     With spectral normalisation each use in training mode takes one step of power iteration, in float32.
 
@@ -179,10 +180,21 @@ class ResidualCritic(nn.Module):
 
 
 def _conv3(n_in: int, n_out: int) -> nn.Conv2d:
-    return _xavier(nn.Conv2d(n_in, n_out, 3, padding=1), gain=math.sqrt(2))
+    return _unbiased(_xavier(nn.Conv2d(n_in, n_out, 3, padding=1), gain=math.sqrt(2)))
+
+
+def _conv1(n_in: int, n_out: int) -> nn.Conv2d:
+    return _unbiased(_xavier(nn.Conv2d(n_in, n_out, 1)))
 
 
 def _xavier(layer: Layer, gain: float = 1.0) -> Layer:
-    """The layer with weights drawn anew (Glorot and Bengio, uniform); biases are the framework's."""
+    """The layer with weights drawn anew (Glorot and Bengio, uniform); its bias stays the framework's."""
     nn.init.xavier_uniform_(layer.weight, gain)
+    return layer
+
+
+def _unbiased(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with its bias at 0, where the released code's blocks start."""
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import astuple
@@ -50,9 +51,21 @@ def test_counts_of_the_deep_sad_paper(labelled_ratio: float, pollution_ratio: fl
     assert labelled_and_polluting_counts(5000, labelled_ratio, pollution_ratio) == expected
 
 
-def test_counts_do_not_lose_a_sample_to_floating_point() -> None:
-    assert labelled_and_polluting_counts(172, 0.2, 0.0) == (43, 0)  # 172 * 0.2 / 0.8 = 42.99999999999999
-    assert labelled_and_polluting_counts(41, 0.0, 0.18) == (0, 9)  # 41 / 0.82 * 0.18 = 8.999999999999998
+def test_counts_are_truncated_as_in_the_released_code() -> None:
+    assert labelled_and_polluting_counts(324, 0.0, 0.2) == (0, 80)  # 324 * 0.2 / 0.8 = 80.99999999999999
+    assert labelled_and_polluting_counts(172, 0.2, 0.0) == (42, 0)  # 172 * 0.2 / 0.8 = 42.99999999999999
+    for n, ratio in itertools.product(range(20, 7000, 7), (0.01, 0.05, 0.1, 0.2)):
+        expected = int(n * ratio / (1 - ratio))
+        assert labelled_and_polluting_counts(n, 0.0, ratio) == (0, expected)
+        assert labelled_and_polluting_counts(n, ratio, 0.0) == (expected, 0)
+
+
+def test_counts_solve_the_equations_of_the_ratios() -> None:
+    # n_out = ratio (n_normal + n_out), m = ratio (n_normal + n_out + m)
+    for n, labelled, polluting in itertools.product((105, 178, 5000, 6742), (0.01, 0.05, 0.1), (0.01, 0.05, 0.1)):
+        equations = np.array([[1 - polluting, 0], [-labelled, 1 - labelled]])
+        n_out, m = np.linalg.solve(equations, np.array([polluting * n, labelled * n]))
+        assert labelled_and_polluting_counts(n, labelled, polluting) == (int(m), int(n_out))
 
 
 def test_one_vs_all_without_options_trains_on_all_normals_and_tests_on_everything() -> None:

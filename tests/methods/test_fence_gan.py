@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -168,6 +169,40 @@ def test_the_discriminator_is_trained_alone_first(
     assert trainer.global_step == (6 + 3 if not separate_steps else 12 + 3)
     assert [optimizer.param_groups[0]["betas"] for optimizer in trainer.optimizers] == [(0.5, 0.999)] * 2
     assert len(detector.curves.rows) == 3
+
+
+def test_running_statistics_of_the_discriminator_move_in_its_own_step_alone(make_trainer: MakeTrainer) -> None:
+    """After one batch: 0.99 (0.99 start + 0.01 of the normals) + 0.01 of the generated, and nothing of G's step."""
+    pl.seed_everything(0, verbose=False)
+    detector, data = FenceGAN(**{**SMALL, **networks("conv"), "pretrain_epochs": 0}), stripes()
+    data.setup("fit")
+    detector.configure_for(data.input_spec)
+    norm = next(module for module in detector.discriminator.modules() if isinstance(module, nn.BatchNorm2d))
+    seen, used = [], []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if norm.training:
+            seen.append(inputs[0].detach().double().numpy())
+            used.append(output.detach().double().numpy())
+
+    norm.register_forward_hook(keep)
+    make_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0).fit(detector, datamodule=data)
+    assert len(seen) == 3  # normals, generated ones, and generated ones again in the generator's step
+    means = [x.mean(axis=(0, 2, 3)) for x in seen]
+    variances = [x.var(axis=(0, 2, 3), ddof=1) for x in seen]
+    mean = 0.99 * (0.01 * means[0]) + 0.01 * means[1]
+    variance = 0.99 * (0.99 * 1 + 0.01 * variances[0]) + 0.01 * variances[1]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    np.testing.assert_allclose(norm.running_mean.numpy(), mean, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(norm.running_var.numpy(), variance, rtol=1e-5)
+    assert norm.num_batches_tracked is not None
+    assert norm.num_batches_tracked.item() == 2
+    assert norm.track_running_stats
+    # the generator's step was normalised by its own batch: scale 1 and shift 0 are as after one step of 1e-3
+    x = seen[2]
+    by_batch = (x - means[2][:, None, None]) / np.sqrt(x.var(axis=(0, 2, 3)) + 1e-3)[:, None, None]
+    np.testing.assert_allclose(used[2], by_batch, atol=0.01)
 
 
 def test_each_player_has_its_learning_rate() -> None:

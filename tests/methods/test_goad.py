@@ -100,6 +100,36 @@ def test_triplet_center_loss_and_its_gradient_are_those_of_the_formula(n_samples
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("embedding", ["output", "activated"])
+def test_loss_and_score_see_the_leaky_relu_of_what_phi_gives_or_what_it_gives(embedding: Any) -> None:
+    detector = built(embedding=embedding, margin=2.0, triplet_weight=0.3, centers="running", maps=UNMOVED)
+    x = embeddings(5, 3)
+    loss = detector.training_step(TrainBatch(x, torch.zeros(5), torch.arange(5)), 0)
+    maps, w = detector.map_weights.double().numpy(), next(detector.encoder.parameters()).detach().double().numpy()
+    raw = np.stack([x.double().numpy() @ maps[m] @ w.T for m in range(12)], axis=1)
+    activated = np.where(raw > 0, raw, 0.2 * raw)
+    z = activated if embedding == "activated" else raw
+    of_head = [weight.detach().double().numpy() for weight in detector.head.parameters()]
+    logits = activated @ of_head[0].T + of_head[1]  # the head names the map by the leaky ReLU either way
+    distances = ((z[:, :, None] - z.mean(axis=0)) ** 2).sum(axis=3)
+    total = 0.0
+    for b in range(5):
+        for m in range(12):
+            others = [distances[b, m, k] for k in range(12) if k != m]
+            total += 0.3 * max(0.0, distances[b, m, m] + 2.0 - min(others))
+            total += np.log(np.exp(logits[b, m]).sum()) - logits[b, m, m]
+    assert loss.item() == pytest.approx(total / 60, rel=1e-5)
+    torch.testing.assert_close(detector._batch_means, torch.from_numpy(z.mean(axis=0)).float())
+    centers = embeddings(12, 4)
+    detector.map_centers.copy_(centers)
+    detector.has_centers.fill_(True)
+    to_centers = ((z[:, :, None] - centers.double().numpy()) ** 2).sum(axis=3)
+    log_p = -to_centers - np.log(np.exp(-to_centers).sum(axis=2, keepdims=True))
+    score = -np.trace(log_p, axis1=1, axis2=2)
+    with torch.no_grad():
+        torch.testing.assert_close(detector.anomaly_score(x), torch.from_numpy(score).float(), rtol=1e-4, atol=1e-4)
+
+
 def test_the_gradient_of_the_loss_pulls_maps_apart_and_samples_together() -> None:
     z = embeddings(8, 3, 2).requires_grad_()
     loss = triplet_center_loss(z, 1.0)
@@ -439,6 +469,7 @@ def test_half_precision_fits_and_ranks(make_trainer: MakeTrainer) -> None:
         ({"epsilon": -0.1}, r"epsilon must not be negative, got -0\.1"),
         ({"distance_floor": math.nan}, "distance_floor must not be negative, got nan"),
         ({"centers": "none"}, "centers must be one of trained, running, got 'none'"),
+        ({"embedding": "relu"}, "embedding must be one of output, activated, got 'relu'"),
         ({"weight_init": "zeros"}, "weight_init must be one of glorot, framework, got 'zeros'"),
     ],
 )
@@ -457,13 +488,18 @@ def test_what_the_maps_and_the_encoder_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
         built(encoder=phi(n_layers=0))
     for preprocessing in (None, StandardizeFeatures):
-        with pytest.raises(ValueError, match=r"centers must be running with .* n_layers: 1, .* standardised"):
+        with pytest.raises(
+            ValueError, match=r"centers must be running with .* n_layers: 1, embedding: output, .* standardised"
+        ):
             built(maps=UNMOVED, preprocessing=preprocessing)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"centers": "running"}, {"encoder": phi(n_layers=2)}, {"preprocessing": StandardizeMinMax}, {"maps": MAPS}],
+    [
+        *({"centers": "running"}, {"encoder": phi(n_layers=2)}, {"preprocessing": StandardizeMinMax}, {"maps": MAPS}),
+        {"embedding": "activated"},
+    ],
 )
 def test_maps_without_translation_are_taken_where_their_centres_differ(
     make_trainer: MakeTrainer, options: dict[str, Any]

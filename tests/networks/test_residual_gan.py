@@ -102,6 +102,21 @@ def test_weights_start_as_xaviers() -> None:
     assert generator.linear.weight.abs().max().item() == pytest.approx(math.sqrt(6 / (64 + 64 * 16)), rel=0.01)
 
 
+@pytest.mark.parametrize("spectral_norm", [True, False])
+def test_biases_start_at_zero_but_for_the_generators_first_and_last_layer(spectral_norm: bool) -> None:
+    torch.manual_seed(0)
+    generator = ResidualGenerator(6, (1, 16, 16), width=8)
+    critic = ResidualCritic((2, 16, 16), 8, spectral_norm=spectral_norm)
+    of_critic = [layer.bias for layer in layers_of(critic) if layer.bias is not None]
+    assert len(of_critic) == 7  # two a block, and the first block's shortcut
+    assert not any(bias.any() for bias in of_critic)
+    moved = {name for name, module in generator.named_modules() if getattr(module, "bias", None) is not None}
+    moved = {name for name in moved if generator.get_parameter(f"{name}.bias").any()}
+    assert moved == {"linear", "last.2"}
+    bound = 1 / math.sqrt(6)  # the framework's: uniform up to 1 / sqrt(fan in), here of the linear layer
+    assert generator.linear.bias.abs().max().item() == pytest.approx(bound, rel=0.05)
+
+
 def layers_of(critic: nn.Module) -> list[nn.Conv2d | nn.Linear]:
     return [module for module in critic.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 

@@ -143,6 +143,23 @@ class Players:
         return Players, (self.detector, self.networks, self.max_gradient_norm, self.interval)
 
 
+@contextmanager
+def resting_statistics(network: nn.Module) -> Iterator[None]:
+    """Within it BatchNorms in training mode normalise by the batch, and their running statistics do not move."""
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats
+    ]
+    for module in norms:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in norms:
+            module.track_running_stats = True
+
+
 def one_optimizer_each(
     networks: Mapping[str, nn.Module],
     optimizers: Mapping[str, partial[Optimizer]],
