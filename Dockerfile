@@ -17,8 +17,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); print(*p['build-system']['requires'], *p['project']['dependencies'], sep='\n')" > requirements.txt \
     && pip install --constraint constraints.txt --requirement requirements.txt
 
-COPY README.md LICENSE ./
+COPY README.md LICENSE hatch_build.py ./
 COPY adlightning adlightning
+COPY configs configs
+COPY sweeps sweeps
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 
 # Any user may run it (docker run --user): home and work folder are open, the work folder's data and runs are mounted.
@@ -28,8 +30,6 @@ RUN useradd --uid 10001 --create-home adlightning \
 ENV HOME=/home/adlightning
 USER adlightning
 WORKDIR /workspace
-COPY configs configs
-COPY sweeps sweeps
 
 ENTRYPOINT ["python", "-m", "adlightning"]
 CMD ["--help"]
