@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from fits_in_children import run_in_child
 from refusals import Capture, refused
+from short_fits import slow_but
 
 from adlightning.cli.run_dirs import RunDirClaim
 from adlightning.files.locks import folder_locked, lock_folder, unlock
@@ -37,7 +38,7 @@ def _compete(run_dir: Path, goes_on: bool, barrier: Barrier) -> None:
         os._exit(2)
 
 
-@pytest.mark.parametrize("there", ["nothing", "an empty folder", "a run that goes on"])
+@pytest.mark.parametrize("there", slow_but(["nothing"], ["nothing", "an empty folder", "a run that goes on"]))
 def test_exactly_one_of_several_processes_gets_a_folder(there: str, tmp_path: Path) -> None:
     for attempt in range(10):
         run_dir = tmp_path / str(attempt) / "a" / "run"

@@ -34,7 +34,7 @@ from adlightning.testing import Blobs
 CONFIG = ["--config", str(ROOT / "configs/deep_sad/digits.yaml"), *QUIET, "--plots=false"]
 FIT = [*CONFIG, "--trainer.max_epochs=4", "--model.pretraining.epochs=2"]
 VALIDATED = ["--data.validation_fraction=0.2", "--data.validation_anomalies=30"]
-PHASES = [case for case in BY_EPOCHS if case.startswith(("deep", "soft", "drocc", "fence", "stacked"))]
+PHASES = [case for case in BY_EPOCHS if case.startswith(("deep_s", "dcn", "soft", "drocc", "fence", "stacked"))]
 
 
 @pytest.fixture
