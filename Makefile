@@ -55,9 +55,12 @@ types: setup
 	$(BIN)/mypy
 
 # Apart from `make test`, since counting lines makes it slower; what it demands is in pyproject.toml.
+# One test leaves no room for the counts either.
+FULL_DISK := tests/test_faults.py::test_a_full_disk_leaves_the_epoch_before
+
 coverage: setup
 	rm -f .coverage .coverage.*
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term --deselect $(FULL_DISK)
 
 configs: setup
 	$(BIN)/python benchmarks/make_configs.py

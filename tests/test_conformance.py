@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any
@@ -102,6 +104,15 @@ class Forgetful(Sound):
         return self.scale * super().anomaly_score(x)
 
 
+class Drawn(Sound):
+    def build(self, shape: tuple[int, ...]) -> None:
+        super().build(shape)
+        self.scale = 1 + torch.rand(()).item()  # no buffer
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        return self.scale * super().anomaly_score(x)
+
+
 class OfItsOwnDraws(Sound):
     made = count()
 
@@ -153,6 +164,23 @@ class Lazy(Sound):
         self.net = nn.LazyLinear(4)
 
 
+class Kind(ABC):
+    @abstractmethod
+    def power(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Square(Kind):
+    def power(self) -> int:
+        return 2
+
+
+class OfAFamily(Sound):
+    def __init__(self, kind: Kind = Square()) -> None:
+        super().__init__()
+        self.kind = kind
+
+
 class Untyped(Sound):
     def __init__(self, optimizer: Any = partial(SGD, lr=1e-3)) -> None:
         super().__init__(optimizer)
@@ -168,6 +196,7 @@ class Untyped(Sound):
         (OfItsMode, "score_changes_nothing", "value of calls, buffer calls differ"),
         (Still, "training_moves_weights_of_score", r"training did not change net.weight, net.bias"),
         (Forgetful, "checkpoint_is_whole_detector", "scores of the loaded detector are others"),
+        (Drawn, "checkpoint_is_whole_detector", "scores of the loaded detector are others"),
         (OfItsOwnDraws, "same_seed_gives_same_detector", "threshold, net.weight, net.bias differ"),
         (HalfPrecision, "mixed_precision", "bfloat16"),
     ],
@@ -184,6 +213,7 @@ def test_a_broken_promise_is_found(broken: type[Sound], check: str, words: str) 
         (Column, r"anomaly_score of Column must give .* of shape \(6,\) here, got float32 of shape \(6, 1\)"),
         (Whole, r"anomaly_score of Whole must give a tensor of floats.* got int64 of shape \(6,\)"),
         (Lazy, "build of Lazy must make weights of sizes that it knows .* got lazy ones: net.weight, net.bias"),
+        (OfAFamily, "kind: Kind must be a subclass of adlightning.core.parts.Part, .* got Square"),
         (Untyped, "optimizer must have the type of a part in the constructor of Untyped"),
     ],
 )

@@ -82,6 +82,24 @@ def test_a_threshold_that_is_given_needs_no_samples(run: Path) -> None:
     ]
 
 
+def test_another_rule_for_the_same_scores_needs_their_samples(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"threshold\.quantile=0\.5 .trained with 0\.95. needs the samples"):
+        load_detector(run, scoring={"threshold.quantile": 0.5})
+    images = np.zeros((2, *load_detector(run).built_for.shape[1:]), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    data = ["score", f"--ckpt_path={run}", f"--data={tmp_path / 'x.npy'}", f"--out={tmp_path / 'out.csv'}"]
+    assert main([*data, "--set", "threshold=FixedThreshold", "--set", "threshold.value=1000000.0"]) == 0
+    assert pd.read_csv(tmp_path / "out.csv")["verdict"].tolist() == ["normal", "normal"]
+    arguments = [f"--ckpt_path={run}", f"--run_dir={tmp_path / 't'}", "--model.threshold.quantile=0.5", *QUIET]
+    assert main(["test", *arguments]) == 0
+    trained, now = read_report(run), read_report(tmp_path / "t")
+    assert now["threshold"]["score"] < trained["threshold"]["score"]
+    assert now["test_sets"]["test"]["metrics"] == trained["test_sets"]["test"]["metrics"]
+    capsys.readouterr()
+
+
 def test_scoring_that_changes_nothing_keeps_the_threshold(run: Path) -> None:
     detector = load_detector(run, scoring={"search.n_steps": 1})
     assert detector.rescored == []

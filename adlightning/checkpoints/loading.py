@@ -15,7 +15,7 @@ from adlightning.core.detector import AnomalyDetector
 from adlightning.core.memory import lacks_memory
 from adlightning.core.messages import for_terminal
 from adlightning.core.parts import described, known_class
-from adlightning.core.rescoring import differences, take_other_scores, with_scoring
+from adlightning.core.rescoring import differences, require_known_threshold, take_other_scores, with_scoring
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.core.scoring import without_scores
 from adlightning.files.disk import user_path
@@ -151,6 +151,7 @@ def load_detector(
         words = f"ckpt_path: the content of {path} does not fit a {saved['class']}"
         raise ValueError(f"{words}: {for_terminal(str(error))}") from error
     take_other_scores(detector, list(differences(trained, described(detector.arguments))) if scoring else [])
+    require_known_threshold(detector)
     if not unfinished and (reason := without_scores(detector)):
         raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
     return detector.to(device).eval()

@@ -7,6 +7,7 @@ threshold is the exception that goes along: it belongs to the scores that it was
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adlightning.core.messages import nearest
-from adlightning.core.parts import described
+from adlightning.core.parts import described, known_class
 from adlightning.core.thresholds import fit_threshold
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def with_scoring(cls: type[ScoredModule], trained: Mapping[str, Any], scoring: M
     Args:
         cls: its class.
         trained: arguments by name, as a checkpoint has them.
-        scoring: arguments to change, those of parts by `search.n_steps`.
+        scoring: arguments to change, those of parts by `search.n_steps`; a part may be the name of a class beside the
+            trained one's.
 
     Raises:
         ValueError: an argument that there is not, or that training depends on.
@@ -51,6 +53,20 @@ def with_scoring(cls: type[ScoredModule], trained: Mapping[str, Any], scoring: M
     return changed
 
 
+def require_known_threshold(detector: ScoredModule) -> None:
+    """Refuse another rule for the same scores where there are no samples to fit it to.
+
+    Raises:
+        ValueError: a rule that takes scores, of a detector that scores as it was trained to.
+    """
+    only = detector.rescored and all(text.startswith(THRESHOLD) for text in detector.rescored)
+    if only and not detector.threshold_rule.is_given:
+        raise ValueError(
+            f"{detector.rescored[0]} needs the samples that a threshold is fitted to: `test` has them, here "
+            "threshold=FixedThreshold threshold.value=... gives one"
+        )
+
+
 def _set(arguments: dict[str, Any], path: list[str], value: Any, place: str) -> None:
     name, *inner = path
     if name not in arguments:
@@ -58,12 +74,25 @@ def _set(arguments: dict[str, Any], path: list[str], value: Any, place: str) -> 
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"{place}: there is no {name}, there are {', '.join(arguments)}{hint}")
     if not inner:
-        arguments[name] = value
+        arguments[name] = _beside(arguments[name], value)
         return
     part = arguments[name]
     if not isinstance(part, dict):
         raise ValueError(f"{place} cannot be set: {name} is {part!r}, which has no arguments")
     _set(part.get("init_args", part), inner, value, place)
+
+
+def _beside(trained: Any, value: Any) -> Any:
+    """A part by the name of a class in the module of the trained one, with its defaults; any other value as it is."""
+    if not (isinstance(trained, dict) and isinstance(value, str) and isinstance(trained.get("class_path"), str)):
+        return value
+    path = f"{trained['class_path'].rpartition('.')[0]}.{value}"
+    try:
+        own = inspect.signature(known_class("class_path", path, object)).parameters.values()
+    except ValueError:
+        return value
+    defaults = {own.name: described(own.default) for own in own if own.default is not own.empty}
+    return {"class_path": path, "init_args": defaults}
 
 
 def differences(trained: Any, now: Any, place: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from adlightning.core.parts import from_description, known_class
+from adlightning.core.parts import Part, from_description, known_class
 from adlightning.core.rules import is_part
 
 _SHOWN = 60
@@ -39,7 +39,18 @@ def require_types_of_parts(cls: type[Any], given: Mapping[str, Any]) -> None:
     hints = declared(cls)
     for name, value in given.items():
         made = isinstance(value, partial) or inspect.isclass(value) or dataclasses.is_dataclass(value)
-        if made and part_type(hints.get(name, Any)) is None:
+        kind = part_type(hints.get(name, Any)) if made else None
+        if (
+            kind is not None
+            and dataclasses.is_dataclass(value)
+            and inspect.isabstract(kind)
+            and not issubclass(kind, Part)
+        ):
+            raise ValueError(
+                f"{name}: {kind.__name__} must be a subclass of adlightning.core.parts.Part, so that a checkpoint may "
+                f"name its kinds, got {type(value).__name__}"
+            )
+        if made and kind is None:
             raise ValueError(
                 f"{name} must have the type of a part in the constructor of {cls.__name__}, such as "
                 f"`{name}: OptimizerFactory` (adlightning.core.parts), got {value!r:.80}: a checkpoint is read by it"
