@@ -126,9 +126,12 @@ def _method_heading(of_paper: Sequence[Column], method: str) -> str:
     for columns in of_paper, [column for found in layouts().values() for column in found.columns]:
         of_method = [column for column in columns if column.method == method]
         plain = [column.heading for column in of_method if not column.variant]
-        stems = [re.sub(rf"\s*{re.escape(c.variant)}$", "", c.heading, flags=re.IGNORECASE) for c in of_method]
-        if plain or stems:
-            return min(plain or stems, key=len)
+        ends = [rf"(\s+(on|using|with))?\s*{re.escape(column.variant)}$" for column in of_method]
+        stems = [re.sub(end, "", c.heading, flags=re.IGNORECASE) for end, c in zip(ends, of_method, strict=True)]
+        # a heading with its variant elsewhere, `Typicality test on Glow model`, is no name of the method alone
+        named = plain or [stem for stem, column in zip(stems, of_method, strict=True) if stem != column.heading]
+        if named:
+            return min(named, key=len)
     return method.replace("_", " ")
 
 

@@ -198,6 +198,8 @@ def test_another_variant_is_a_column_of_its_own() -> None:
         ("ocsvm", "raw default", "OC-SVM (raw default)"),  # printed as OC-SVM Raw and OC-SVM Hybrid
         ("deep_sad", "released", "Deep SAD (released)"),
         ("lof", "raw", "LOF (raw)"),  # as another paper prints it
+        ("s_score", "png", "S (png)"),  # printed as S using PixelCNN++ and FLIF
+        ("typicality", "", "typicality"),  # printed as Typicality test on Glow model
         ("new_method", "", "new method"),
     ],
 )
