@@ -100,6 +100,8 @@ def test_validate_and_predict_work_with_a_run_folder(run: Path, tmp_path: Path) 
 def test_the_checkpoints_arguments_win_with_a_warning(run: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"model\.eta=9.* is ignored: the checkpoint was trained with 2"):
         assert main(["test", f"--ckpt_path={run}", "--model.eta=9", f"--run_dir={tmp_path / 't'}", *QUIET]) == 0
+    notes = json.loads((tmp_path / "t/metrics.json").read_text())["notes"]
+    assert "model.eta=9.0 is ignored: the checkpoint was trained with 2.0" in notes
 
 
 def test_monitor_selects_the_best_checkpoint_and_says_so(tmp_path: Path) -> None:

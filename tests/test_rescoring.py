@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import MakeTrainer
 from short_fits import QUIET, options_of
 
 from adlightning import methods, shallow
@@ -17,6 +18,8 @@ from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.thresholds import FixedThreshold
+from adlightning.data.one_vs_all import OneVsAll
+from adlightning.data.sources import Digits
 
 ROOT = Path(__file__).parents[1]
 OTHER = "--model.search.n_steps=3"
@@ -121,6 +124,14 @@ def test_scoring_that_changes_nothing_keeps_the_threshold(run: Path) -> None:
 def test_what_cannot_be_chosen_is_refused_by_name(run: Path, scoring: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load_detector(run, scoring=scoring)
+
+
+def test_what_is_trained_again_scores_as_it_is_trained(run: Path, make_trainer: MakeTrainer) -> None:
+    detector = load_detector(run, scoring={"search.n_steps": 0})
+    assert detector.rescored
+    data = OneVsAll(Digits(), 0, batch_size=32, eval_batch_size=200)
+    make_trainer(max_epochs=1, limit_train_batches=1).fit(detector, datamodule=data)
+    assert detector.rescored == []
 
 
 def test_what_training_depends_on_stays_as_it_was(run: Path, tmp_path: Path) -> None:

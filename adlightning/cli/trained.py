@@ -25,7 +25,7 @@ _NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download", "train_tran
 def keep_trained_hyperparameters(options: Any, refuse: bool) -> list[str]:
     """A trained detector's arguments are the checkpoint's: others are ignored with a warning, or refused by a fit.
 
-    Arguments that only scores depend on may be others where nothing is trained. Returns those, in words.
+    Arguments that only scores depend on may be others where nothing is trained. Returns what is ignored, in words.
     """
     saved = read_checkpoint(options.ckpt_path)["adlightning"]
     given = options.model.init_args
@@ -33,18 +33,17 @@ def keep_trained_hyperparameters(options: Any, refuse: bool) -> list[str]:
     if now != then:
         names = (then, now) if _name(then) == _name(now) else (_name(then), _name(now))
         raise ValueError(f"ckpt_path: {options.ckpt_path} holds a {names[0]}, not a {names[1]}")
-    rescored = []
+    ignored = []
     of_scores = () if refuse else arguments_of_scores(class_at(options.model.class_path))
     for key, value in saved["hyperparameters"].items():
         for place, now, then in _different(f"model.{key}", canonical(given[key]), canonical(value)):
             if refuse:
                 raise ValueError(f"{place}={now}: a fit goes on with what it began with, {then}")
-            if key in of_scores:
-                rescored.append(f"{place.removeprefix('model.')}={now} (trained with {then})")
-                continue
-            rank_zero_warn(f"{place}={now} {IGNORED} {then}")
-            given[key] = as_parsed(value)
-    return sorted(rescored)
+            if key not in of_scores:
+                ignored.append(f"{place}={now} {IGNORED} {then}")
+                rank_zero_warn(ignored[-1])
+                given[key] = as_parsed(value)
+    return sorted(ignored)
 
 
 def canonical(value: Any) -> Any:

@@ -46,7 +46,9 @@ from adlightning.cli.summary import print_report
 from adlightning.cli.trained import keep_trained_hyperparameters, notes_on_data
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.faults import StopOnSigterm, TrainingFault, explained
+from adlightning.core.parts import described
 from adlightning.core.phases import untrained
+from adlightning.core.rescoring import differences
 from adlightning.core.stopping import Stopped
 from adlightning.core.training_state.callbacks import callbacks_of
 from adlightning.core.watchers import RANKINGS
@@ -151,7 +153,7 @@ class AnomalyCLI(LightningCLI):
             options.ckpt_path = str(checkpoint_file(run_dir, prefer="last"))
         if fits:
             shorten_first_phase(options, self._arguments)
-        self._rescored = keep_trained_hyperparameters(options, refuse=fits) if options.ckpt_path else []
+        self._ignored = keep_trained_hyperparameters(options, refuse=fits) if options.ckpt_path else []
         options.trainer.default_root_dir = str(run_dir)
         log_into(run_dir, options.trainer.logger)
         stay_offline_without_account(options.trainer.logger)
@@ -167,7 +169,7 @@ class AnomalyCLI(LightningCLI):
         if not fits and options.ckpt_path:
             trained = load_detector(options.ckpt_path)  # or a message, before anything is written
             self.model.configure_for(trained.built_for)  # other data are then refused by what it was trained on
-            self.model.rescored = self._rescored
+            self.model.rescored = sorted(differences(described(trained.arguments), described(self.model.arguments)))
         self._dump_config()
         if fits:
             self.config_dump["ckpt_path"] = None  # where a run went on from is no part of what it trained
@@ -184,7 +186,7 @@ class AnomalyCLI(LightningCLI):
             timing,
             options.plots,
             options.boundary_features,
-            notes_on_data(options) if options.ckpt_path and not fits else (),
+            [*self._ignored, *notes_on_data(options)] if options.ckpt_path and not fits else (),
             self.best,
         )
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]

@@ -276,6 +276,7 @@ class AnomalyDetector(ScoredModule):
 
     def on_fit_start(self) -> None:
         """Pretrained weights and fitted preprocessing, once: a resumed run has them in its checkpoint."""
+        self.rescored = []  # what scored otherwise than it was trained to is trained to it now
         require_weights_to_train(self)
         self._fit_seed = torch.initial_seed()
         for module in self.modules():

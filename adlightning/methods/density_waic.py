@@ -19,13 +19,12 @@ from adlightning.core.parts import (
     SchedulerFactory,
     network_part,
 )
-from adlightning.core.prepared import name_of
 from adlightning.core.rules import at_least
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.methods.parts.densities import drawn, require_unit_range
 from adlightning.methods.waic import waic
-from adlightning.networks.density import Sampling, bits_per_dimension, build_density
+from adlightning.networks.density import bits_per_dimension, build_density
 from adlightning.networks.glow import Glow
-from adlightning.preprocessing import UnitRange
 
 
 class DensityWAIC(AnomalyDetector):
@@ -73,11 +72,7 @@ class DensityWAIC(AnomalyDetector):
     def build(self, shape: tuple[int, ...]) -> None:
         """The members, each with a start of its own."""
         self.members = nn.ModuleList(build_density(self.make_density, shape) for _ in range(self.n_members))
-        if not isinstance(self.preprocess, UnitRange):
-            raise ValueError(
-                "preprocessing must be UnitRange, since a density gives the probability of images of 256 values, got "
-                f"{name_of(self.preprocess)}"
-            )
+        require_unit_range(self.preprocess)
 
     def configure_optimizers(self) -> Any:
         """One optimiser over everything."""
@@ -100,13 +95,8 @@ class DensityWAIC(AnomalyDetector):
     def generated(self, n: int) -> Tensor:
         """Images (n, C, H, W) in [0, 1], as many of each member in turn, the same ones every time.
 
-        Raises:
-            ValueError: the density draws no samples.
+        Ten at most of each that takes long to draw them, and none of one that cannot.
         """
-        drawn = []
-        for i, member in enumerate(self.members):
-            if not isinstance(member, Sampling):
-                raise ValueError(f"density draws no samples: {type(member).__name__} has no method sample")
-            how_many = len(range(i, n, self.n_members))
-            drawn.append(member.sample(how_many, torch.Generator(device=self.device).manual_seed(i)))
-        return torch.cat(drawn)
+        shape, share = self.preprocess.output_shape(), range(self.n_members)
+        parts = [drawn(self.members[i], len(range(i, n, self.n_members)), shape, self.device, seed=i) for i in share]
+        return torch.cat(parts)

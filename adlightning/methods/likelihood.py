@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR
@@ -20,16 +19,11 @@ from adlightning.core.optimization import Interval, one_optimizer, optimizer_par
 from adlightning.core.parts import DensityFactory, OptimizerFactory, PreprocessingFactory, SchedulerFactory, as_part
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import ANOMALY
-from adlightning.networks.density import Sampling, bits_per_dimension, build_density
+from adlightning.methods.parts.densities import drawn, require_unit_range
+from adlightning.networks.density import bits_per_dimension, build_density
 from adlightning.networks.pixelcnn import PixelCNNPP
-from adlightning.preprocessing import UnitRange
 
 BITS = "val/bits_per_dimension"
-
-DRAWING_SEED = 0
-MANY_PASSES = 256
-FEW = 10
-"""How many images are drawn of a model whose network runs more than MANY_PASSES times for them."""
 
 
 class Likelihood(AnomalyDetector):
@@ -77,11 +71,7 @@ class Likelihood(AnomalyDetector):
         """The density model of images of this shape."""
         self.image_shape = shape
         self.density = build_density(self.make_density, shape)
-        if not isinstance(self.preprocess, UnitRange):
-            raise ValueError(
-                "preprocessing must be UnitRange, since a density gives the probability of images of 256 values, got "
-                f"{type(self.preprocess).__name__}"
-            )
+        require_unit_range(self.preprocess)
 
     def configure_optimizers(self) -> Any:
         """One optimiser over everything."""
@@ -117,8 +107,4 @@ class Likelihood(AnomalyDetector):
 
         Ten at most of a model that takes long to draw them, and none of one that cannot.
         """
-        if not isinstance(self.density, Sampling):
-            return torch.empty(0, *self.image_shape)
-        few = getattr(self.density, "passes_per_sample", 1) > MANY_PASSES
-        draws = torch.Generator(device=self.device).manual_seed(DRAWING_SEED)
-        return self.density.sample(min(n, FEW) if few else n, draws)
+        return drawn(self.density, n, self.image_shape, self.device)

@@ -23,8 +23,9 @@ from adlightning.core.metrics import ranking_metrics
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.sources import Digits, UniformNoise
-from adlightning.methods import Likelihood, LikelihoodRatio, SScore, Typicality, likelihood
+from adlightning.methods import Likelihood, LikelihoodRatio, SScore, Typicality
 from adlightning.methods.likelihood_ratio import mutated, squared_weights
+from adlightning.methods.parts import densities
 from adlightning.methods.parts.compressors import FLIF, JPEG2000, PNG, Compressor
 from adlightning.methods.typicality import typicality
 from adlightning.networks import PixelCNNPP
@@ -243,7 +244,7 @@ def test_what_is_logged_and_drawn(make_trainer: MakeTrainer) -> None:
 
 
 def test_a_model_that_draws_slowly_draws_fewer_and_one_that_cannot_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihood, "MANY_PASSES", 1)
+    monkeypatch.setattr(densities, "MANY_PASSES", 1)
     assert len(built(Likelihood(density=SMALL), InputSpec("image", (1, 1, 2))).generated(60)) == 10
     assert built(Likelihood(density=Bright)).generated(60).shape == (0, 1, 2, 3)
 
