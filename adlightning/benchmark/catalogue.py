@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from adlightning.benchmark.grid import Cell, Grid, read_grid
+from adlightning.benchmark.grid import Outline, read_grid, read_outline
 from adlightning.benchmark.store import Results
+from adlightning.core.messages import nearest
 from adlightning.core.terminal import plain, print_table, say
-from adlightning.published import layouts, published
+from adlightning.published import layouts, table_id
+from adlightning.report.places import covered
 
 # For each source its default root, what it reads below it, any of it, and what there is to do when it is not there.
 _DOWNLOAD = "downloaded with --set {key}.download=true"
@@ -36,7 +38,7 @@ _FILES = {
 
 
 def print_catalogue(configs: Path, runs: Path) -> None:
-    """Print one line a table, published or our own.
+    """Print one line a table, published or our own: cells done, the paper's numbers that its files run, data here.
 
     Args:
         configs: folder of benchmark files.
@@ -45,61 +47,124 @@ def print_catalogue(configs: Path, runs: Path) -> None:
     Raises:
         ValueError: there is no such folder of benchmark files.
     """
-    table = Table(title="tables", title_justify="left")
-    for heading, justify in (("table", "left"), ("cells done", "right"), ("can be run", "left"), ("missing", "left")):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    if not configs.is_dir():
-        raise ValueError(f"configs: there is no folder {configs}")
-    grids: dict[str, Grid] = {}
-    broken: dict[str, str] = {}
-    for file in sorted(configs.glob("*.yaml")):
-        try:
-            grids[file.stem] = read_grid(file)
-        except ValueError as error:
-            broken[file.stem] = str(error)
-    there = {cell.labels["method"] for grid in grids.values() for cell in grid.cells}
-    for name in dict.fromkeys((*layouts(), *sorted((*grids, *broken)))):
-        cells = grids[name].cells if name in grids else ()
-        run = {cell.labels["method"] for cell in cells}
-        wanted = _published_methods(name)
-        absent, left_out = set(wanted) - there, (set(wanted) & there) - run if cells else set()
-        words = {"methods not there yet": absent, "methods left out": left_out}
-        lacking = [
-            f"{what}: {', '.join(m for m in wanted if m in methods)}" for what, methods in words.items() if methods
-        ]
-        if name in broken:
-            table.add_row(plain(name), "", "no", plain(broken[name]))
-            continue
-        if not cells:
-            source = layouts()[name].runs_of
-            without = f"its runs are those of {source}" if source else "no benchmark file yet"
-            table.add_row(plain(name), "", "no", plain("; ".join(lacking) or without))
-            continue
-        lacking += absent_data(cells)
-        done = Results(runs / name).done(cells)
-        n_done = sum(cell.config_hash in done for cell in cells)
-        table.add_row(
-            plain(name), f"{n_done} / {len(cells)}", "in part" if lacking else "yes", plain("; ".join(lacking))
-        )
+    outlines, broken = _outlines(configs)
+    table = Table(title="tables of the papers, then our own", title_justify="left")
+    for heading in ("table", "cells done", "of the paper", "can be run"):
+        table.add_column(heading, justify="right" if "run" not in heading and heading != "table" else "left")
+    for name in _names(outlines, broken):
+        words = ["", "", "no"]
+        if name in outlines:
+            outline = outlines[name]
+            words[0] = f"{_n_done(outline, runs)} / {outline.n_cells}"
+            words[2] = "in part" if absent_data(outline.configs) else "yes"
+        if name in layouts():
+            cells = covered(layouts()[name], _rows_of(name, outlines))
+            words[1] = f"{sum(cells.values())} / {len(cells)}"
+        table.add_row(plain(name), *words)
     print_table(table)
+    say("more of one: adlightning benchmark --list TABLE")
     say("run one with: adlightning benchmark --config benchmarks/TABLE")
 
 
-def _published_methods(name: str) -> list[str]:
-    if name not in layouts():
-        return []
-    layout = layouts()[name]
-    return list(dict.fromkeys(published(layout.paper, layout.table)["method"]))
+def print_table_entry(name: str, configs: Path, runs: Path) -> None:
+    """Print what there is of one table: cells done, the paper's numbers that nothing runs, data that are missing.
+
+    Args:
+        name: of the table or its benchmark file, `drocc_table1`.
+        configs: folder of benchmark files.
+        runs: folder of results folders.
+
+    Raises:
+        ValueError: there is no such folder of benchmark files, or no such table.
+    """
+    outlines, broken = _outlines(configs)
+    names = _names(outlines, broken)
+    if name not in names:
+        near = nearest(name, names)
+        raise ValueError(f"list: there is no table {name}" + (f"; nearest: {', '.join(near)}" if near else ""))
+    say(name)
+    if name in broken:
+        say(f"  cannot be run: {broken[name]}")
+        return
+    if name in outlines:
+        outline = outlines[name]
+        say(f"  cells done: {_n_done(outline, runs)} of {outline.n_cells}")
+        for line in absent_data(outline.configs) or ["data and weights are here"]:
+            say(f"  {line}")
+    elif source := layouts()[name].runs_of:
+        say(f"  its runs are those of {source}")
+    else:
+        say("  no benchmark file yet")
+    if name in layouts():
+        _say_coverage(name, outlines)
+    if name in outlines:
+        say(f"  run it with: adlightning benchmark --config benchmarks/{name}")
 
 
-def absent_data(cells: tuple[Cell, ...]) -> list[str]:
-    """Data and weights that the cells need and that are not where their configurations say, and what to do about it."""
+def _outlines(configs: Path) -> tuple[dict[str, Outline], dict[str, str]]:
+    """Benchmark files at a glance, and of those that cannot be read the reason."""
+    if not configs.is_dir():
+        raise ValueError(f"configs: there is no folder {configs}")
+    outlines: dict[str, Outline] = {}
+    broken: dict[str, str] = {}
+    for file in sorted(configs.glob("*.yaml")):
+        try:
+            outlines[file.stem] = read_outline(file)
+        except ValueError as error:
+            broken[file.stem] = str(error)
+    return outlines, broken
+
+
+def _names(outlines: Mapping[str, Outline], broken: Mapping[str, str]) -> list[str]:
+    return list(dict.fromkeys((*layouts(), *sorted((*outlines, *broken)))))
+
+
+def _n_done(outline: Outline, runs: Path) -> int:
+    """Cells with a result; they are spread out, which takes longer, only where there are results."""
+    results = Results(runs / outline.file.stem)
+    if not results.folder.is_dir():
+        return 0
+    cells = read_grid(outline.file).cells
+    done = results.done(cells)
+    return sum(cell.config_hash in done for cell in cells)
+
+
+def _files_of(name: str, outlines: Mapping[str, Outline]) -> list[str]:
+    """Benchmark files whose rows belong in a published table."""
+    wanted = layouts()[name].runs_of or name
+    return [file for file, outline in outlines.items() if table_id(outline.paper, outline.table) == wanted]
+
+
+def _rows_of(name: str, outlines: Mapping[str, Outline]) -> list[dict[str, Any]]:
+    return [row for file in _files_of(name, outlines) for row in outlines[file].rows]
+
+
+def _say_coverage(name: str, outlines: Mapping[str, Outline]) -> None:
+    cells = covered(layouts()[name], _rows_of(name, outlines))
+    others = [file for file in _files_of(name, outlines) if file != name]
+    together = f", together with {', '.join(others)}" if others and name in outlines else ""
+    say(f"  the paper prints {len(cells)} numbers; {sum(cells.values())} of them have cells here{together}")
+    lacking: dict[str, dict[str, None]] = {}
+    for (row, column), is_run in cells.items():
+        if not is_run:
+            where = " ".join(part for part in (row.dataset, row.setting or "", row.normal) if part)
+            lacking.setdefault(f"{column.method} {column.variant}".strip(), {})[where] = None
+    for method, places in lacking.items():
+        say(f"  without a cell: {method}: {', '.join(places)}")
+
+
+def absent_data(configs: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Data and weights that are not where configurations say, and what to do about it.
+
+    Args:
+        configs: data sets and configurations, of :class:`adlightning.benchmark.grid.Outline`.
+    """
     remedies: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        model = cell.config["model"].get("init_args", {})
-        for source in _classes(cell.config["data"], "data"):
+    for dataset, config in configs:
+        model = config["model"].get("init_args", {})
+        for source in _classes(config["data"], "data"):
             if remedy := _absence(*source):
-                remedies.setdefault(remedy, {})[cell.labels["dataset"]] = None
+                remedies.setdefault(remedy, {})[dataset] = None
         for network in _absent_weights(model):
             remedies.setdefault("torchvision downloads them", {})[f"weights of {network}"] = None
     return [f"not here: {', '.join(what)} ({remedy})" for remedy, what in remedies.items()]

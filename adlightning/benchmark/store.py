@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adlightning.benchmark.grid import LABELS, Cell, Grid
+from adlightning.benchmark.grid import LABELS, Cell, Grid, with_test_set
 from adlightning.files.disk import NotWritten, make_folder, remove_made, write_atomically
 from adlightning.files.locks import NoLocks, folder_locked, lock_folder, unlock
 
@@ -267,17 +267,13 @@ def _is_row(row: object) -> bool:
 
 
 def _by_test_set(row: Row) -> list[Row]:
-    """A cell's row, or one for each of its named test sets, whose setting names it: `ood=mnist`, as in AMA's tables.
-
-    A setting that says so itself stays as it is.
-    """
+    """A cell's row, or one for each of its named test sets, whose setting names it: `ood=mnist`, as in AMA's tables."""
     if "test_sets" not in row:
         return [row]
     common = {key: value for key, value in row.items() if key != "test_sets"}
     rows = []
     for name, part in row["test_sets"].items():
-        settings = [text for text in str(row["setting"]).split(";") if text and text != f"ood={name}"]
-        rows.append(common | {"setting": ";".join([*settings, f"ood={name}"]), "test_set": name} | part)
+        rows.append(common | {"setting": with_test_set(str(row["setting"]), name), "test_set": name} | part)
     return rows
 
 

@@ -38,10 +38,11 @@ def run(arguments: Sequence[str]) -> int:
         ValueError: an argument, or the benchmark file, is not as it should be.
     """
     given = _parser().parse_args(arguments)
-    if given.list:
-        from adlightning.benchmark.catalogue import print_catalogue
+    if given.list is not None:
+        from adlightning.benchmark.catalogue import print_catalogue, print_table_entry
 
-        print_catalogue(find_folder(given.configs), user_path(given.runs))
+        configs, runs = find_folder(given.configs), user_path(given.runs)
+        print_table_entry(given.list, configs, runs) if given.list else print_catalogue(configs, runs)
         return 0
     if given.config is None:
         raise ValueError("config is needed: --config benchmarks/TABLE (--list shows what there is)")
@@ -218,7 +219,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = PlainParser(prog="adlightning benchmark", description=__doc__)
     add = parser.add_argument
     add("--config", help="benchmark file: benchmarks/TABLE, of the package's, or a path")
-    add("--list", action="store_true", help="list the papers' tables: what can be run, what is done, what is missing")
+    add(
+        "--list",
+        nargs="?",
+        const="",
+        metavar="TABLE",
+        help="list the papers' tables: what is done, what is missing, what can be run; of one table why",
+    )
     add("--results", help="results folder; default: RUNS/TABLE")
     add("--runs", default="runs/benchmarks", help="where results folders lie (default: %(default)s)")
     add("--configs", default="configs/benchmarks", help="where --list looks for benchmark files (default: %(default)s)")

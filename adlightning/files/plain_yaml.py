@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from adlightning.files.unpacking import each_value
-from adlightning.files.written_names import value_as_written
+from adlightning.files.written_names import TEXT, names_below
 
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MAX_BYTES = 2**24
@@ -32,12 +32,11 @@ def read_yaml(text: str, what: str, key: str = "") -> Any:
             than :data:`MAX_VALUES` values or :data:`MAX_DEPTH` levels.
     """
     try:
-        _require_shallow(text, what)  # before PyYAML goes down into it, which takes seconds and then fails
-        content = yaml.load(value_as_written(key, text), Loader=_OnceLoader)  # a SafeLoader: no tag makes an object
+        content = _values(text, key)
     except yaml.YAMLError as error:
         raise ValueError(f"{what} is not YAML: {_in_one_line(error)}") from error
-    except OversizedYaml:
-        raise
+    except OversizedYaml as error:
+        raise OversizedYaml(_oversized(what)) from error
     except Exception as error:  # of a tag with a wrong value PyYAML lets through whatever Python's own types raise
         raise ValueError(f"{what} is not YAML that can be read: {type(error).__name__}: {error}") from error
     try:
@@ -48,6 +47,23 @@ def read_yaml(text: str, what: str, key: str = "") -> Any:
     return content
 
 
+def _values(text: str, key: str) -> Any:
+    """The values of a document, read once: a grid reads some hundred."""
+    if len(text) > MAX_BYTES:
+        raise OversizedYaml
+    loader = _Loader(text)  # a SafeLoader: no tag makes an object
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        for scalar in names_below(root, key):
+            scalar.tag = TEXT
+        _require_different_keys(root)
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
 def _in_one_line(error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
@@ -55,22 +71,44 @@ def _in_one_line(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """A safe loader that does not let a key's second value take the place of the first."""
+class _Loader(yaml.SafeLoader):
+    """A safe loader of bounded depth."""
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """The node of a mapping whose own keys are all different."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set[tuple[str, str]]()
-        for key, _ in node.value:
-            name = (key.tag, str(key.value))
-            if isinstance(key, yaml.ScalarNode) and name in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
-            seen.add(name)
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._n_values = self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """The next node; PyYAML would go down into any depth, which takes seconds and then fails."""
+        self._n_values += 1
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1 or self._n_values > MAX_VALUES:
+            raise OversizedYaml
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
         return node
 
 
-def _whole_number(loader: _OnceLoader, node: yaml.ScalarNode) -> int:
+def _require_different_keys(root: yaml.Node) -> None:
+    """Refuse a mapping in which a key's second value would take the place of the first."""
+    seen, pending = {id(root)}, [root]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.MappingNode):
+            names = set[tuple[str, str]]()
+            for key, _ in node.value:
+                name = (key.tag, str(key.value))
+                if isinstance(key, yaml.ScalarNode) and name in names:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+                names.add(name)
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        for part in inner if isinstance(node, yaml.CollectionNode) else ():
+            if id(part) not in seen:  # an alias
+                seen.add(id(part))
+                pending.append(part)
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
     """A whole number; of `1:1:1...`, which is one of base 60, each further part takes longer than all before."""
     if len(node.value) > _LONGEST_NUMBER:
         raise yaml.MarkedYAMLError(
@@ -79,22 +117,11 @@ def _whole_number(loader: _OnceLoader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_yaml_int(node))
 
 
-_OnceLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 class OversizedYaml(ValueError):
     """A document of more values or levels than any use has."""
-
-
-def _require_shallow(text: str, what: str) -> None:
-    if len(text) > MAX_BYTES:
-        raise OversizedYaml(_oversized(what))
-    depth = values = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        values += isinstance(event, yaml.NodeEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH or values > MAX_VALUES:
-            raise OversizedYaml(_oversized(what))
 
 
 def _oversized(what: str) -> str:

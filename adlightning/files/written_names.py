@@ -25,7 +25,7 @@ COLUMNS = frozenset({"label_column", "name_column", "drop_columns"})
 NAMED = frozenset({"anomaly_sources", "per_normal"})
 """Keys of mappings whose own keys are such names."""
 
-_TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _INDEX = re.compile(r"-?(0|[1-9][0-9]*)")  # the number that it is writes it in the same way
 _DATE = re.compile(r"[0-9]+([-:./][0-9]+)+")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
@@ -43,7 +43,7 @@ def names_as_written(document: str) -> str:
     if not any(name in document for name in NAMES | NAMED):
         return document
     root = yaml.compose(document, Loader=_Loader)
-    return document if root is None else _quoted(document, _names_below(root))
+    return document if root is None else _quoted(document, names_below(root))
 
 
 def value_as_written(key: str, value: str) -> str:
@@ -55,7 +55,7 @@ def value_as_written(key: str, value: str) -> str:
     if _last(key) not in NAMES | NAMED:
         return names_as_written(value)
     node = yaml.compose(value, Loader=_Loader)
-    return value if node is None else _quoted(value, _names_below(node, key))
+    return value if node is None else _quoted(value, names_below(node, key))
 
 
 def arguments_as_written(arguments: Sequence[str]) -> list[str]:
@@ -110,8 +110,13 @@ def _last(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _names_below(root: yaml.Node, key: str = "") -> Iterator[yaml.ScalarNode]:
-    """Unquoted scalars that are names and that YAML takes for something else, below the value of a key."""
+def names_below(root: yaml.Node, key: str = "") -> Iterator[yaml.ScalarNode]:
+    """Unquoted scalars that are names and that YAML takes for something else, below the value of a key.
+
+    Args:
+        root: of a document that was composed, not constructed yet.
+        key: the option that it is the value of, if any.
+    """
     seen: set[tuple[int, str]] = set()
     pending = _of_value(key, root)
     while pending:
@@ -121,7 +126,7 @@ def _names_below(root: yaml.Node, key: str = "") -> Iterator[yaml.ScalarNode]:
         seen.add((id(node), names))
         if isinstance(node, yaml.ScalarNode):
             is_index = names not in COLUMNS and _INDEX.fullmatch(node.value)
-            if names and node.style is None and node.tag != _TEXT and not is_index:
+            if names and node.style is None and node.tag != TEXT and not is_index:
                 yield node
         elif isinstance(node, yaml.SequenceNode):
             pending += [(item, names) for item in node.value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from adlightning.published import AVERAGE, Column, Layout, Row, layouts, table_id
@@ -55,6 +55,32 @@ def placed(layout: Layout, runs: pd.DataFrame) -> tuple[Layout, pd.DataFrame]:
     }
     of_runs = [places[_Key(*values)] for values in runs[names].itertuples(index=False)]
     return layout, runs.assign(row=[row for row, _ in of_runs], column=[column for _, column in of_runs])
+
+
+def covered(layout: Layout, rows: Iterable[Mapping[str, str]]) -> dict[tuple[Row, Column], bool]:
+    """The cells of a published table that the paper fills, and whether such rows of a grid would fill them.
+
+    An average is filled once all that it averages over are.
+
+    Args:
+        layout: as published.
+        rows: labels with `dataset`, `setting`, `normal`, `method` and `variant`.
+    """
+    found = set()
+    for labels in rows:
+        place = _column_of(layout.columns, labels["method"], labels["variant"], labels["setting"])
+        if place is not None:
+            setting = None if layout.columns[place].setting is not None else labels["setting"]
+            normal = _normal_of_row(layout, labels["dataset"], setting, labels["normal"])
+            found.add((labels["dataset"], setting, normal, place))
+    cells: dict[tuple[Row, Column], bool] = {}
+    for number, column in enumerate(layout.columns):
+        for row in filter(column.prints, layout.rows):
+            own = None if column.setting is not None else row.setting
+            classes = [normal for normal in layout.normals(row) if normal != AVERAGE] if row.normal == AVERAGE else []
+            wanted = classes or [row.normal]
+            cells[row, column] = all((row.dataset, own, normal, number) in found for normal in wanted)
+    return cells
 
 
 def empty_layout(paper: str, table: str, titles: Sequence[str]) -> Layout:
