@@ -14,7 +14,6 @@ from adlightning.benchmark.store import Results
 from adlightning.core.messages import nearest
 from adlightning.core.terminal import plain, print_table, say
 from adlightning.published import layouts, table_id
-from adlightning.report.places import covered
 
 # For each source its default root, what it reads below it, any of it, and what there is to do when it is not there.
 _DOWNLOAD = "downloaded with --set {key}.download=true"
@@ -58,7 +57,7 @@ def print_catalogue(configs: Path, runs: Path) -> None:
             words[0] = f"{_n_done(outline, runs)} / {outline.n_cells}"
             words[2] = "in part" if absent_data(outline.configs) else "yes"
         if name in layouts():
-            cells = covered(layouts()[name], _rows_of(name, outlines))
+            cells = layouts()[name].covered(_rows_of(name, outlines))
             words[1] = f"{sum(cells.values())} / {len(cells)}"
         table.add_row(plain(name), *words)
     print_table(table)
@@ -140,7 +139,7 @@ def _rows_of(name: str, outlines: Mapping[str, Outline]) -> list[dict[str, Any]]
 
 
 def _say_coverage(name: str, outlines: Mapping[str, Outline]) -> None:
-    cells = covered(layouts()[name], _rows_of(name, outlines))
+    cells = layouts()[name].covered(_rows_of(name, outlines))
     others = [file for file in _files_of(name, outlines) if file != name]
     together = f", together with {', '.join(others)}" if others and name in outlines else ""
     say(f"  the paper prints {len(cells)} numbers; {sum(cells.values())} of them have cells here{together}")

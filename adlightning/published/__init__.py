@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adlightning.published.layout import AVERAGE, Column, Layout, Row, parse_layout, table_id
+from adlightning.published.layout import AVERAGE, Column, Layout, Row, column_of, parse_layout, table_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ __all__ = [
     "Metric",
     "Row",
     "class_names",
+    "column_of",
     "dataset_heading",
     "layout",
     "layouts",

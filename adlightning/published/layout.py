@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,6 +127,47 @@ class Layout:
         """Normal classes of all rows with this row's data set, setting and metric."""
         key = (row.dataset, row.setting, row.metric)
         return tuple(r.normal for r in self.rows if (r.dataset, r.setting, r.metric) == key)
+
+    def normal_of(self, dataset: str, setting: str | None, normal: str) -> str:
+        """The normal class of the row that a run belongs in: its own, or that of a row for all classes."""
+        same_dataset = [row for row in self.rows if row.dataset == dataset]
+        same_setting = [row for row in same_dataset if row.setting == setting]
+        listed = {row.normal for row in same_setting or same_dataset or self.rows}
+        if listed in ({AVERAGE}, {""}):
+            return listed.pop()
+        return normal
+
+    def covered(self, rows: Iterable[Mapping[str, str]]) -> dict[tuple[Row, Column], bool]:
+        """The cells that the paper fills, and whether such rows of a grid would fill them.
+
+        An average is filled once all that it averages over are.
+
+        Args:
+            rows: labels with `dataset`, `setting`, `normal`, `method` and `variant`.
+        """
+        found = set()
+        for labels in rows:
+            place = column_of(self.columns, labels["method"], labels["variant"], labels["setting"])
+            if place is not None:
+                setting = None if self.columns[place].setting is not None else labels["setting"]
+                normal = self.normal_of(labels["dataset"], setting, labels["normal"])
+                found.add((labels["dataset"], setting, normal, place))
+        cells: dict[tuple[Row, Column], bool] = {}
+        for number, column in enumerate(self.columns):
+            for row in filter(column.prints, self.rows):
+                own = None if column.setting is not None else row.setting
+                classes = [n for n in self.normals(row) if n != AVERAGE] if row.normal == AVERAGE else []
+                wanted = classes or [row.normal]
+                cells[row, column] = all((row.dataset, own, normal, number) in found for normal in wanted)
+        return cells
+
+
+def column_of(columns: Sequence[Column], method: str, variant: str, setting: str) -> int | None:
+    """The number of the first column that takes such runs; None when there is none."""
+    for number, column in enumerate(columns):
+        if column.takes(method, variant) and column.setting in (None, setting):
+            return number
+    return None
 
 
 def table_id(paper: str, table: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from adlightning.published import AVERAGE, Column, Layout, Row, layouts, table_id
+from adlightning.published import AVERAGE, Column, Layout, Row, column_of, layouts, table_id
 from adlightning.report.runs import setting_values
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ def placed(layout: Layout, runs: pd.DataFrame) -> tuple[Layout, pd.DataFrame]:
         layout = dataclasses.replace(layout, varies=_varying_key(settings))
     columns = list(layout.columns)
     for key in keys:
-        if _column_of(columns, key.method, key.variant, key.setting) is None:
+        if column_of(columns, key.method, key.variant, key.setting) is None:
             columns.append(_extra_column(layout, key.method, key.variant, key.setting))
     layout = dataclasses.replace(layout, columns=tuple(columns))
     pooled = not layout.rows and len({key.setting for key in keys}) > 1 and len({key.normal for key in keys}) > 1
     found: list[tuple[int, Row]] = []
     for key in keys:
-        column = _column_of(columns, key.method, key.variant, key.setting)
+        column = column_of(columns, key.method, key.variant, key.setting)
         assert column is not None  # just added where there was none
         setting = None if columns[column].setting is not None else key.setting
-        normal = AVERAGE if pooled else _normal_of_row(layout, key.dataset, setting, key.normal)
+        normal = AVERAGE if pooled else layout.normal_of(key.dataset, setting, key.normal)
         found.append((column, Row(key.dataset, setting, normal, layout.metric)))
     layout = dataclasses.replace(layout, rows=_with_extra_rows(layout, [row for _, row in found]))
     numbers = {(row.dataset, row.setting, row.normal): i for i, row in enumerate(layout.rows)}
@@ -55,32 +55,6 @@ def placed(layout: Layout, runs: pd.DataFrame) -> tuple[Layout, pd.DataFrame]:
     }
     of_runs = [places[_Key(*values)] for values in runs[names].itertuples(index=False)]
     return layout, runs.assign(row=[row for row, _ in of_runs], column=[column for _, column in of_runs])
-
-
-def covered(layout: Layout, rows: Iterable[Mapping[str, str]]) -> dict[tuple[Row, Column], bool]:
-    """The cells of a published table that the paper fills, and whether such rows of a grid would fill them.
-
-    An average is filled once all that it averages over are.
-
-    Args:
-        layout: as published.
-        rows: labels with `dataset`, `setting`, `normal`, `method` and `variant`.
-    """
-    found = set()
-    for labels in rows:
-        place = _column_of(layout.columns, labels["method"], labels["variant"], labels["setting"])
-        if place is not None:
-            setting = None if layout.columns[place].setting is not None else labels["setting"]
-            normal = _normal_of_row(layout, labels["dataset"], setting, labels["normal"])
-            found.add((labels["dataset"], setting, normal, place))
-    cells: dict[tuple[Row, Column], bool] = {}
-    for number, column in enumerate(layout.columns):
-        for row in filter(column.prints, layout.rows):
-            own = None if column.setting is not None else row.setting
-            classes = [normal for normal in layout.normals(row) if normal != AVERAGE] if row.normal == AVERAGE else []
-            wanted = classes or [row.normal]
-            cells[row, column] = all((row.dataset, own, normal, number) in found for normal in wanted)
-    return cells
 
 
 def empty_layout(paper: str, table: str, titles: Sequence[str]) -> Layout:
@@ -126,13 +100,6 @@ def _varying_key(settings: Iterable[str]) -> str:
     return sizes[0][1]
 
 
-def _column_of(columns: Sequence[Column], method: str, variant: str, setting: str) -> int | None:
-    for number, column in enumerate(columns):
-        if column.takes(method, variant) and column.setting in (None, setting):
-            return number
-    return None
-
-
 def _extra_column(layout: Layout, method: str, variant: str, setting: str) -> Column:
     """A column of ours; in a table that is ours alone it is as in the paper's other tables, where they have it."""
     of_paper = [column for found in layouts().values() if found.paper == layout.paper for column in found.columns]
@@ -159,16 +126,6 @@ def _method_heading(of_paper: Sequence[Column], method: str) -> str:
         if named:
             return min(named, key=len)
     return method.replace("_", " ")
-
-
-def _normal_of_row(layout: Layout, dataset: str, setting: str | None, normal: str) -> str:
-    """The normal class of the row that a run belongs in: its own, or that of a row for all classes."""
-    same_dataset = [row for row in layout.rows if row.dataset == dataset]
-    same_setting = [row for row in same_dataset if row.setting == setting]
-    listed = {row.normal for row in same_setting or same_dataset or layout.rows}
-    if listed in ({AVERAGE}, {""}):
-        return listed.pop()
-    return normal
 
 
 def _with_extra_rows(layout: Layout, wanted: Sequence[Row]) -> tuple[Row, ...]:

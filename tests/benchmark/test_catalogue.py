@@ -46,8 +46,9 @@ def test_a_table_that_lacks_rows_of_the_paper_is_told_from_a_whole_one_and_names
 ) -> None:
     arguments = ["--configs", str(tmp_path / "configs/benchmarks"), "--runs", str(tmp_path / "runs")]
     published = {"paper": "drocc", "table": 8, "normal_classes": list(range(10)), "datasets": {"cifar10": None}}
+    own = {"labels": False, "config": "deep_svdd/own"}
     for name, methods in (("drocc_table8", ["deep_svdd"]), ("more", ["drocc", "drocc_rand"])):
-        file = write_grid(tmp_path, **published, methods=[{"method": method, "labels": False} for method in methods])
+        file = write_grid(tmp_path, **published, methods=[own | {"method": m} for m in methods])
         file.rename(file.with_stem(name))
         assert main(["benchmark", "--list", *arguments]) == 0
         assert lines_of(capsys.readouterr().out)["drocc_table8"][1] == f"{10 if name == 'drocc_table8' else 30} / 30"

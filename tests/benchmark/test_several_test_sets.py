@@ -13,7 +13,7 @@ from small_grid import write_grid
 from adlightning.__main__ import main
 from adlightning.benchmark.catalogue import absent_data
 from adlightning.benchmark.code import code_version
-from adlightning.benchmark.grid import read_grid
+from adlightning.benchmark.grid import read_grid, read_outline
 from adlightning.benchmark.store import Results, read_rows
 from adlightning.report.compare import compare
 from adlightning.report.extras import overview
@@ -154,7 +154,7 @@ def test_absent_anomaly_sources_are_found_with_the_option_that_gets_them(tmp_pat
         "mine": {"class_path": "FlatFolder", "init_args": {"root": "nothing"}},
     }
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"data": data}))
-    assert absent_data(read_grid(file).cells) == [
+    assert absent_data(read_outline(file).configs) == [
         "not here: fashion_mnist (put images into nothing)",
         "not here: fashion_mnist (downloaded with --set data.anomaly_sources.omniglot.download=true)",
     ]
