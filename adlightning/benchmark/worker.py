@@ -19,6 +19,7 @@ from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.tasks import Task
 from adlightning.core.memory import keep_freed_memory
 from adlightning.core.messages import plain_message, printable
+from adlightning.core.run_names import RunNames, runs_called
 from adlightning.core.stopping import Stopped
 from adlightning.files.written_names import dump_yaml
 
@@ -76,7 +77,7 @@ def _run(
     row: Row = {"status": "failed", "error": "", "code": cell.code, **(more or {})}
     with results.partial(cell) as folder:
         try:
-            with _output_to(folder / "output.log"), _traceback_printed():
+            with _output_to(folder / "output.log"), _traceback_printed(), runs_called(_names(cell, results)):
                 run_verb(verb, [*_arguments(cell, folder), *options])
             row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
             row["status"] = "done"
@@ -104,6 +105,14 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
         *("--trainer.devices=1", f"--trainer.accelerator={'cpu' if on_cpu else 'auto'}"),
     ]
+
+
+def _names(cell: Cell, results: Results) -> RunNames:
+    """What a logger calls the cell's run: its group is the table."""
+    labels = {key: str(value) for key, value in cell.labels.items()}
+    words = [labels["method"], labels["variant"], labels["dataset"], *labels["setting"].split(";")]
+    group = f"{labels['paper']} table {labels['table']}"
+    return RunNames(cell.name, group, "benchmark", tuple(filter(None, words)), results.folder.absolute() / "wandb")
 
 
 def describe(report: dict[str, Any]) -> Row:

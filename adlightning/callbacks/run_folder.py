@@ -45,6 +45,7 @@ class RunFolder(pl.Callback):
         boundary_features: two features, by name or index, over which the decision boundary is drawn; None draws it for
             a table of two features.
         notes: what a reader of the results has to know, for the report.
+        code: version of the code behind the configuration, where somebody asked for it: finding it takes a second.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class RunFolder(pl.Callback):
         boundary_features: Sequence[str | int] | None = None,
         notes: Sequence[str] = (),
         best: BestCheckpoint | None = None,
+        code: str | None = None,
     ) -> None:
-        self.notes = list(notes)
+        self.notes, self.code = list(notes), code
         self.folder, self.config, self.timing, self.draw = folder, config, timing, draw
         self._planned, self.best = selection, best
         self.boundary_features = boundary_features
@@ -122,7 +124,7 @@ class RunFolder(pl.Callback):
         )
 
     def _write_report(self, trainer: pl.Trainer, detector: AnomalyDetector) -> None:
-        self.report = self._describe(trainer, detector)
+        self.report = self.describe(trainer, detector)
         write_atomically(self.folder / "metrics.json", json.dumps(self.report, indent=2, allow_nan=False) + "\n")
 
     @rank_zero_only
@@ -171,7 +173,8 @@ class RunFolder(pl.Callback):
         if parts:
             write_atomically(self.folder / "scores.csv", pd.concat(parts).to_csv(index=False, float_format="%.9g"))
 
-    def _describe(self, trainer: pl.Trainer, detector: AnomalyDetector) -> dict[str, Any]:
+    def describe(self, trainer: pl.Trainer, detector: AnomalyDetector) -> dict[str, Any]:
+        """What metrics.json says, as far as it is known."""
         data = detector.data
         threshold = _finite(detector.threshold.item())
         return {
@@ -190,6 +193,7 @@ class RunFolder(pl.Callback):
                 "fitted_on": detector.training_record.get("threshold_from"),
             },
             "samples": data.counts(),
+            "split": data.split_fingerprint(),
             "seed": data.effective_seed(),
             "epochs": detector.training_record.get("epochs", trainer.current_epoch),
             "precision": str(trainer.precision),
@@ -202,6 +206,7 @@ class RunFolder(pl.Callback):
                 "torch": torch.__version__,
                 "pytorch_lightning": version("pytorch-lightning"),
                 "python": platform.python_version(),
+                **({} if self.code is None else {"code": self.code}),
             },
         }
 

@@ -9,30 +9,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.files.disk import NotWritten, user_path
+
+_PROJECT = "adlightning"
+"""Of W&B, where none is given; Lightning's would be lightning_logs."""
 
 _CSV_FILES = ("metrics.csv", "hparams.yaml")
 
 
 def log_into(run_dir: Path, loggers: Any) -> None:
-    """Let loggers that name no folder of their own write into the run folder."""
+    """Let loggers that name no folder of their own write into the run folder, and W&B's into a project of ours."""
     for logger in loggers if isinstance(loggers, list) else [loggers]:
         arguments = getattr(logger, "init_args", {})
         if arguments and "save_dir" in arguments:
             given = arguments["save_dir"]
             arguments["save_dir"] = str(run_dir if given in (None, ".") else user_path(given))
+        if arguments and _is_wandb(logger) and arguments.get("project") is None:
+            arguments["project"] = os.environ.get("WANDB_PROJECT") or _PROJECT
 
 
-def loggers_of(given: Any, run_dir: Path) -> list[Logger]:
-    """The loggers that were asked for and, always, a CSV one in the run folder."""
+def loggers_of(given: Any, run_dir: Path) -> tuple[list[Logger], list[WandbLogger]]:
+    """The loggers that were asked for and, always, a CSV one in the run folder; and, apart, those of W&B.
+
+    Lightning begins the run of W&B's before the data are there, so that it gets them later.
+    """
     loggers = given if isinstance(given, list) else [given]
-    chosen = [logger for logger in loggers if isinstance(logger, Logger)]
-    if any(isinstance(logger, CSVLogger) for logger in chosen):
-        return chosen
-    return [*chosen, WholeCSVLogger(run_dir, name="logs")]
+    to_wandb = [logger for logger in loggers if isinstance(logger, WandbLogger)]
+    chosen = [logger for logger in loggers if isinstance(logger, Logger) and logger not in to_wandb]
+    if not any(isinstance(logger, CSVLogger) for logger in chosen):
+        chosen.append(WholeCSVLogger(run_dir, name="logs"))
+    return chosen, to_wandb
 
 
 class WholeCSVLogger(CSVLogger):
@@ -57,10 +66,14 @@ class WholeCSVLogger(CSVLogger):
 def stay_offline_without_account(loggers: Any) -> None:
     """Let W&B, where it is among the loggers, log offline if there is no account: it would stop and ask."""
     given = loggers if isinstance(loggers, list) else [loggers]
-    if not any("Wandb" in str(getattr(logger, "class_path", "")) for logger in given):
+    if not any(map(_is_wandb, given)):
         return
     if not os.environ.get("WANDB_MODE") and not _has_wandb_account():
         os.environ["WANDB_MODE"] = "offline"
+
+
+def _is_wandb(logger: Any) -> bool:
+    return "Wandb" in str(getattr(logger, "class_path", ""))
 
 
 def _has_wandb_account() -> bool:

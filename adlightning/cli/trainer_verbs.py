@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # public all the same
 from pytorch_lightning.utilities import rank_zero_only
 
+from adlightning.benchmark.code import code_version
 from adlightning.callbacks.checkpoint_places import place_checkpoints
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
@@ -33,7 +33,7 @@ from adlightning.cli import registry
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.endings import what_is_kept, where_it_stood
 from adlightning.cli.explain import explain_interpolation
-from adlightning.cli.fitting import SEED, TRAINER_DEFAULTS, selecting, test_selected
+from adlightning.cli.fitting import SEED, TRAINER_DEFAULTS, monitors_of, selecting, test_selected
 from adlightning.cli.imports import HELP, OPTION
 from adlightning.cli.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.cli.noise import silence_noise
@@ -51,7 +51,7 @@ from adlightning.core.phases import untrained
 from adlightning.core.rescoring import differences
 from adlightning.core.stopping import Stopped
 from adlightning.core.training_state.callbacks import callbacks_of
-from adlightning.core.watchers import RANKINGS
+from adlightning.core.watchers import LOSS, RANKINGS
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import sweep, user_path
 from adlightning.files.written_names import arguments_as_written, dump_yaml
@@ -176,6 +176,7 @@ class AnomalyCLI(LightningCLI):
         config = dump_yaml(self.config_dump)
         self.model.run_config = config
         timing = Timing()
+        loggers, to_wandb = loggers_of(self.config_init[self.subcommand].trainer.logger, self.run_dir)
         selected = options.monitor and (fits or Path(options.ckpt_path or "").name == BEST)
         selection = self._selection(options.monitor) if selected else "none"
         self.best = selecting(options.monitor, self.run_dir / "checkpoints", type(self.model)) if fits else None
@@ -188,6 +189,7 @@ class AnomalyCLI(LightningCLI):
             options.boundary_features,
             [*self._ignored, *notes_on_data(options)] if options.ckpt_path and not fits else (),
             self.best,
+            code_version(self.config_dump) if to_wandb else None,
         )
         callbacks: list[Callback] = [StopOnSigterm(), timing, self.run_folder]
         epochs = EpochsFile(self.run_dir, options.plots)
@@ -195,13 +197,11 @@ class AnomalyCLI(LightningCLI):
         kwargs["enable_progress_bar"] = shows_bar(options.trainer.enable_progress_bar, options.trainer.callbacks)
         if not kwargs["enable_progress_bar"]:
             callbacks.append(EpochLines(epochs))
-        loggers = loggers_of(self.config_init[self.subcommand].trainer.logger, self.run_dir)
-        if reported := [logger for logger in loggers if isinstance(logger, WandbLogger)]:
-            from adlightning.callbacks.wandb_report import WandbReport, connect
+        if to_wandb:
+            from adlightning.callbacks.wandb_report import WandbReport
 
-            for logger in reported:
-                connect(logger)
-            callbacks.append(WandbReport(self.run_folder))
+            goals = {LOSS: "min", **monitors_of(type(self.model))}
+            callbacks.append(WandbReport(to_wandb, self.run_folder, goals, fits and options.test_after_fit))
         if fits and options.trainer.enable_checkpointing is not False:
             callbacks += [LastCheckpoint(self.run_dir / "checkpoints"), *filter(None, [self.best])]
         self._extra_callbacks = callbacks
