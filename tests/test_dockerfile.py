@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
@@ -34,11 +36,32 @@ def step(pattern: str) -> int:
     return position
 
 
-def test_dependency_layer_installs_what_the_project_declares() -> None:
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("extras", ["", "export,audio,lsun,cluster", "audio, cluster"])
+def test_dependency_layer_installs_what_the_project_declares(extras: str) -> None:
+    more = [requirement for extra in extras.split(",") if extra for requirement in EXTRAS[extra.strip()]]
     code = re.search(r'python -c "([^"]+)" > requirements.txt', instructions()[step("requirements.txt")][1])
     assert code is not None
-    done = subprocess.run([sys.executable, "-c", code[1]], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == PROJECT["build-system"]["requires"] + PROJECT["project"]["dependencies"]
+    command, environment = [sys.executable, "-c", code[1]], os.environ | {"EXTRAS": extras}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [
+        *PROJECT["build-system"]["requires"],
+        *PROJECT["project"]["dependencies"],
+        *more,
+    ]
+
+
+def test_no_extras_are_installed_unless_they_are_asked_for_before_the_dependency_layer() -> None:
+    assert instructions()[step(r"^EXTRAS=")] == ("ARG", 'EXTRAS=""')
+    assert step(r"^EXTRAS=") < step("requirements.txt")
+
+
+def test_torch_compile_finds_its_compiler_and_pythons_headers() -> None:
+    (packages,) = re.findall(r"apt-get install (.*?) &&", instructions()[step("apt-get install")][1])
+    (version,) = set(re.findall(r"python(3\.\d+)", packages))
+    assert {"g++", f"python{version}-dev"} <= set(packages.split())
 
 
 def test_a_change_of_source_leaves_the_dependency_layer() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -24,7 +28,7 @@ class CompileNetworks(pl.Callback):
     recurrent layers, which it leaves as they are.
 
     Args:
-        backend: of `torch.compile`; its default needs a C++ compiler.
+        backend: of `torch.compile`; its default needs a C++ compiler on a CPU, and a C compiler on a GPU.
         mode: of `torch.compile`.
         dynamic: whether batches of other sizes run without compiling anew; null finds out.
 
@@ -46,6 +50,11 @@ class CompileNetworks(pl.Callback):
             reasons = "; ".join(f"{name} has {reason}" for name, reason in kept.items()) or "it trains no network"
             name = type(pl_module).__name__
             raise ValueError(f"trainer.callbacks: CompileNetworks can compile nothing of {name}: {reasons}")
+        if compiler := _missing_compiler(self.options["backend"], pl_module.device):
+            raise ValueError(
+                f"trainer.callbacks: CompileNetworks needs a C++ compiler, and there is no {compiler}: install g++, or "
+                "name another in the environment variable CXX"
+            )
         try:
             torch.compile(_next, **self.options)(torch.zeros(2, device=pl_module.device))
         except Exception as error:  # of any backend
@@ -109,6 +118,16 @@ def _why_not(name: str, network: nn.Module, detector: AnomalyDetector) -> str | 
     if name in detector.differentiated_twice:
         return "gradients taken twice"
     return "recurrent layers" if any(isinstance(part, nn.RNNBase) for part in network.modules()) else None
+
+
+def _missing_compiler(backend: str, device: torch.device) -> str | None:
+    """What inductor will look for on a CPU and not find; None where it is there, or nobody looks for it."""
+    if backend != "inductor" or device.type != "cpu" or sys.platform == "win32":
+        return None
+    if os.environ.get("TORCH_INDUCTOR_INSTALL_GXX"):  # it fetches one
+        return None
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    return None if shutil.which(shlex.split(name)[0]) else name
 
 
 def _next(x: Tensor) -> Tensor:

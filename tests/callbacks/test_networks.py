@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,18 @@ def test_a_detector_without_steps_is_refused(make_trainer: MakeTrainer) -> None:
 def test_what_torch_cannot_compile_with_is_refused(make_trainer: MakeTrainer) -> None:
     with pytest.raises(ValueError, match="cannot compile with backend=fast, mode=None, dynamic=None: Invalid backend"):
         fit(make_trainer(callbacks=[CompileNetworks(backend="fast")]), deep_svdd())
+
+
+@pytest.mark.parametrize(("variable", "missing"), [("PATH", "g++"), ("CXX", "/nowhere/c++ -O1")])
+def test_a_machine_without_a_compiler_is_told_in_a_sentence(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, variable: str, missing: str
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv(variable, "" if variable == "PATH" else missing)
+    monkeypatch.setattr("sys.platform", "linux")
+    said = rf"CompileNetworks needs a C\+\+ compiler, and there is no {re.escape(missing)}: install g\+\+, or name"
+    with pytest.raises(ValueError, match=said):
+        fit(make_trainer(callbacks=[CompileNetworks()]), deep_svdd())
 
 
 def test_tables_have_no_channels(make_trainer: MakeTrainer) -> None:
