@@ -234,7 +234,8 @@ def begins_none(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         ("--monitor=val/divergence", "needs held-out unlabelled samples"),
         ("--trainer.enable_checkpointing=false", "trainer.logger.log_model needs checkpoints, and none is kept"),
-        ("--data.normal_class=ten", "normal_class"),
+        ("--trainer.logger.project=a/b", "trainer.logger.project: W&B refuses 'a/b': Invalid project name"),
+        (f"--trainer.logger.tags=[{'x' * 70}]", "trainer.logger.tags: W&B refuses"),
     ],
 )
 def test_a_refused_setting_begins_no_run_and_leaves_no_folder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ class WandbReport(pl.Callback):
     # ---- before anything is scored ----------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse to send a checkpoint where none is kept. Raises ValueError."""
+        """Refuse what W&B would, and to send a checkpoint where none is kept. Raises ValueError."""
+        for logger in self.loggers:
+            require_names(logger)
         keeps = any(isinstance(callback, LastCheckpoint) for callback in callbacks_of(trainer))
         if stage == "fit" and not keeps and any(logger._log_model for logger in self.loggers):
             raise ValueError(
@@ -199,7 +202,8 @@ class WandbReport(pl.Callback):
     def _send_files(self, logger: WandbLogger, kind: str, files: Sequence[Path], aliases: Sequence[str] = ()) -> None:
         """An artifact `KIND-ID` that says which data and which split it comes of."""
         run = logger.experiment
-        artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind, metadata=config_of(self.run_folder.report))
+        name = re.sub(r"[^\w.-]", "-", f"{kind}-{run.id}", flags=re.ASCII)[:LONGEST_NAME]  # an id may have spaces
+        artifact = wandb.Artifact(name, type=kind, metadata=config_of(self.run_folder.report))
         with self._staged():
             for path in files:
                 artifact.add_file(str(path))
@@ -217,6 +221,22 @@ class WandbReport(pl.Callback):
             yield
         finally:
             del os.environ["WANDB_DATA_DIR"]
+
+
+_SETTINGS = {"project": "project", "entity": "entity", "id": "run_id", "name": "run_name"}
+_SETTINGS |= {"group": "run_group", "job_type": "run_job_type", "tags": "run_tags"}
+"""What W&B's settings call the arguments of a logger."""
+
+
+def require_names(logger: WandbLogger) -> None:
+    """Refuse names that W&B would refuse when the run begins. Raises ValueError."""
+    for key, setting in _SETTINGS.items():
+        given = logger._wandb_init.get(key)
+        try:
+            wandb.Settings(**({setting: given} if given else {}))
+        except (ValueError, wandb.Error) as error:  # pydantic's, or W&B's own
+            reasons = [found["msg"] for found in error.errors()] if hasattr(error, "errors") else [str(error)]
+            raise ValueError(f"trainer.logger.{key}: W&B refuses {given!r}: {'; '.join(reasons)}") from error
 
 
 def call_by(logger: WandbLogger, report: Mapping[str, Any], verb: str) -> None:
