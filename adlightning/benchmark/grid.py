@@ -185,7 +185,8 @@ class _Place:
     config: dict[str, Any]
     deciding: dict[str, Any]
     code: str
-    same_fit_as: str | None
+    same_fit_as: tuple[str, str] | None
+    """Variant and setting of the cell whose fit this one scores; None for a fit of its own."""
     fit_of: _Place | None = None
 
     def cell(self, seed: int) -> Cell:
@@ -206,18 +207,20 @@ def _linked(file: Path, places: list[_Place]) -> list[_Place]:
 
 
 def _scoring(file: Path, place: _Place, by_labels: dict[tuple[Any, ...], _Place]) -> _Place:
-    wanted = tuple(sorted((place.labels | {"variant": place.same_fit_as}).items()))
-    fit_of = by_labels.get(wanted)
+    assert place.same_fit_as is not None
+    variant, setting = place.same_fit_as
+    fit_of = by_labels.get(tuple(sorted((place.labels | {"variant": variant, "setting": setting}).items())))
+    told = repr(variant) + (f" in {setting!r}" if setting != place.labels["setting"] else "")
     where = f"{file}: same_fit_as of {place.labels['method']} {place.labels['variant']}".rstrip()
     if fit_of is None or fit_of.same_fit_as is not None:
         raise ValueError(
             f"{where} must be a variant of the method with a fit of its own, on the same data, settings and classes, "
-            f"got {place.same_fit_as!r}"
+            f"got {told}"
         )
     for key in place.deciding.keys() | fit_of.deciding.keys():
         own, other = place.deciding.get(key), fit_of.deciding.get(key)
         if (own["class_path"] != other["class_path"]) if key == "model" and own and other else own != other:
-            raise ValueError(f"{where}: only arguments of scores may differ from {place.same_fit_as!r}, {key} does too")
+            raise ValueError(f"{where}: only arguments of scores may differ from {told}, {key} does too")
     return replace(place, fit_of=fit_of)
 
 
@@ -257,8 +260,15 @@ def _places(file: Path, spec: dict[str, Any], options: dict[str, Any]) -> Iterat
             override(config, _named(block.method, "per_normal", normal))
             override(config, {**class_options, **options})
             labels = block.labels | {"normal": normal, "labelled": labelled}
-            same_fit_as = block.method.get("same_fit_as")
+            same_fit_as = _fit_elsewhere(block.method, labels["setting"])
             yield _Place(labels, config, deciding(config), code_version(config), same_fit_as)
+
+
+def _fit_elsewhere(method: dict[str, Any], setting: str) -> tuple[str, str] | None:
+    """Variant and setting of the fit that a method's cell in this setting scores; None for one of its own."""
+    own = (str(method.get("variant", "")), setting)
+    other = (str(method.get("same_fit_as", own[0])), str(method.get("same_fit_in", setting)))
+    return other if "same_fit_as" in method or other != own else None
 
 
 def _named(method: dict[str, Any], key: str, name: Any) -> dict[str, Any] | None:

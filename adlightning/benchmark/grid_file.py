@@ -9,7 +9,7 @@ from adlightning.files.plain_yaml import read_yaml
 
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
 _METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "per_setting"}
-_METHOD_KEYS |= {"settings", "labels", "same_fit_as"}
+_METHOD_KEYS |= {"settings", "labels", "same_fit_as", "same_fit_in"}
 
 _files: dict[Path, dict[str, Any]] = {}
 
@@ -44,6 +44,8 @@ def check_grid(file: Path, spec: dict[str, Any]) -> None:
             raise ValueError(f"{file}: methods must have a name and a list of settings, got {method!r}")
         if not isinstance(method.get("same_fit_as", ""), str):
             raise ValueError(f"{file}: same_fit_as must be a variant of {method['method']}, got {method!r}")
+        if "same_fit_in" in method and (inside := method["same_fit_in"]) not in list(spec.get("settings") or ()):
+            raise ValueError(f"{file}: same_fit_in must be one of settings, got {inside!r} of {method['method']}")
         if not all(isinstance(name, str) for name in chosen):
             raise ValueError(f"{file}: settings of {method['method']} must be names, got {chosen!r}")
     nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}

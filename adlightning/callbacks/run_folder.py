@@ -22,6 +22,7 @@ import adlightning
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
 from adlightning.callbacks.checkpoints import BestCheckpoint
 from adlightning.callbacks.densities import write_densities
+from adlightning.callbacks.extremes import kinds_of, write_extremes
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
@@ -151,6 +152,8 @@ class RunFolder(pl.Callback):
                 title_prefix=words,
             )
             if (read := _image_reader(pl_module, name)) is not None:
+                kinds, about = kinds_of(pl_module.data, scored), f"{words}: the extremes of each class"
+                self.plots += write_extremes(folder / "extremes.png", scored, kinds, read, about)
                 self.plots += write_generated(folder, pl_module, scored, read, words)
             if axes is not None:
                 self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
