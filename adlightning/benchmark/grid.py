@@ -241,7 +241,7 @@ def _blocks(file: Path, spec: dict[str, Any]) -> Iterator[_Block]:
             for method in spec["methods"]:
                 if unknown := set(method.get("settings", [])) - settings.keys():
                     raise ValueError(f"{file}: settings of {method['method']} must be among settings, got {unknown}")
-                if setting not in method.get("settings", settings):
+                if setting not in method.get("settings", settings) or dataset not in method.get("datasets", [dataset]):
                     continue
                 labels = {"paper": str(spec["paper"]), "table": str(spec["table"]), "dataset": dataset}
                 labels |= {"setting": setting, "method": method["method"], "variant": str(method.get("variant", ""))}
@@ -250,7 +250,7 @@ def _blocks(file: Path, spec: dict[str, Any]) -> Iterator[_Block]:
                     override(config, source)
                 override(config, _named(method, "per_dataset", dataset))
                 override(config, _named(method, "per_setting", setting))
-                yield _Block(method, labels, config, tuple(_classes(spec, method.get("labels", True))))
+                yield _Block(method, labels, config, tuple(_classes(spec, method)))
 
 
 def _places(file: Path, spec: dict[str, Any], options: dict[str, Any]) -> Iterator[_Place]:
@@ -276,10 +276,11 @@ def _named(method: dict[str, Any], key: str, name: Any) -> dict[str, Any] | None
     return {str(own): options for own, options in (method.get(key) or {}).items()}.get(str(name))
 
 
-def _classes(spec: dict[str, Any], labels: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _classes(spec: dict[str, Any], method: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Normal and labelled class with their options; a method without use for labels is run once a normal class."""
+    labels = method.get("labels", True)
     known = {} if labels else _UNLABELLED
-    normals: list[Any] = spec.get("normal_classes") or []
+    normals: list[Any] = method.get("normal_classes") or spec.get("normal_classes") or []
     if not normals:
         yield "", "", known
     for normal in normals:

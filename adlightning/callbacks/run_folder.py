@@ -30,6 +30,7 @@ from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
 from adlightning.core.phases import untrained
 from adlightning.files.disk import NotWritten, keep_older, write_atomically
+from adlightning.labels import KNOWN_ANOMALY
 
 
 class RunFolder(pl.Callback):
@@ -158,7 +159,10 @@ class RunFolder(pl.Callback):
             if axes is not None:
                 self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
         readers = {name: _image_reader(pl_module, name) for name in pl_module.results}
-        self.plots += write_densities(self.folder / "plots" / "densities.png", pl_module, pl_module.results, readers)
+        split, read_training = pl_module.data.split, pl_module.data.train_images
+        training = (split.train[split.known != KNOWN_ANOMALY], read_training)
+        path = self.folder / "plots" / "densities.png"
+        self.plots += write_densities(path, pl_module, pl_module.results, readers, training)
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
