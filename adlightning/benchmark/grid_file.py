@@ -46,8 +46,8 @@ def check_grid(file: Path, spec: dict[str, Any]) -> None:
             raise ValueError(f"{file}: same_fit_as must be a variant of {method['method']}, got {method!r}")
         if "same_fit_in" in method and (inside := method["same_fit_in"]) not in list(spec.get("settings") or ()):
             raise ValueError(f"{file}: same_fit_in must be one of settings, got {inside!r} of {method['method']}")
-        if unknown := [name for name in _listed(file, method, "datasets") if name not in list(spec["datasets"])]:
-            raise ValueError(f"{file}: datasets of {method['method']} must be among datasets, got {unknown[0]!r}")
+        if stray := [name for name in _listed(file, method, "datasets") if name not in list(spec["datasets"])]:
+            raise ValueError(f"{file}: datasets of {method['method']} must be among datasets, got {stray[0]!r}")
         _listed(file, method, "normal_classes")
         if not all(isinstance(name, str) for name in chosen):
             raise ValueError(f"{file}: settings of {method['method']} must be names, got {chosen!r}")

@@ -393,8 +393,8 @@ class AMA(AnomalyDetector):
 
     def latent_norms(self, x: Tensor) -> Tensor:
         """||E(x)|| (B,) of raw samples."""
-        latents: Tensor = self.encoder(self.preprocess(x))
-        return torch.linalg.vector_norm(latents.float(), dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self.encoder(self.preprocess(x)).float(), dim=1)
+        return norms
 
     def expected_norms(self) -> dict[str, float]:
         """Where typical latents are thought to lie, and where the annulus of the negatives ends: Figure 3."""
