@@ -127,7 +127,8 @@ def write_densities(
     else:
         groups = {words: results[name].scores[rows] for words, (name, rows) in _kinds(results).items()}
     if _has_finite(groups):
-        written.append(densities_plot(path, groups, "R-score" if of_r else "anomaly score", title))
+        axis = "R-score" if of_r else "anomaly score"
+        written.append(densities_plot(path, groups, axis, f"{title}: {axis}s" if of_r else title))
     return written
 
 
