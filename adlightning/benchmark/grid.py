@@ -185,7 +185,8 @@ class _Place:
     config: dict[str, Any]
     deciding: dict[str, Any]
     code: str
-    same_fit_as: str | None
+    same_fit_as: tuple[str, str] | None
+    """Variant and setting of the cell whose fit this one scores; None for a fit of its own."""
     fit_of: _Place | None = None
 
     def cell(self, seed: int) -> Cell:
@@ -206,18 +207,20 @@ def _linked(file: Path, places: list[_Place]) -> list[_Place]:
 
 
 def _scoring(file: Path, place: _Place, by_labels: dict[tuple[Any, ...], _Place]) -> _Place:
-    wanted = tuple(sorted((place.labels | {"variant": place.same_fit_as}).items()))
-    fit_of = by_labels.get(wanted)
+    assert place.same_fit_as is not None
+    variant, setting = place.same_fit_as
+    fit_of = by_labels.get(tuple(sorted((place.labels | {"variant": variant, "setting": setting}).items())))
+    told = repr(variant) + (f" in {setting!r}" if setting != place.labels["setting"] else "")
     where = f"{file}: same_fit_as of {place.labels['method']} {place.labels['variant']}".rstrip()
     if fit_of is None or fit_of.same_fit_as is not None:
         raise ValueError(
             f"{where} must be a variant of the method with a fit of its own, on the same data, settings and classes, "
-            f"got {place.same_fit_as!r}"
+            f"got {told}"
         )
     for key in place.deciding.keys() | fit_of.deciding.keys():
         own, other = place.deciding.get(key), fit_of.deciding.get(key)
         if (own["class_path"] != other["class_path"]) if key == "model" and own and other else own != other:
-            raise ValueError(f"{where}: only arguments of scores may differ from {place.same_fit_as!r}, {key} does too")
+            raise ValueError(f"{where}: only arguments of scores may differ from {told}, {key} does too")
     return replace(place, fit_of=fit_of)
 
 
@@ -238,7 +241,7 @@ def _blocks(file: Path, spec: dict[str, Any]) -> Iterator[_Block]:
             for method in spec["methods"]:
                 if unknown := set(method.get("settings", [])) - settings.keys():
                     raise ValueError(f"{file}: settings of {method['method']} must be among settings, got {unknown}")
-                if setting not in method.get("settings", settings):
+                if setting not in method.get("settings", settings) or dataset not in method.get("datasets", [dataset]):
                     continue
                 labels = {"paper": str(spec["paper"]), "table": str(spec["table"]), "dataset": dataset}
                 labels |= {"setting": setting, "method": method["method"], "variant": str(method.get("variant", ""))}
@@ -247,7 +250,7 @@ def _blocks(file: Path, spec: dict[str, Any]) -> Iterator[_Block]:
                     override(config, source)
                 override(config, _named(method, "per_dataset", dataset))
                 override(config, _named(method, "per_setting", setting))
-                yield _Block(method, labels, config, tuple(_classes(spec, method.get("labels", True))))
+                yield _Block(method, labels, config, tuple(_classes(spec, method)))
 
 
 def _places(file: Path, spec: dict[str, Any], options: dict[str, Any]) -> Iterator[_Place]:
@@ -257,8 +260,15 @@ def _places(file: Path, spec: dict[str, Any], options: dict[str, Any]) -> Iterat
             override(config, _named(block.method, "per_normal", normal))
             override(config, {**class_options, **options})
             labels = block.labels | {"normal": normal, "labelled": labelled}
-            same_fit_as = block.method.get("same_fit_as")
+            same_fit_as = _fit_elsewhere(block.method, labels["setting"])
             yield _Place(labels, config, deciding(config), code_version(config), same_fit_as)
+
+
+def _fit_elsewhere(method: dict[str, Any], setting: str) -> tuple[str, str] | None:
+    """Variant and setting of the fit that a method's cell in this setting scores; None for one of its own."""
+    own = (str(method.get("variant", "")), setting)
+    other = (str(method.get("same_fit_as", own[0])), str(method.get("same_fit_in", setting)))
+    return other if "same_fit_as" in method or other != own else None
 
 
 def _named(method: dict[str, Any], key: str, name: Any) -> dict[str, Any] | None:
@@ -266,10 +276,11 @@ def _named(method: dict[str, Any], key: str, name: Any) -> dict[str, Any] | None
     return {str(own): options for own, options in (method.get(key) or {}).items()}.get(str(name))
 
 
-def _classes(spec: dict[str, Any], labels: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _classes(spec: dict[str, Any], method: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Normal and labelled class with their options; a method without use for labels is run once a normal class."""
+    labels = method.get("labels", True)
     known = {} if labels else _UNLABELLED
-    normals: list[Any] = spec.get("normal_classes") or []
+    normals: list[Any] = method.get("normal_classes") or spec.get("normal_classes") or []
     if not normals:
         yield "", "", known
     for normal in normals:

@@ -9,7 +9,7 @@ from adlightning.files.plain_yaml import read_yaml
 
 _KEYS = {"paper", "table", "title", "seeds", "options", "datasets", "settings", "normal_classes", "labelled_classes"}
 _METHOD_KEYS = {"method", "variant", "config", "options", "per_dataset", "per_normal", "per_setting"}
-_METHOD_KEYS |= {"settings", "labels", "same_fit_as"}
+_METHOD_KEYS |= {"settings", "labels", "same_fit_as", "same_fit_in", "datasets", "normal_classes"}
 
 _files: dict[Path, dict[str, Any]] = {}
 
@@ -44,12 +44,21 @@ def check_grid(file: Path, spec: dict[str, Any]) -> None:
             raise ValueError(f"{file}: methods must have a name and a list of settings, got {method!r}")
         if not isinstance(method.get("same_fit_as", ""), str):
             raise ValueError(f"{file}: same_fit_as must be a variant of {method['method']}, got {method!r}")
+        if "same_fit_in" in method and (inside := method["same_fit_in"]) not in list(spec.get("settings") or ()):
+            raise ValueError(f"{file}: same_fit_in must be one of settings, got {inside!r} of {method['method']}")
+        if stray := [name for name in _listed(file, method, "datasets") if name not in list(spec["datasets"])]:
+            raise ValueError(f"{file}: datasets of {method['method']} must be among datasets, got {stray[0]!r}")
+        _listed(file, method, "normal_classes")
         if not all(isinstance(name, str) for name in chosen):
             raise ValueError(f"{file}: settings of {method['method']} must be names, got {chosen!r}")
     nested: dict[str, Any] = {key: spec[key] for key in ("datasets", "settings") if key in spec}
-    names = {"per_dataset": spec["datasets"], "per_normal": spec.get("normal_classes") or ()}
-    names["per_setting"] = spec.get("settings") or ()
+    names = {"per_dataset": spec["datasets"], "per_setting": spec.get("settings") or ()}
     per = {f"{key} of {m['method']}": (m[key], names[key]) for m in spec["methods"] for key in names if key in m}
+    per |= {
+        f"per_normal of {m['method']}": (m["per_normal"], m.get("normal_classes") or spec.get("normal_classes") or ())
+        for m in spec["methods"]
+        if "per_normal" in m
+    }
     for key, mapping in (nested | {key: own for key, (own, _) in per.items()}).items():
         _check_mapping(file, key, mapping, text_keys=key in ("datasets", "settings"))
         for name, options in mapping.items():
@@ -60,6 +69,12 @@ def check_grid(file: Path, spec: dict[str, Any]) -> None:
             raise ValueError(f"{file}: {key} must name {what} of the file, got {', '.join(sorted(unknown))}")
     for where in (spec, *spec["methods"]):
         _check_mapping(file, "options", where.get("options") or {})
+
+
+def _listed(file: Path, method: dict[str, Any], key: str) -> list[Any]:
+    if not isinstance(listed := method.get(key, []), list):
+        raise ValueError(f"{file}: {key} of {method['method']} must be a list, got {listed!r}")
+    return listed
 
 
 def _check_mapping(file: Path, where: str, value: Any, text_keys: bool = True) -> None:

@@ -22,6 +22,7 @@ import adlightning
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
 from adlightning.callbacks.checkpoints import BestCheckpoint
 from adlightning.callbacks.densities import write_densities
+from adlightning.callbacks.extremes import kinds_of, write_extremes
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
@@ -29,6 +30,7 @@ from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
 from adlightning.core.phases import untrained
 from adlightning.files.disk import NotWritten, keep_older, write_atomically
+from adlightning.labels import KNOWN_ANOMALY
 
 
 class RunFolder(pl.Callback):
@@ -153,11 +155,16 @@ class RunFolder(pl.Callback):
                 title_prefix=words,
             )
             if (read := _image_reader(pl_module, name)) is not None:
+                kinds, about = kinds_of(pl_module.data, scored), f"{words}: the extremes of each class"
+                self.plots += write_extremes(folder / "extremes.png", scored, kinds, read, about)
                 self.plots += write_generated(folder, pl_module, scored, read, words)
             if axes is not None:
                 self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
         readers = {name: _image_reader(pl_module, name) for name in pl_module.results}
-        self.plots += write_densities(self.folder / "plots" / "densities.png", pl_module, pl_module.results, readers)
+        split, read_training = pl_module.data.split, pl_module.data.train_images
+        training = (split.train[split.known != KNOWN_ANOMALY], read_training)
+        path = self.folder / "plots" / "densities.png"
+        self.plots += write_densities(path, pl_module, pl_module.results, readers, training)
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

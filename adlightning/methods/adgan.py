@@ -30,19 +30,24 @@ from adlightning.methods.parts.adversarial import (
     GradientPenalty,
     Lipschitz,
     Players,
+    Unconstrained,
     WeightClipping,
     one_optimizer_each,
+    real_loss,
 )
-from adlightning.methods.parts.inversion import (
-    Inversion,
-    LatentSearch,
-    mean_over_seeds,
-    squared_distance,
-    starting_latents,
+from adlightning.methods.parts.gan_objectives import (
+    AdversarialLoss,
+    cross_entropy,
+    least_squares_critic,
+    least_squares_generator,
+    minimax_loss,
 )
+from adlightning.methods.parts.inversion import Inversion, LatentSearch, mean_over_seeds, starting_latents
+from adlightning.methods.parts.reconstruction_losses import ReconstructionLoss, SquaredError
 from adlightning.networks.gan import DCGANCritic, DCGANGenerator, build_critic, build_generator
 
 Score = Literal["inversion", "critic", "prior"]
+Objective = Literal["wasserstein", "minimax", "non_saturating", "least_squares"]
 
 BURST, BURST_FIRST, BURST_EVERY = 100, 25, 500  # the released WGAN code's schedule of the critic
 
@@ -55,6 +60,14 @@ def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
 def generator_loss(fake: Tensor) -> Tensor:
     """-mean D(G(z)), from the critic's values (B,)."""
     return -fake.mean()
+
+
+OBJECTIVES: dict[Objective, AdversarialLoss] = {
+    "wasserstein": AdversarialLoss(critic_loss, generator_loss),
+    "minimax": AdversarialLoss(cross_entropy, minimax_loss),
+    "non_saturating": AdversarialLoss(cross_entropy, real_loss),
+    "least_squares": AdversarialLoss(least_squares_critic, least_squares_generator),
+}
 
 
 def prior_surprise(latents: Tensor) -> Tensor:
@@ -86,11 +99,13 @@ class CriticTurns:
 
 
 class ADGAN(AnomalyDetector):
-    """A WGAN of the normal samples, and for each sample a search for the latent and the weights that reproduce it.
+    """A GAN of the normal samples, and for each sample a search for the latent and the weights that reproduce it.
 
     A batch is one step of the critic; when its turn has come, the generator takes one as well. To score, from each of
     n_seeds random latents, and with a copy of the generator of its own, k steps of Adam move latent and weights down
     ||G(z) - x||^2; the score is the mean over the seeds of that distance in the end.
+
+    The paper trains a WGAN, and names other GANs as ways to get a generator (Section 3.2).
 
     Args:
         generator: a class made for (latent_dim, shape, output) whose modules make samples (B, ...) of latents (B, d).
@@ -98,8 +113,13 @@ class ADGAN(AnomalyDetector):
         critic: a class made for (shape, batch_norm) whose modules give one number a sample, (B,); where `batch_norm` is
             False it must have no BatchNorm.
         latent_dim: dimension of the latents, N(0, I).
-        lipschitz: how the critic is kept Lipschitz: `WeightClipping` or `GradientPenalty`.
+        objective: what the players minimise: `wasserstein`, the paper's; `minimax`, the original GAN (equation 1), or
+            `non_saturating`, its generator that maximises log D(G(z)); `least_squares`, the LSGAN.
+        lipschitz: how the critic is kept Lipschitz: `WeightClipping` or `GradientPenalty`; or `Unconstrained`, for
+            other objectives than `wasserstein`.
         critic_turns: how many steps of the critic there are for one of the generator.
+        reconstruction: what the search minimises and the score is: `SquaredError`, the paper's, `AbsoluteError`,
+            `Huber` or `LaplacianPyramid`.
         search: how a latent is searched for each sample.
         score_type: `inversion`; or what the paper tries and rejects: `critic`, the negative of the critic's value, or
             `prior`, how unlikely the latents are that the search ends at.
@@ -117,7 +137,7 @@ class ADGAN(AnomalyDetector):
 
     uses_known_anomalies = False
     score_needs: str | None = "a search by gradients for each sample"
-    scoring_arguments: ClassVar = ("search", "score_type")
+    scoring_arguments: ClassVar[tuple[str, ...]] = ("search", "score_type", "reconstruction")
     argument_rules: ClassVar = {"latent_dim": at_least(1), "max_gradient_norm": or_none(positive, "no bound")}
 
     generator: nn.Module
@@ -129,8 +149,10 @@ class ADGAN(AnomalyDetector):
         generator: GeneratorFactory = DCGANGenerator,
         critic: CriticFactory = DCGANCritic,
         latent_dim: int = 256,
+        objective: Objective = "wasserstein",
         lipschitz: Lipschitz = WeightClipping(bound=0.01),
         critic_turns: CriticTurns = CriticTurns(),
+        reconstruction: ReconstructionLoss = SquaredError(),
         search: LatentSearch = LatentSearch(),
         score_type: Score = "inversion",
         critic_optimizer: OptimizerFactory = partial(RMSprop, lr=5e-5),
@@ -146,13 +168,20 @@ class ADGAN(AnomalyDetector):
             raise ValueError(
                 f"lipschitz.weight must be positive, got {lipschitz.weight}: nothing else bounds the critic"
             )
+        if objective == "wasserstein" and isinstance(lipschitz, Unconstrained):
+            raise ValueError(
+                "lipschitz must be WeightClipping or GradientPenalty with objective: wasserstein, got Unconstrained: "
+                "nothing else bounds the critic"
+            )
         self.automatic_optimization = False
         self.make_generator = as_part("generator", generator, nn.Module)
         self.make_critic = as_part("critic", critic, nn.Module)
         self.latent_dim = latent_dim
+        self.objective: Objective = objective
         self.lipschitz = lipschitz
         self.differentiated_twice = ("critic",) if isinstance(lipschitz, GradientPenalty) else ()
         self.critic_turns = critic_turns
+        self.reconstruction = reconstruction
         self.inversion = Inversion(search, latent_dim, self.distance)
         self.score_type = score_type
         self.make_optimizers = {
@@ -167,6 +196,7 @@ class ADGAN(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Generator and critic of samples of this shape; the generator's range is that of the preprocessed input."""
+        self.reconstruction.require_shape(shape)
         self.generator = build_generator(self.make_generator, self.latent_dim, shape, self.preprocess.output)
         self.critic = build_critic(self.make_critic, shape, self.lipschitz.allows_batch_norm)
         if self.score_needs is not None:
@@ -191,21 +221,22 @@ class ADGAN(AnomalyDetector):
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
         """A step of the critic and, when its turn has come, one of the generator; the critic's loss."""
-        real = self.preprocess(batch.x)
+        real, losses = self.preprocess(batch.x), OBJECTIVES[self.objective]
         with self.players.only("critic"):
             with torch.no_grad():
                 fake = self.generator(self.latents(len(real)))
-            distance = critic_loss(self.critic(real).float(), self.critic(fake).float())
-            loss = distance + self.lipschitz.penalty(self.critic, real, fake)
+            of_critic = losses.critic(self.critic(real).float(), self.critic(fake).float())
+            loss = of_critic + self.lipschitz.penalty(self.critic, real, fake)
             self.players.minimise(loss, "critic")
         self.lipschitz.bound_(self.critic)
         self._count(critic=1)
         if self._critic_steps >= self.critic_turns.due(self._generator_steps):
             with self.players.only("generator"):
                 fake = self.generator(self.latents(len(real)))
-                self.players.minimise(generator_loss(self.critic(fake).float()), "generator")
+                self.players.minimise(losses.generator(self.critic(fake).float()), "generator")
             self._count(generator=1)
-        return {"loss": loss, "wasserstein_estimate": -distance}
+        curve = "wasserstein_estimate" if self.objective == "wasserstein" else "critic_loss"
+        return {"loss": loss, curve: -of_critic if self.objective == "wasserstein" else of_critic}
 
     def _count(self, critic: int = 0, generator: int = 0) -> None:
         self._critic_steps = 0 if generator else self._critic_steps + critic
@@ -219,10 +250,10 @@ class ADGAN(AnomalyDetector):
 
     def distance(self, images: Tensor, x: Tensor) -> Tensor:
         """What the search minimises, (N,), of generated images and preprocessed samples, both (N, ...)."""
-        return squared_distance(images, x)
+        return self.reconstruction(images, x)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """Mean over the seeds (B,) of ||G(z_k) - x||^2, or one of the other scores."""
+        """Mean over the seeds (B,) of what the search leaves, ||G(z_k) - x||^2, or one of the other scores."""
         if self.score_type == "critic":
             values: Tensor = self.critic(self.preprocess(x))
             return -values.float()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
@@ -25,11 +25,14 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import not_negative, seed
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.parts.inversion import starting_latents
+from adlightning.methods.parts.inversion import Inversion, LatentSearch, mean_over_seeds, starting_latents
 from adlightning.methods.parts.likelihoods import require_likelihood
+from adlightning.methods.parts.reconstruction_losses import ReconstructionLoss, SquaredError
 from adlightning.networks.dgm import LOG_LIKELIHOODS, MIN_SCALE, Likelihood, kl_from_standard
 from adlightning.networks.encoders import build_encoder, representation_size
 from adlightning.networks.gan import DCGANEncoder, build_dcgan_decoder
+
+Score = Literal["elbo", "inversion"]
 
 
 def negative_elbo(log_likelihood: Tensor, kl: Tensor) -> Tensor:
@@ -39,6 +42,9 @@ def negative_elbo(log_likelihood: Tensor, kl: Tensor) -> Tensor:
 
 class VAE(AnomalyDetector):
     """ADGAN's VAE, unsupervised: trained on the negative evidence lower bound, which is also its score.
+
+    Or its decoder stands for ADGAN's generator, as Section 3.2 names it: the score is then what a search of latents and
+    weights leaves, as :class:`ADGAN`'s.
 
     q(z|x) = N(mean, diag(scale^2)), p(z) = N(0, I). Training takes one sample of z for each image. A score takes the
     mean of q(z|x), or `score_samples` samples that are drawn for each image by what is in it: both are the same in any
@@ -52,7 +58,12 @@ class VAE(AnomalyDetector):
             generator for another encoder.
         likelihood: of the preprocessed input: `gaussian` of unit variance, or `bernoulli` (in [0, 1]); the paper does
             not say.
-        score_samples: samples of z that a score is the mean of; 0 takes the mean of q(z|x) in their place.
+        score_type: `elbo`, the negative evidence lower bound; or `inversion`, ADGAN's search with the decoder as
+            generator.
+        search: how a latent is searched for each sample, of `inversion`.
+        reconstruction: what that search minimises and its score is: `SquaredError`, `AbsoluteError`, `Huber` or
+            `LaplacianPyramid`.
+        score_samples: samples of z that a score by `elbo` is the mean of; 0 takes the mean of q(z|x) in their place.
         score_seed: seed of these samples.
         optimizer: of encoder and decoder.
         lr_scheduler: its schedule; null for a constant learning rate.
@@ -66,7 +77,7 @@ class VAE(AnomalyDetector):
     """
 
     uses_known_anomalies = False
-    scoring_arguments: ClassVar = ("score_samples", "score_seed")
+    scoring_arguments: ClassVar = ("score_type", "search", "reconstruction", "score_samples", "score_seed")
     argument_rules: ClassVar = {"score_samples": not_negative, "score_seed": seed}
 
     def __init__(
@@ -74,6 +85,9 @@ class VAE(AnomalyDetector):
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
         likelihood: Likelihood = "gaussian",
+        score_type: Score = "elbo",
+        search: LatentSearch = LatentSearch(),
+        reconstruction: ReconstructionLoss = SquaredError(),
         score_samples: int = 0,
         score_seed: int = 0,
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
@@ -86,12 +100,17 @@ class VAE(AnomalyDetector):
         self.make_encoder = encoder_part("encoder", encoder)
         self.make_decoder = decoder_part("decoder", decoder)
         self.likelihood: Likelihood = likelihood
+        self.score_type = score_type
+        self.search = search
+        self.reconstruction = reconstruction
         self.score_samples = score_samples
         self.score_seed = score_seed
         self.make_optimizer = optimizer_part("optimizer", optimizer)
         self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
         self.lr_scheduler_interval = lr_scheduler_interval
-        if score_samples:
+        if score_type == "inversion":
+            self.score_needs = "a search by gradients for each sample"
+        elif score_samples:
             self.score_needs = f"samples drawn for each image by what is in it (score_samples: {score_samples})"
 
     def build(self, shape: tuple[int, ...]) -> None:
@@ -103,6 +122,14 @@ class VAE(AnomalyDetector):
             raise ValueError(f"encoder must give means and scales, an even number of values, got {size}")
         output = "linear" if self.likelihood == "bernoulli" else self.preprocess.output
         self.decoder = build_dcgan_decoder(self.make_decoder, self.encoder, size // 2, shape, output)
+        self.inversion = Inversion(self.search, size // 2, self.reconstruction)
+        if self.score_type == "inversion":
+            self.reconstruction.require_shape(shape)
+            self.inversion.require_batchable(self.generator())
+
+    def generator(self) -> nn.Module:
+        """The decoder, latents (B, d) to images in the range of the preprocessed input."""
+        return nn.Sequential(self.decoder, nn.Sigmoid()) if self.likelihood == "bernoulli" else self.decoder
 
     def configure_optimizers(self) -> Any:
         """One optimiser over everything."""
@@ -125,8 +152,10 @@ class VAE(AnomalyDetector):
         return negative_elbo(bound, kl_from_standard(mean, scale)).mean()
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """Negative evidence lower bound (B,)."""
+        """Negative evidence lower bound (B,); or the mean over the seeds of what the search leaves."""
         prepared = self.preprocess(x)
+        if self.score_type == "inversion":
+            return mean_over_seeds(self.inversion(self.generator(), x, prepared)[1], self.search.n_seeds)
         mean, scale = self.posterior(prepared)
         if not self.score_samples:
             bound = self.log_likelihood(prepared, mean)

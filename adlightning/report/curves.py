@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOGARITHMIC = ("eta", "rep_dim", "d")
+_LOGARITHMIC = ("eta", "rep_dim", "d", "k")
 _MAX_METHODS = 7  # in a panel; more would hide each other
 
 
@@ -105,11 +105,12 @@ def _stars(panel: Axes, comparison: Comparison, cells: pd.DataFrame) -> None:
 
 def _x_axis(panel: Axes, name: str, values: list[float], label: bool) -> None:
     """Ticks at the values that were run, without those whose labels would touch."""
-    logarithmic = name in _LOGARITHMIC and min(values) > 0
-    if logarithmic:
-        panel.set_xscale("log")
+    places = values
+    if name in _LOGARITHMIC and (positive := [value for value in values if value > 0]):
+        least = min(positive)  # below it, where 0 may lie, the axis goes on straight for a decade
+        panel.set_xscale("symlog", linthresh=least) if min(values) <= 0 else panel.set_xscale("log")
         panel.minorticks_off()
-    places = [math.log(value) if logarithmic else value for value in values]
+        places = [math.log10(value / least) + (min(values) <= 0) if value > 0 else value / least for value in values]
     kept: list[int] = []
     for i, place in enumerate(places):
         if not kept or place - places[kept[-1]] > 0.08 * (places[-1] - places[0]):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 # From Paul Tol's palettes, which colour-blind readers can tell apart; like ones lie far from each other.
-_COLOURS = (
+COLOURS = (
     "#4477AA",
     "#CC3311",
     "#228833",
@@ -78,7 +78,7 @@ def looks(layout: Layout) -> list[Look]:
         seen[column.method] += 1
         own = not column.printed and layout.printed
         method = methods.index(column.method)
-        colour = _OWN if own else _COLOURS[method % len(_COLOURS)]
+        colour = _OWN if own else COLOURS[method % len(COLOURS)]
         found.append(Look(colour, _MARKERS[(method + number) % len(_MARKERS)], filled=number == 0))
     return found
 

@@ -1,4 +1,4 @@
-"""The pictures of a table: curves over its setting, best against second best, box plots, ours against published."""
+"""The pictures of a table: curves over its setting, ROC, the best two, box plots, ours against published."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from adlightning.report.drawing import (
     scaled,
 )
 from adlightning.report.grid import setting_label
+from adlightning.report.roc import averaged_roc
 from adlightning.report.significance import ALPHA, paired_values, passed_over_remarks
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 def pictures(comparison: Comparison) -> list[Picture]:
     """All pictures that there is something to draw for."""
-    drawn = [curves(comparison), best_two(comparison), boxes(comparison), ours_against_published(comparison)]
+    drawn = [curves(comparison), averaged_roc(comparison), best_two(comparison), boxes(comparison)]
+    drawn.append(ours_against_published(comparison))
     return [picture for picture in drawn if picture is not None]
 
 

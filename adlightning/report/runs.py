@@ -24,6 +24,7 @@ _TEXT = (
     "code",
     "device",
     "finished",
+    "scores",
 )
 _REQUIRED = ("status", "paper", "table", "dataset", "method", "seed")
 # Two rows that agree in all of these are the same run, done twice; so one run is never counted as two.

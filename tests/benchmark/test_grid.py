@@ -67,6 +67,28 @@ def test_cells_are_methods_times_seeds_with_seeds_outermost(grid_file: Path) -> 
     assert len({c.config_hash for c in cells}) == 4
 
 
+def test_a_method_may_have_data_sets_and_normal_classes_of_its_own(tmp_path: Path) -> None:
+    other = {"method": "deep_sad", "variant": "other", "datasets": ["own"], "normal_classes": ["a"]}
+    methods: list[dict[str, Any]] = [{"method": "deep_sad"}, other | {"per_normal": {"a": {"data.x": 1}}}]
+    cells = read_grid(write_grid(tmp_path, seeds=1, normal_classes=[0, 1], methods=methods)).cells
+    assert [(cell.labels["variant"], cell.labels["normal"]) for cell in cells] == [("", "0"), ("", "1"), ("other", "a")]
+    assert [cell.config["data"]["init_args"].get("x") for cell in cells] == [None, None, 1]
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ({"datasets": ["none"]}, "datasets of deep_sad must be among datasets, got 'none'"),
+        ({"datasets": "own"}, "datasets of deep_sad must be a list, got 'own'"),
+        ({"normal_classes": "a"}, "normal_classes of deep_sad must be a list, got 'a'"),
+        ({"normal_classes": ["a"], "per_normal": {0: {}}}, "per_normal of deep_sad must name normal_classes .* got 0"),
+    ],
+)
+def test_what_a_method_cannot_have_of_its_own_is_refused(tmp_path: Path, method: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_grid(write_grid(tmp_path, normal_classes=[0, 1], methods=[{"method": "deep_sad"} | method]))
+
+
 def test_classes_and_settings_spread_as_in_the_papers_scenarios(tmp_path: Path) -> None:
     file = write_grid(
         tmp_path,
@@ -255,6 +277,7 @@ INPUTS = {
     "svhn": InputSpec("image", (3, 32, 32)),
     "cifar10": InputSpec("image", (3, 32, 32)),
     "imagenet10": InputSpec("image", (3, 224, 224)),
+    "lsun": InputSpec("image", (3, 64, 64)),
     "epilepsy": InputSpec("series", (178, 1)),
     "speech_commands": InputSpec("series", (98, 32)),
     "abalone": InputSpec("table", (8,)),

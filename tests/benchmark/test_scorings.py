@@ -112,6 +112,40 @@ def test_what_a_monitor_selects_by_other_scores_has_a_key_of_its_own(tmp_path: P
     assert grid.cells[1].config_hash != alone.cells[1].config_hash
 
 
+def write_settings(root: Path, *methods: dict[str, Any]) -> Path:
+    file = write_goad(root, *methods)
+    content = yaml.safe_load(file.read_text())
+    content["settings"] = {"m=1": {}, "m=2": {"model.epsilon": 0.5}, "m=3": {"model.epsilon": 0.7}}
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_settings_score_the_fit_of_one_of_them(tmp_path: Path) -> None:
+    floor = {**OWN, "variant": "floor", "same_fit_as": "", "options": {"model.distance_floor": 3.0}}
+    grid = read_grid(write_settings(tmp_path, {**OWN, "same_fit_in": "m=1"}, {**floor, "same_fit_in": "m=1"}))
+    own = grid.cells[0]
+    assert [cell.fit_of for cell in grid.cells] == [None, *[own] * 5]
+    assert [len(task.scored) for task in tasks_of(grid.cells)] == [5]
+    assert len({cell.config_hash for cell in grid.cells}) == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ({**OWN, "same_fit_in": "m=4"}, "same_fit_in must be one of settings, got 'm=4' of goad"),
+        ({**OWN, "same_fit_in": ["m=1"]}, "same_fit_in must be one of settings, got"),
+        (
+            {**OWN, "same_fit_in": "m=1", "per_setting": {"m=2": {"data.batch_size": 7}}},
+            "only arguments of scores may differ from '' in 'm=1', data does",
+        ),
+        ({**OWN, "same_fit_in": "m=1", "settings": ["m=2"]}, "same_fit_as of goad must be .* got '' in 'm=1'"),
+    ],
+)
+def test_a_setting_that_has_no_such_fit_is_refused(tmp_path: Path, method: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_grid(write_settings(tmp_path, method))
+
+
 @pytest.mark.parametrize(
     ("methods", "words"),
     [

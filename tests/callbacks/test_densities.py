@@ -19,6 +19,7 @@ from adlightning.callbacks.densities import densities_plot, write_densities
 from adlightning.core.contracts import InputSpec
 from adlightning.core.metrics import ScoredSamples
 from adlightning.methods import AMA, DeepSVDD
+from adlightning.methods.ama.settings import Negatives
 from adlightning.networks import LeNetEncoder
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
 from adlightning.testing import Stripes
@@ -36,9 +37,14 @@ def read(index: NDArray[np.int64]) -> Tensor:
 
 
 def drawn(
-    monkeypatch: pytest.MonkeyPatch, path: Path, detector: Any, results: dict[str, ScoredSamples], images: Any = read
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    detector: Any,
+    results: dict[str, ScoredSamples],
+    images: Any = read,
+    training: Any = None,
 ) -> tuple[dict[str, NDArray[np.float64]], str]:
-    """The groups that are drawn and the words on their axis."""
+    """The groups that are drawn in the end, and the words on their axis."""
     detector.configure_for(SPEC)
     detector._trainer = SimpleNamespace(datamodule=SimpleNamespace(input_spec=SPEC))
     seen: list[Any] = []
@@ -48,10 +54,10 @@ def drawn(
         return densities_plot(*given)
 
     monkeypatch.setattr(densities, "densities_plot", watched)
-    for written in write_densities(path, detector, results, dict.fromkeys(results, images)):
+    for written in write_densities(path, detector, results, dict.fromkeys(results, images), training):
         with Image.open(written) as image:
             assert image.format == "PNG"
-    return (dict(seen[0][1]), seen[0][2]) if seen else ({}, "")
+    return (dict(seen[-1][1]), seen[-1][2]) if seen else ({}, "")
 
 
 def test_several_test_sets_share_their_normals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,12 +82,24 @@ def test_one_test_set_is_drawn_for_ama_alone_and_by_r(monkeypatch: pytest.Monkey
         critic=partial(ResidualCritic, width=6),
         first_scored_epoch=0,
     )
-    groups, axis = drawn(monkeypatch, tmp_path / "d.png", detector, {"test": ONE})
+    training = (np.arange(40, 60), read)
+    groups, axis = drawn(monkeypatch, tmp_path / "d.png", detector, {"test": ONE}, training=training)
     assert axis == "R-score"
-    assert list(groups) == ["normal", "anomaly"]
+    assert list(groups) == ["normal", "training", "anomaly"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.png", "latent_norms.png"]
     with torch.no_grad():
         expected = detector.eval().r_scores(read(np.arange(20, 40))).double().numpy()
+        trained = detector.r_scores(read(training[0])).double().numpy()
+        norms = detector.encoder(detector.preprocess(read(training[0]))).norm(dim=1)
+        torch.testing.assert_close(detector.latent_norms(read(training[0])), norms)
     np.testing.assert_allclose(groups["anomaly"], expected, rtol=1e-5)
+    np.testing.assert_allclose(groups["training"], trained, rtol=1e-5)
+
+
+def test_where_latents_are_thought_to_lie() -> None:
+    assert Negatives(delta=0.5).expected_norms(16) == {"sqrt(d)": 4, "end of the annulus": 3.5}
+    assert Negatives(delta=0.5, direction="outward").expected_norms(16)["end of the annulus"] == 4.5
+    assert Negatives(kind="sipple").expected_norms(16) == {"sqrt(d)": 4}
 
 
 def test_flat_and_broken_scores_are_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

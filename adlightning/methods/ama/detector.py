@@ -391,6 +391,15 @@ class AMA(AnomalyDetector):
         features = self.critic.features(torch.cat([self.pairs(prepared, prepared), self.pairs(prepared, made)]))
         return r_score(features[: x.shape[0]], features[x.shape[0] :])
 
+    def latent_norms(self, x: Tensor) -> Tensor:
+        """||E(x)|| (B,) of raw samples."""
+        norms: Tensor = torch.linalg.vector_norm(self.encoder(self.preprocess(x)).float(), dim=1)
+        return norms
+
+    def expected_norms(self) -> dict[str, float]:
+        """Where typical latents are thought to lie, and where the annulus of the negatives ends: Figure 3."""
+        return self.negatives.expected_norms(self.latent_dim)
+
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The A-score (B,) as squared distance from the mean R of training samples, or R itself."""
         r = self.r_scores(x)

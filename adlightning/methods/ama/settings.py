@@ -106,6 +106,14 @@ class Negatives:
             {f"negatives.{name}": value for name, value in vars(self).items()},
         )
 
+    def expected_norms(self, latent_dim: int) -> dict[str, float]:
+        """The radius of typical latents, and the other end of the annulus where it lies beside that radius."""
+        radius = math.sqrt(latent_dim)
+        if self.kind != "annulus" or self.radius != "sqrt_dim":
+            return {"sqrt(d)": radius}
+        other = radius - self.delta if self.direction == "inward" else radius + self.delta
+        return {"sqrt(d)": radius, "end of the annulus": other}
+
     def require_room(self, latent_dim: int) -> None:
         """Raise ValueError for an annulus that is thicker than the ball is wide."""
         inside = self.kind == "annulus" and self.direction == "inward" and self.radius == "sqrt_dim"

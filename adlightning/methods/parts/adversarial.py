@@ -253,6 +253,15 @@ class GradientPenalty(Lipschitz):
             return self.weight * gradient_penalty(critic(middle), middle, self.mode == "per_pixel")
 
 
+@dataclass(frozen=True)
+class Unconstrained(Lipschitz):
+    """Nothing keeps the critic Lipschitz: for objectives that ask for no such critic."""
+
+    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """None: 0."""
+        return torch.zeros((), device=real.device)
+
+
 def gradient_penalty(critic_values: Tensor, x: Tensor, per_pixel: bool = False) -> Tensor:
     """Mean over samples of (||d critic / d x||_2 - 1)^2, the norm over all of a sample's values.
 
