@@ -15,7 +15,7 @@ from refusals import is_refusal
 from sklearn.datasets import load_digits
 
 from adlightning.__main__ import main
-from adlightning.cli.own_samples import read_samples
+from adlightning.data.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
 
 ROOT = Path(__file__).parents[1]

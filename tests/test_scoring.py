@@ -84,7 +84,7 @@ def test_all_ways_to_a_score_agree_to_the_bit(make_trainer: MakeTrainer, tmp_pat
     assert np.array_equal(tested, other.results["test"].scores)
     assert np.array_equal(tested, loaded.score(raw_of_test_set(data), data.eval_batch_size))
     assert np.array_equal(tested, score_samples(loaded, raw_of_test_set(data), data.eval_batch_size))
-    assert np.array_equal(loaded.is_anomaly(raw_of_test_set(data)), tested > detector.threshold.item())
+    assert np.array_equal(loaded.predict(raw_of_test_set(data)), tested > detector.threshold.item())
 
 
 # ---- what is no detector yet ---------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_what_is_saved_too_early_gives_neither_scores_nor_verdicts(
         load_detector(path)
     x = raw_test(data)
     early = load_detector(path, unfinished=True)
-    for ask in (early.score, early.is_anomaly):
+    for ask in (early.score, early.predict):
         with pytest.raises(ValueError, match=f"cannot score yet: .*{reason}"):
             ask(x)
     for verb in ("test", "predict", "validate"):
@@ -150,7 +150,7 @@ def test_what_was_never_trained_gives_neither(make_trainer: MakeTrainer) -> None
     detector, data = untrained(), make_data("table")
     x = np.zeros((2, 6))
     ask: Any
-    for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
+    for ask in (detector.score, detector.predict, detector.anomaly_score):
         with pytest.raises(ValueError, match="Autoencoder cannot score yet: it was not trained on any data"):
             ask(x)
     for verb in ("test", "predict", "validate"):
@@ -219,7 +219,7 @@ IMAGES = np.zeros((3, 1, 16, 16), np.uint8)
 )
 def test_input_that_does_not_fit_is_refused(case_name: str, x: Any, words: str) -> None:
     detector, _ = fitted_on(case_name)
-    for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
+    for ask in (detector.score, detector.predict, detector.anomaly_score):
         with pytest.raises(ValueError, match=words):
             ask(x)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-import platform
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +15,14 @@ import yaml
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_only
 
-import adlightning
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
 from adlightning.callbacks.checkpoints import BestCheckpoint
 from adlightning.callbacks.densities import write_densities
+from adlightning.callbacks.description import describe_run, finite, score_frame
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.plots import write_plots
-from adlightning.callbacks.timing import Timing, peak_memory_mb
+from adlightning.callbacks.timing import Timing
 from adlightning.core.detector import AnomalyDetector
-from adlightning.core.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
 from adlightning.core.phases import untrained
 from adlightning.files.disk import NotWritten, keep_older, write_atomically
 
@@ -116,13 +112,13 @@ class RunFolder(pl.Callback):
             self.folder / "plots",
             scored,
             images=None if data.input_spec.kind != "image" else data.train_images,
-            threshold=_finite(pl_module.threshold.item()),
+            threshold=finite(pl_module.threshold.item()),
             names=data.train_samples.names,
             title_prefix=f"{type(pl_module).__name__} on {data.input_spec.description}, {which} samples",
         )
 
     def _write_report(self, trainer: pl.Trainer, detector: AnomalyDetector) -> None:
-        self.report = self._describe(trainer, detector)
+        self.report = describe_run(trainer, detector, self.selection, self.notes, self.timing.seconds)
         write_atomically(self.folder / "metrics.json", json.dumps(self.report, indent=2, allow_nan=False) + "\n")
 
     @rank_zero_only
@@ -146,7 +142,7 @@ class RunFolder(pl.Callback):
                 folder,
                 scored,
                 images=_image_reader(pl_module, name),
-                threshold=_finite(pl_module.threshold.item()),
+                threshold=finite(pl_module.threshold.item()),
                 names=pl_module.data.sample_names(name),
                 title_prefix=words,
             )
@@ -171,94 +167,6 @@ class RunFolder(pl.Callback):
         if parts:
             write_atomically(self.folder / "scores.csv", pd.concat(parts).to_csv(index=False, float_format="%.9g"))
 
-    def _describe(self, trainer: pl.Trainer, detector: AnomalyDetector) -> dict[str, Any]:
-        data = detector.data
-        threshold = _finite(detector.threshold.item())
-        return {
-            "detector": type(detector).__name__,
-            "data": data.input_spec.description,
-            "input": str(data.input_spec),
-            "protocol": data.protocol,
-            "notes": [*self.notes, *_scored_with(detector), *_left_out(trainer, detector), *detector.remarks()],
-            "selection": "oracle" if detector.selection == "oracle" else self.selection,
-            "not_tested": untrained(detector) or _not_tested(detector),
-            "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
-            "threshold": {
-                "rule": type(detector.threshold_rule).__name__,
-                **vars(detector.threshold_rule),
-                "score": threshold,
-                "fitted_on": detector.training_record.get("threshold_from"),
-            },
-            "samples": data.counts(),
-            "seed": data.effective_seed(),
-            "epochs": detector.training_record.get("epochs", trainer.current_epoch),
-            "precision": str(trainer.precision),
-            "device": str(detector.device),
-            "devices": trainer.world_size,
-            "seconds": self.timing.seconds,
-            "peak_memory_mb": peak_memory_mb(),
-            "versions": {
-                "adlightning": adlightning.__version__,
-                "torch": torch.__version__,
-                "pytorch_lightning": version("pytorch-lightning"),
-                "python": platform.python_version(),
-            },
-        }
-
-
-def _scored_with(detector: AnomalyDetector) -> list[str]:
-    """What its scores take otherwise than training did."""
-    return [f"scored with {difference}" for difference in detector.rescored]
-
-
-def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:
-    """That a limit of the Trainer kept samples from the training, or from the test."""
-    notes = []
-    if batches := detector.training_record.get("batches"):
-        notes.append(f"trained on {batches[0]} of an epoch's {batches[1]} batches (trainer.limit_train_batches)")
-    if not detector.results:
-        return notes
-    loaders = trainer.test_dataloaders
-    there = sum(len(loader) for loader in loaders) if isinstance(loaders, list) else len(loaders or ())
-    taken = sum(trainer.num_test_batches)
-    if taken >= there:
-        return notes
-    limit = f"trainer.limit_test_batches={trainer.limit_test_batches}"
-    return [*notes, f"tested on {taken:g} of {there} batches ({limit})"]
-
-
-def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str, Any]:
-    """Ranking metrics with 95 % bootstrap intervals, and rates at the threshold; a note where something is missing."""
-    labels, scores = scored.labels, scored.scores
-    described: dict[str, Any] = {"normal": int((labels == 0).sum()), "anomalies": int((labels == 1).sum())}
-    try:
-        values = ranking_metrics(scores, labels)
-        intervals = bootstrap_intervals(scores, labels)
-        described["metrics"] = {k: {"value": v, "interval": list(intervals[k])} for k, v in values.items()}
-    except NoRanking as error:
-        described["metrics"] = {}
-        described["note"] = f"no ranking metrics: {error}"
-    if threshold is not None:
-        flagged = scores > threshold
-        rates = {"false_positive_rate": labels == 0, "recall": labels == 1}
-        described["at_threshold"] = {k: float(flagged[of].mean()) for k, of in rates.items() if of.any()}
-        described["at_threshold"]["flagged"] = int(flagged.sum())
-    return described
-
-
-def score_frame(scored: ScoredSamples, names: tuple[str, ...], threshold: float) -> pd.DataFrame:
-    """One row a sample: index, name, label (empty where unknown), score, verdict (empty without a threshold)."""
-    verdict = np.where(scored.scores > threshold, "anomaly", "normal") if math.isfinite(threshold) else ""
-    return pd.DataFrame(
-        {
-            "index": scored.index,
-            "name": [names[i] for i in scored.index],
-            "label": pd.Series(scored.labels).where(lambda y: y >= 0).astype("Int64"),
-            "score": scored.scores,
-            "verdict": verdict,
-        }
-    )
-
 
 def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.int64]], torch.Tensor] | None:
     if detector.data.input_spec.kind != "image":
@@ -270,14 +178,3 @@ def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.
         return images
 
     return read
-
-
-def _not_tested(detector: AnomalyDetector) -> str | None:
-    """Why a trained detector has no test results; None when it has."""
-    if detector.results:
-        return None
-    return "no test was run" if detector.data.test_names else "the data have no test samples"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -9,7 +9,8 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from adlightning.callbacks.run_folder import RunFolder, score_frame
+from adlightning.callbacks.description import score_frame
+from adlightning.callbacks.run_folder import RunFolder
 from adlightning.core.detector import AnomalyDetector
 
 

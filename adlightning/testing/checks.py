@@ -41,7 +41,7 @@ def check_constructor_keeps_arguments(trial: Trial) -> None:
 def check_refuses_to_score_untrained(trial: Trial) -> None:
     """Before training there are neither scores nor verdicts."""
     x = trial.test_input(2)
-    for ask in (trial.make().score, trial.make().is_anomaly, trial.make().anomaly_score):
+    for ask in (trial.make().score, trial.make().predict, trial.make().anomaly_score):
         assert "cannot score yet" in _refusal(ask, x)
 
 
@@ -108,7 +108,7 @@ def check_score_is_of_sample_alone(trial: Trial) -> None:
 def check_verdicts_follow_threshold(trial: Trial) -> None:
     """A sample is an anomaly where its score is above the threshold."""
     x = trial.test_input()
-    found = trial.fitted.is_anomaly(x)
+    found = trial.fitted.predict(x)
     assert found.dtype == bool
     assert np.array_equal(found, trial.fitted.score(x) > trial.fitted.threshold.item())
 

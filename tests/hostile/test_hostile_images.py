@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adlightning.callbacks.plots import image_grid
-from adlightning.cli.own_samples import read_samples
+from adlightning.data.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.sources import GTSRB, Digits, ImageFolder, SourceError

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adlightning.core.raw_input import read_paths_with
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -20,6 +24,19 @@ class NamedSamples:
 
     x: Tensor | LazyImages
     names: list[str]
+
+    def batches(self, spans: Iterable[range]) -> Iterator[Tensor]:
+        """The samples of each span of rows; images that are not in memory are decoded as it goes on."""
+        import torch
+
+        for span in spans:
+            x = self.x
+            yield x[span.start : span.stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in span])
+
+    def spans(self, batch_size: int) -> list[range]:
+        """Rows in spans of at most so many."""
+        n = len(self.x)
+        return [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
 def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSamples:
@@ -139,3 +156,11 @@ def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSample
         array = moved
     x = array_input(array, spec, f"data: {path}")
     return NamedSamples(x, [str(row) for row in range(len(x))])
+
+
+def _batches(path: Path, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:
+    samples = read_samples(path, spec)
+    return samples.batches(samples.spans(batch_size))
+
+
+read_paths_with(_batches)
