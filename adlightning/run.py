@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import inspect
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -91,7 +92,10 @@ class Run:
         """
         file = user_path(path)
         require_new(file)
-        self.trainer.save_checkpoint(file, weights_only=True)
+        try:
+            self.trainer.save_checkpoint(file, weights_only=True)
+        except OSError as error:
+            raise ValueError(f"path: {file} cannot be written: {error.strerror}") from error
         return file
 
     def __repr__(self) -> str:
@@ -141,7 +145,7 @@ def fit(
         monitor: validation metric that selects the weights to test, `val/auroc`; None takes the last epoch's.
         run_dir: new or empty folder for checkpoints, metrics, scores and plots, as the verb `fit` leaves it.
         seed: of weights, split and batches.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar and Lightning's remarks.
         trainer_options: further arguments of Lightning's `Trainer`: `accelerator`, `devices`, `precision`, `callbacks`.
 
     Raises:
@@ -160,7 +164,7 @@ def fit(
     _shorten_first_phase(detector, max_epochs)
     datamodule = data if isinstance(data, AnomalyDataModule) else _arrays(data)
     timing = Timing()
-    with _folder(run_dir, monitor) as folder, RunDirClaim() as claim:
+    with _quiet(not progress), _folder(run_dir, monitor) as folder, RunDirClaim() as claim:
         best = selecting(monitor, folder / "checkpoints", type(detector)) if folder is not None else None
         callbacks: list[Callback] = [timing, *trainer_options.pop("callbacks", [])]
         if run_dir is not None and folder is not None:
@@ -178,6 +182,7 @@ def fit(
             "default_root_dir": folder,
         }
         trainer = Trainer(**options | trainer_options | {"max_epochs": max_epochs, "callbacks": callbacks})
+        plain_io = trainer.strategy.checkpoint_io
         if folder is not None:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO(folder)
         trainer.fit(detector, datamodule=datamodule)
@@ -185,6 +190,7 @@ def fit(
             raise TrainingFault(f"{reason}. Nothing was tested")
         if datamodule.test_names:
             test_selected(trainer, detector, datamodule, best)
+        trainer.strategy.checkpoint_io = plain_io  # `Run.save` writes where it is told to
         chosen = best is not None and bool(best.best_model_path)
         return Run(trainer, "val" if chosen else "none", timing.seconds)
 
@@ -216,6 +222,18 @@ def _shorten_first_phase(detector: AnomalyDetector, max_epochs: int) -> None:
         f"max_epochs={max_epochs} is no longer than {phase.argument}={phase.epochs}: {phase.argument} is {epochs} here",
         stacklevel=3,
     )
+
+
+@contextlib.contextmanager
+def _quiet(quiet: bool) -> Iterator[None]:
+    """Without Lightning's remarks on devices and checkpoints; its warnings stay."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING if quiet else level)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from refusals import is_refusal
 from sklearn.datasets import load_digits
 
 from adlightning.__main__ import main
-from adlightning.data.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
+from adlightning.data.own_samples import read_samples
 
 ROOT = Path(__file__).parents[1]
 QUICK = [

@@ -18,7 +18,6 @@ from adlightning.core.parts import described, known_class
 from adlightning.core.rescoring import differences, require_known_threshold, take_other_scores, with_scoring
 from adlightning.core.saved_arguments import rebuilt_arguments
 from adlightning.core.scoring import without_scores
-from adlightning.data import own_samples  # noqa: F401  # lets a detector score what lies at a path
 from adlightning.files.disk import user_path
 
 LAST, BEFORE_LAST, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"

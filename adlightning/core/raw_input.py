@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,24 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.core.above import from_above
 from adlightning.core.contracts import InputSpec
 from adlightning.core.features import as_features, features_of, refuse_twins
 from adlightning.core.messages import quoted
+from adlightning.files.disk import user_path
 
 ChannelOrder = Literal["first", "last"]
 
 _CHANNELS = (1, 3, 4)
 _IMAGES = "uint8 in 0..255 or floats in [0, 1] are needed"
-
-
-PathReader = Callable[[Path, InputSpec, int], Iterator[Tensor]]
-
-_path_readers: list[PathReader] = []
-
-
-def read_paths_with(reader: PathReader) -> None:
-    """Let samples be given by path. The data, which lie above this module, say how files are read."""
-    _path_readers[:] = [reader]
 
 
 def raw_batches(x: object, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:
@@ -43,8 +35,9 @@ def raw_batches(x: object, spec: InputSpec, batch_size: int) -> Iterator[Tensor]
     Raises:
         ValueError: as :func:`raw_input`, or a path at which nothing lies that the detector could score.
     """
-    if isinstance(x, (str, Path)) and _path_readers:
-        return _path_readers[0](Path(x).expanduser(), spec, batch_size)
+    if isinstance(x, (str, Path)):
+        batches: Iterator[Tensor] = from_above("data.own_samples", "sample_batches")(user_path(x), spec, batch_size)
+        return batches
     raw = raw_input(x, spec)
     return iter(raw.split(batch_size) if len(raw) else ())
 

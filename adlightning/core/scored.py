@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.core.above import from_above
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
@@ -120,6 +121,30 @@ class ScoredModule(pl.LightningModule, ABC):
         """Refuse a checkpoint of another class; build for the input that it was trained on."""
         with naming_checkpoint(self):
             take_description(self, checkpoint)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **given: Any) -> Self:  # type: ignore[override]
+        """A whole detector of this class from its checkpoint alone, in eval mode, as `load_detector` gives it.
+
+        Args:
+            checkpoint_path: a `.ckpt` file, or a run folder.
+            given: of Lightning's arguments `map_location`, the device; `weights_only` and `strict` are always True.
+
+        Raises:
+            ValueError: as `load_detector`, a checkpoint of another class, or another argument: all of a detector's
+                arguments are in its checkpoint.
+        """
+        device = given.pop("map_location", None) or "cpu"
+        always = {name: given.pop(name, None) for name in ("weights_only", "strict")}
+        if given or False in always.values():
+            names = ", ".join([*given, *(name for name, value in always.items() if value is False)])
+            raise ValueError(f"load_from_checkpoint takes a path and map_location, got {names}: the file has the rest")
+        detector = from_above("checkpoints.loading", "load_detector")(checkpoint_path, device)
+        if not isinstance(detector, cls):
+            raise ValueError(
+                f"checkpoint_path: {checkpoint_path} is of a {type(detector).__name__}, not a {cls.__name__}"
+            )
+        return detector
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 

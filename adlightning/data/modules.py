@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
-from adlightning.data import own_samples  # noqa: F401  # lets a detector score what lies at a path
 from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
 from adlightning.data.loading import (

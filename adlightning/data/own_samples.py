@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlightning.core.raw_input import read_paths_with
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -158,9 +156,7 @@ def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSample
     return NamedSamples(x, [str(row) for row in range(len(x))])
 
 
-def _batches(path: Path, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:
+def sample_batches(path: Path, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:
+    """Samples as :func:`read_samples` finds them, batch by batch."""
     samples = read_samples(path, spec)
     return samples.batches(samples.spans(batch_size))
-
-
-read_paths_with(_batches)

@@ -114,14 +114,17 @@ def check_verdicts_follow_threshold(trial: Trial) -> None:
 
 
 def check_takes_arrays_and_refuses_what_does_not_fit(trial: Trial) -> None:
-    """Arrays are scored as tensors are; another shape, and numbers that are not finite, are refused in words."""
+    """Arrays are scored as tensors are, images in [0, 1] as bytes; other shapes and impossible values are refused."""
     detector, x = trial.fitted, trial.test_input(4)
     assert np.array_equal(detector.score(x.numpy()), detector.score(x))
     assert "the detector was trained on" in _refusal(detector.score, torch.cat([x, x], dim=-1))
     if x.is_floating_point():
         assert "x holds nan" in _refusal(detector.score, torch.full_like(x, torch.nan))
     else:
-        assert "uint8 in 0..255 is needed" in _refusal(detector.score, x / 255)
+        assert np.array_equal(detector.score(x / 255), detector.score(x))
+        assert "uint8 in 0..255 or floats in [0, 1]" in _refusal(
+            detector.score, torch.full_like(x, 2, dtype=torch.float32)
+        )
 
 
 def check_checkpoint_is_whole_detector(trial: Trial) -> None:
