@@ -137,21 +137,11 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSamples:
-    """An array of the detector's kind and shape, images (N, H, W) or (N, H, W, C). Raises ValueError for others."""
-    import numpy as np
-
+    """An array of the detector's kind and shape, with its rows' numbers for names. Raises ValueError for others."""
     from adlightning.core.raw_input import array_input
 
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
-    if spec.kind == "image" and array.ndim == 4:
-        moved = np.moveaxis(array, -1, 1)
-        if array.shape[1:] == spec.shape != moved.shape[1:]:
-            raise ValueError(
-                f"data: {path} holds images with the channels first; in a file they come last, (N, H, W, C), "
-                f"or (N, H, W) of one channel: x.transpose(0, 2, 3, 1)"
-            )
-        array = moved
     x = array_input(array, spec, f"data: {path}")
     return NamedSamples(x, [str(row) for row in range(len(x))])
 
