@@ -69,6 +69,14 @@ def test_the_examples_of_docstrings_run(module: str) -> None:
     assert found.failed == 0
 
 
+@pytest.mark.filterwarnings("ignore:max_epochs=")
+def test_the_examples_of_the_page_run() -> None:
+    page = Path(__file__).parents[1] / "docs" / "python.md"
+    found = doctest.testfile(str(page), module_relative=False)
+    assert found.attempted > 20
+    assert found.failed == 0
+
+
 # ---- a fit ---------------------------------------------------------------------------------------------------------
 
 
