@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 setup: $(VENV)/.installed
 
 quickstart: setup
-	$(BIN)/python -m adlightning fit --config configs/deep_sad/digits.yaml
+	$(BIN)/python -m adlightning fit --config configs/deep_sad/digits.yaml --data.normal_class=3
 
 # One process a core, with one thread each; mypy, which is one process, runs beside them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
