@@ -6,12 +6,13 @@ import contextlib
 import html
 import inspect
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -22,6 +23,8 @@ from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.description import describe_run, score_frame
 from adlightning.callbacks.epochs import EpochsFile
+from adlightning.callbacks.pictures import write_fit_pictures, write_test_pictures
+from adlightning.callbacks.plots import kept_as_figures
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoints.writing import AtomicCheckpointIO
@@ -36,6 +39,9 @@ from adlightning.core.phases import untrained
 from adlightning.data.arrays import Arrays
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import require_new, user_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Run:
@@ -80,6 +86,19 @@ class Run:
             for name, scored in self.detector.results.items()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def plots(self) -> dict[str, Figure]:
+        """Pictures of the test, or of what the threshold was fitted to, as figures by name: `roc`, `scores`, ...
+
+        A notebook shows each. The names are those of the files in a run folder's `plots`.
+        """
+        with kept_as_figures() as figures:
+            if self.detector.results:
+                write_test_pictures(Path(), self.detector)
+            else:
+                write_fit_pictures(Path(), self.detector)
+        _let_notebooks_show_figures()
+        return figures
 
     def save(self, path: str | Path) -> Path:
         """Write the detector as a checkpoint, which `load_detector` and the verbs take; the path.
@@ -193,6 +212,15 @@ def fit(
         trainer.strategy.checkpoint_io = plain_io  # `Run.save` writes where it is told to
         chosen = best is not None and bool(best.best_model_path)
         return Run(trainer, "val" if chosen else "none", timing.seconds)
+
+
+def _let_notebooks_show_figures() -> None:
+    """As pyplot does when it is imported; these figures are made without it."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(shell, {"png"})
 
 
 def _check(detector: AnomalyDetector, monitor: str | None, trainer_options: Mapping[str, Any]) -> None:

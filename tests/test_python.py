@@ -97,6 +97,15 @@ def test_a_fit_gives_metrics_and_scores_and_leaves_nothing_on_disk(
     assert logging.getLogger("pytorch_lightning").level != logging.WARNING
 
 
+def test_the_plots_of_a_run_are_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    figures = ad.fit(ad.NearestNeighbor(), ad.Arrays(IMAGES, IMAGES, [0, 1] * 12), progress=False).plots()
+    assert figures.keys() >= {"roc", "scores", "most_anomalous", "least_anomalous"}
+    assert "NearestNeighbor on arrays: ROC curve" in figures["roc"].get_suptitle()
+    assert ad.fit(ad.KDE(), ad.Arrays(TABLE), progress=False).plots().keys() == {"scores"}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_fit_with_the_same_seed_is_the_same_and_another_seed_is_not() -> None:
     def scores(seed: int) -> NDArray[np.float64]:
         data = ad.Arrays(TABLE, TEST, LABELS)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 import yaml
-from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_only
 
-from adlightning.callbacks.boundary import boundary_axes, write_boundary
+from adlightning.callbacks.boundary import boundary_axes
 from adlightning.callbacks.checkpoints import BestCheckpoint
-from adlightning.callbacks.densities import write_densities
-from adlightning.callbacks.description import describe_run, finite, score_frame
-from adlightning.callbacks.generated import write_generated
-from adlightning.callbacks.plots import write_plots
+from adlightning.callbacks.description import describe_run, score_frame
+from adlightning.callbacks.pictures import write_fit_pictures, write_test_pictures
 from adlightning.callbacks.timing import Timing
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.phases import untrained
@@ -104,18 +99,8 @@ class RunFolder(pl.Callback):
         if self.best is not None and not self.best.best_model_path:
             self.notes.append(f"monitor={self.best.monitor} selected nothing: the trained detector was not validated")
         self._write_report(trainer, pl_module)
-        data, scored = pl_module.data, pl_module.threshold_samples
-        if not self.draw or data.test_names or scored is None:
-            return
-        which = "held-out" if np.isin(scored.index, data.split.validation).all() else "training"
-        self.plots += write_plots(
-            self.folder / "plots",
-            scored,
-            images=None if data.input_spec.kind != "image" else data.train_images,
-            threshold=finite(pl_module.threshold.item()),
-            names=data.train_samples.names,
-            title_prefix=f"{type(pl_module).__name__} on {data.input_spec.description}, {which} samples",
-        )
+        if self.draw and not pl_module.data.test_names:
+            self.plots += write_fit_pictures(self.folder / "plots", pl_module)
 
     def _write_report(self, trainer: pl.Trainer, detector: AnomalyDetector) -> None:
         self.report = describe_run(trainer, detector, self.selection, self.notes, self.timing.seconds)
@@ -129,29 +114,8 @@ class RunFolder(pl.Callback):
             return
         self._write_scores(pl_module)
         self._write_report(trainer, pl_module)
-        if not self.draw:
-            return
-        several = len(pl_module.results) > 1
-        title = f"{type(pl_module).__name__} on {pl_module.data.input_spec.description}"
-        axes = boundary_axes(pl_module.data.input_spec, self.boundary_features)
-        for name, scored in pl_module.results.items():
-            folder = self.folder / "plots" / name if several else self.folder / "plots"
-            folder.mkdir(parents=True, exist_ok=True)
-            words = f"{title}, test set {name}" if several else title
-            self.plots += write_plots(
-                folder,
-                scored,
-                images=_image_reader(pl_module, name),
-                threshold=finite(pl_module.threshold.item()),
-                names=pl_module.data.sample_names(name),
-                title_prefix=words,
-            )
-            if (read := _image_reader(pl_module, name)) is not None:
-                self.plots += write_generated(folder, pl_module, scored, read, words)
-            if axes is not None:
-                self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
-        readers = {name: _image_reader(pl_module, name) for name in pl_module.results}
-        self.plots += write_densities(self.folder / "plots" / "densities.png", pl_module, pl_module.results, readers)
+        if self.draw:
+            self.plots += write_test_pictures(self.folder / "plots", pl_module, self.boundary_features)
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -166,15 +130,3 @@ class RunFolder(pl.Callback):
         ]
         if parts:
             write_atomically(self.folder / "scores.csv", pd.concat(parts).to_csv(index=False, float_format="%.9g"))
-
-
-def _image_reader(detector: AnomalyDetector, name: str) -> Callable[[NDArray[np.int64]], torch.Tensor] | None:
-    if detector.data.input_spec.kind != "image":
-        return None
-
-    def read(index: NDArray[np.int64]) -> torch.Tensor:
-        images = detector.data.test_images(name, index)
-        assert images is not None
-        return images
-
-    return read
