@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup quickstart test test-all tests all-tests checks lint types coverage configs results sweeps clean
+.PHONY: docs help setup quickstart test test-all tests all-tests checks lint types coverage configs results sweeps clean
 
 help:
 	@echo "make quickstart   set up .venv, train Deep SAD on bundled digits, show the results"
@@ -13,6 +13,7 @@ help:
 	@echo "make coverage     the tests again, with the lines and branches that none of them runs"
 	@echo "make configs      write configs/ and sweeps/ from configs/parts/"
 	@echo "make results      write docs/results/*.md and pictures from the rows beside them"
+	@echo "make docs         build the site from docs/ into site/"
 	@echo "make sweeps       check sweeps/ by W&B's own schema and search"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,10 +25,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 setup: $(VENV)/.installed
 
 quickstart: setup
-	$(BIN)/python -m adlightning fit --config configs/deep_sad/digits.yaml
+	$(BIN)/python -m adlightning fit --config configs/deep_sad/digits.yaml --data.normal_class=3
 
 # One process a core, with one thread each; mypy, which is one process, runs beside them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# The site, into site/; a broken link is an error.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: setup
 	$(MAKE) --no-print-directory --jobs 2 checks tests

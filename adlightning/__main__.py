@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import adlightning
 from adlightning.cli.environment import settle
 from adlightning.cli.imports import import_named
+from adlightning.cli.short_help import FULL, short_help
 from adlightning.core.memory import keep_freed_memory, lacks_memory, memory_is_full
 from adlightning.core.messages import nearest, plain_message, printable
 from adlightning.core.stopping import Stopped, stoppable
@@ -118,9 +119,12 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.cli.report import run as run_report
 
         run_report(arguments)
+    elif (text := short_help(verb, arguments)) is not None:
+        print(text)
     else:
         from adlightning.cli.arguments import prepared
 
+        arguments = ["--help" if argument == FULL else argument for argument in arguments]
         arguments = prepared(verb, arguments)
         from adlightning.cli.trainer_verbs import run as run_trainer
 

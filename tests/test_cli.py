@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,9 @@ from adlightning.cli.arguments import prepared
 from adlightning.cli.fitting import MONITORS
 from adlightning.cli.summary import TITLES
 from adlightning.cli.trainer_verbs import run as run_verb
+from adlightning.data.modules import AnomalyDataModule
+from adlightning.data.one_vs_all import OneVsAll
+from adlightning.methods import DeepSAD
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")
@@ -203,7 +208,7 @@ def test_unknown_verbs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--model.help=DeepSAD", ["eta", "pretraining", "encoder", "threshold", "weight of labelled"]),
         ("--data.help=OneVsAll", ["normal_class", "pollution_ratio", "batch_size", "validation_fraction"]),
-        ("--help", ["--run_dir", "--monitor", "--trainer.max_epochs"]),
+        ("--help=full", ["--run_dir", "--monitor", "--trainer.max_epochs", "--trainer.num_sanity_val_steps"]),
     ],
 )
 def test_help_of_methods_and_data_is_readable(
@@ -220,7 +225,7 @@ def test_help_names_networks_and_not_the_layers_of_torch(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         main(["fit", "--model.help=DeepSAD"])
     out = "".join(capsys.readouterr().out.split())
-    assert "adlightning.networks.TorchvisionEncoder" in out
+    assert "adlightning.TorchvisionEncoder" in out
     assert "anytorch.nn.Modulebyitsimportpath" in out
     assert "torch.optim.AdamW" in out
     assert "torch.nn.ReLU" not in out
@@ -232,7 +237,26 @@ def test_print_config_shows_the_resolved_configuration(capsys: pytest.CaptureFix
     assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["normal_class"] == "4"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"]])
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_the_short_help_names_options_that_there_are(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    short = capsys.readouterr().out
+    assert max(map(len, short.splitlines())) <= 80
+    with pytest.raises(SystemExit):
+        main([verb, "--help=full"])
+    there = capsys.readouterr().out
+    of_parts = {
+        f"--{key}.{name}"
+        for key, cls in (("model", DeepSAD), ("data", OneVsAll), ("data", AnomalyDataModule))
+        for name in signature(cls).parameters
+    }
+    named = {option.removesuffix("+") for option in re.findall(r"^  (--[\w.=+]+)", short, flags=re.MULTILINE)}
+    assert len(named) > 15
+    for option in named - {"--help=full", "--model.optimizer.lr"} - of_parts:
+        assert re.search(rf"{re.escape(option)}\b", there), option
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["fit", "--help"], ["test", "-h"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from adlightning.__main__ import main\n"

@@ -66,7 +66,7 @@ def test_a_package_of_ones_own_is_fitted_as_its_page_says(
     model = yaml.safe_load(said.out)["model"]
     assert model["class_path"] == "mypackage.MyMethod"
     arguments = model["init_args"]
-    assert arguments["encoder"]["class_path"] == "adlightning.networks.MLPEncoder"  # the config's
-    assert arguments["preprocessing"]["class_path"] == "adlightning.preprocessing.StandardizeFeatures"
+    assert arguments["encoder"]["class_path"] == "adlightning.MLPEncoder"  # the config's
+    assert arguments["preprocessing"]["class_path"] == "adlightning.StandardizeFeatures"
     assert arguments["margin"] == 0.1
     assert "lr_scheduler" not in arguments

@@ -33,7 +33,6 @@ from adlightning import methods, shallow
 from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli import export
-from adlightning.cli.score import score_samples
 from adlightning.core.contracts import InputSpec
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
@@ -208,7 +207,7 @@ def test_onnx_scores_raw_input_as_the_verb_score_does(config: str, fit: Fit, tmp
     assert verb(run, "onnx", f"--out={file}") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # weights inside
     detector, session, x = load_detector(run), session_of(file), raw_input(run)
-    wanted = score_samples(detector, x, batch_size=4)
+    wanted = detector.score(x, batch_size=4)
     assert_same(session.run(["scores"], {"x": x.numpy()})[0], wanted)
     assert_same(session.run(["scores"], {"x": x[:1].numpy()})[0], wanted[:1], of=wanted)
     described = session.get_modelmeta().custom_metadata_map
@@ -223,7 +222,7 @@ def test_a_pt2_scores_raw_input_as_the_verb_score_does(method: str, fit: Fit, tm
     extra = {"adlightning.json": ""}
     module, x = torch.export.load(file, extra_files=extra).module(), raw_input(run)
     scores = module(x).numpy()  # no weight wants a gradient
-    wanted = score_samples(load_detector(run), x, batch_size=4)
+    wanted = load_detector(run).score(x, batch_size=4)
     assert_same(scores, wanted)
     threshold = json.loads(extra["adlightning.json"])["threshold"]
     assert ((scores > threshold) == (wanted > threshold)).all()

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
+import choose  # noqa: E402
 from method_pages import argument_table, detectors, result_table  # noqa: E402
 from pages import PAGES, blocks  # noqa: E402
 
@@ -75,3 +76,8 @@ def test_options_named_on_a_page_are_arguments_of_its_detectors(page: str) -> No
         default = parameters[name]
         if inner and is_dataclass(default):
             assert inner in {field.name for field in fields(default)}, f"model.{name}.{inner}"
+
+
+def test_the_tables_of_which_method_are_those_of_the_rows() -> None:
+    text = choose.PAGE.read_text("utf-8")
+    assert choose.page(text) == text, "python benchmarks/choose.py"

@@ -73,7 +73,7 @@ def test_predict_and_score_and_python_agree(run: Path, tmp_path: Path) -> None:
     assert not np.allclose(detector.score(images), load_detector(run).score(images))
     assert scored["verdict"].isna().all()
     with pytest.raises(ValueError, match=r"it has search\.n_steps=3 .trained with 1.: `test` fits one"):
-        detector.is_anomaly(images)
+        detector.predict(images)
 
 
 def test_a_threshold_that_is_given_needs_no_samples(run: Path) -> None:

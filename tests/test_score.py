@@ -15,8 +15,8 @@ from refusals import is_refusal
 from sklearn.datasets import load_digits
 
 from adlightning.__main__ import main
-from adlightning.cli.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
+from adlightning.data.own_samples import read_samples
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -198,8 +198,8 @@ def test_an_npy_is_read_as_an_array(tmp_path: Path) -> None:
     ("array", "spec", "message"),
     [
         (np.zeros((3, 4)), TABLE, "holds samples of 4; the detector was trained on 3 features"),
-        (np.zeros((3, 8, 8)), IMAGES, "holds float64 images, uint8"),
-        (np.zeros((3, 1, 8, 8), np.uint8), IMAGES, r"channels first; .* come last, \(N, H, W, C\)"),
+        (np.full((3, 8, 8), 2.0), IMAGES, "holds images with the value 2.0: uint8 in 0..255 or floats"),
+        (np.zeros((3, 8, 8, 3), np.uint8), IMAGES, "holds samples of 8x8x3; the detector was trained on 1x8x8 images"),
         (np.zeros(3, dtype=object), TABLE, "cannot be read as one array of numbers"),
         (np.array(["a", "b"]), TABLE, "numbers are needed"),
         (np.array(1.0), TABLE, "numbers are needed"),

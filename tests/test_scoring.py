@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
-from adlightning.cli.score import score_samples
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.scoring import evaluating, score_batches
@@ -83,8 +82,7 @@ def test_all_ways_to_a_score_agree_to_the_bit(make_trainer: MakeTrainer, tmp_pat
     assert np.array_equal(tested, predicted)
     assert np.array_equal(tested, other.results["test"].scores)
     assert np.array_equal(tested, loaded.score(raw_of_test_set(data), data.eval_batch_size))
-    assert np.array_equal(tested, score_samples(loaded, raw_of_test_set(data), data.eval_batch_size))
-    assert np.array_equal(loaded.is_anomaly(raw_of_test_set(data)), tested > detector.threshold.item())
+    assert np.array_equal(loaded.predict(raw_of_test_set(data)), tested > detector.threshold.item())
 
 
 # ---- what is no detector yet ---------------------------------------------------------------------------------------
@@ -131,7 +129,7 @@ def test_what_is_saved_too_early_gives_neither_scores_nor_verdicts(
         load_detector(path)
     x = raw_test(data)
     early = load_detector(path, unfinished=True)
-    for ask in (early.score, early.is_anomaly):
+    for ask in (early.score, early.predict):
         with pytest.raises(ValueError, match=f"cannot score yet: .*{reason}"):
             ask(x)
     for verb in ("test", "predict", "validate"):
@@ -150,7 +148,7 @@ def test_what_was_never_trained_gives_neither(make_trainer: MakeTrainer) -> None
     detector, data = untrained(), make_data("table")
     x = np.zeros((2, 6))
     ask: Any
-    for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
+    for ask in (detector.score, detector.predict, detector.anomaly_score):
         with pytest.raises(ValueError, match="Autoencoder cannot score yet: it was not trained on any data"):
             ask(x)
     for verb in ("test", "predict", "validate"):
@@ -210,8 +208,13 @@ IMAGES = np.zeros((3, 1, 16, 16), np.uint8)
         ("deep_svdd on table", torch.zeros(3, 6, device="meta"), "x must be a dense tensor with values, .* on meta"),
         ("deep_svdd on table", np.ma.masked_greater(np.eye(6), 0), "x must hold every value, .* 6 masked ones"),
         ("dcae", np.ma.masked_less(IMAGES, 1), "x must hold every value, got an array with 768 masked ones"),
-        ("dcae", np.zeros((3, 1, 16, 16), np.float32), "x holds float32 images, uint8 in 0..255 is needed"),
-        ("dcae", np.zeros((3, 16, 16, 1), np.uint8), "x holds samples of 16x16x1; .*channels come first"),
+        (
+            "dcae",
+            np.full((3, 1, 16, 16), 2.0, np.float32),
+            "x holds images with the value 2.0: uint8 in 0..255 or floats",
+        ),
+        ("dcae", np.zeros((3, 1, 16, 16), np.int64), "x holds int64 images: uint8 in 0..255 or floats"),
+        ("dcae", np.zeros((3, 16, 16, 3), np.uint8), "x holds samples of 16x16x3; the detector was trained on 1x16x16"),
         ("dcae", np.zeros((3, 1, 8, 8), np.uint8), "x holds samples of 1x8x8; the detector was trained on 1x16x16"),
         ("dcae", pd.DataFrame({"a": [1.0]}), "x is a table; the detector was trained on 1x16x16 images"),
         ("series", np.zeros((3, 5, 2)), "x holds samples of 5x2; the detector was trained on 6x2 series"),
@@ -219,7 +222,7 @@ IMAGES = np.zeros((3, 1, 16, 16), np.uint8)
 )
 def test_input_that_does_not_fit_is_refused(case_name: str, x: Any, words: str) -> None:
     detector, _ = fitted_on(case_name)
-    for ask in (detector.score, detector.is_anomaly, detector.anomaly_score):
+    for ask in (detector.score, detector.predict, detector.anomaly_score):
         with pytest.raises(ValueError, match=words):
             ask(x)
 

@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,7 @@ _STYLE: dict[Any, Any] = {
 }
 _MAX_IMAGES = 40
 _N_EXTREME = 36
+_kept: ContextVar[dict[str, Figure] | None] = ContextVar("kept", default=None)
 _CENTRAL = (0.5, 99.5)  # percentiles between which the bulk of the scores lies
 
 
@@ -212,7 +214,6 @@ def write_plots(
     channels; with a threshold each has its verdict. `images` maps indices (K,) to raw uint8 images (K, C, H, W);
     `names[i]` is the name of the sample with index i. Raises ValueError when no score is finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     scores, labels, index = scored
     written = []
     if {NORMAL, ANOMALY} <= set(labels.tolist()) and np.isfinite(scores[labels != NO_LABEL]).all():
@@ -236,8 +237,19 @@ def write_plots(
 
 
 @contextmanager
+def kept_as_figures() -> Iterator[dict[str, Figure]]:
+    """Within, pictures are not written: they are kept as figures, by their path without its suffix."""
+    figures: dict[str, Figure] = {}
+    token = _kept.set(figures)
+    try:
+        yield figures
+    finally:
+        _kept.reset(token)
+
+
+@contextmanager
 def titled_figure(path: Path, size: tuple[float, float], title: str) -> Iterator[Figure]:
-    """A titled figure of `size` inches to draw on, written to `path` at the end."""
+    """A titled figure of `size` inches to draw on, written to `path` at the end, whose folder is made."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -247,8 +259,12 @@ def titled_figure(path: Path, size: tuple[float, float], title: str) -> Iterator
         FigureCanvasAgg(figure)
         figure.suptitle(textwrap.fill(title, round(10.5 * size[0])), parse_math=False)
         yield figure
+        if (kept := _kept.get()) is not None:
+            kept[path.with_suffix("").as_posix()] = figure
+            return
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=150, facecolor="white", format="png")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, drawn.getvalue())
 
 

@@ -16,7 +16,8 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
-from adlightning.callbacks.run_folder import RunFolder, score_frame
+from adlightning.callbacks.description import score_frame
+from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.wandb_mapping import LONGEST_NAME, config_of, group_of, name_of, summary_of, tags_of
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.run_names import given_names

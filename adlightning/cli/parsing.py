@@ -14,6 +14,8 @@ from jsonargparse import DefaultHelpFormatter, set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
 from pytorch_lightning.cli import LightningArgumentParser
 
+import adlightning
+from adlightning import networks
 from adlightning.core.parts import Part, described
 from adlightning.files.written_names import dump_yaml, names_as_written
 
@@ -57,9 +59,18 @@ class PartsHelp(DefaultHelpFormatter):
         if _ANY_MODULE not in names:
             return text
         made_for_data = "Callable[" in str(getattr(action, "_typehint", ""))  # a network, and no transform
-        ours = [name for name in names if name.rpartition(".")[0] == "adlightning.networks"] if made_for_data else []
+        ours = [name for name in names if name in _networks()] if made_for_data else []
         kept = ours + [name for name in names if not name.startswith(_LIBRARIES)]
         return f"{words}{_KNOWN}{', '.join([*kept, f'any {_ANY_MODULE} by its import path'])})"
+
+
+def _networks() -> set[str]:
+    """Our networks by the paths that jsonargparse gives them, the shortest ones."""
+    public = ((name, getattr(networks, name)) for name in networks.__all__)
+    return {
+        f"adlightning.{name}" if getattr(adlightning, name, None) is network else f"adlightning.networks.{name}"
+        for name, network in public
+    }
 
 
 def _part_defaults(key: str, default: Any) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adlightning.cli.imports import add_import
-from adlightning.cli.own_samples import NamedSamples, read_samples
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.terminal import say
+from adlightning.data.own_samples import NamedSamples, read_samples
 from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adlightning.core.detector import AnomalyDetector
-    from adlightning.data.sources.base import LazyImages
 
 
 def score(
@@ -62,7 +61,7 @@ def score(
         raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
     detector = load_detector(ckpt_path, device, scoring=scoring)
     samples = read_samples(user_path(data), detector.built_for, key)
-    scores = score_samples(detector, samples.x, batch_size)
+    scores = score_samples(detector, samples, batch_size)
     threshold = detector.threshold.item()
     no_verdict = without_verdict(detector)
     verdicts = ["" if no_verdict else "anomaly" if value > threshold else "normal" for value in scores]
@@ -85,22 +84,14 @@ def score(
             remove_made(made)  # where nothing could be drawn
 
 
-def score_samples(detector: AnomalyDetector, x: Tensor | LazyImages, batch_size: int) -> NDArray[np.float64]:
+def score_samples(detector: AnomalyDetector, samples: NamedSamples, batch_size: int) -> NDArray[np.float64]:
     """Scores (N,) of raw samples, float64, with a progress bar."""
-    import torch
     from rich.progress import track
 
     from adlightning.core.scoring import score_batches
 
-    spans = [range(start, min(start + batch_size, len(x))) for start in range(0, len(x), batch_size)]
-    shown = track(spans, description="scoring", transient=True)
-    return score_batches(
-        detector,
-        (
-            x[span.start : span.stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in span])
-            for span in shown
-        ),
-    )
+    shown = track(samples.spans(batch_size), description="scoring", transient=True)
+    return score_batches(detector, samples.batches(shown))
 
 
 def _check_targets(out: Path, plots: str | None) -> None:

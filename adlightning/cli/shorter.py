@@ -14,7 +14,7 @@ from adlightning.core.terminal import say
 from adlightning.files.plain_yaml import read_yaml
 
 _EPOCHS = "trainer.max_epochs"
-_DEFAULT_EPOCHS = 1000
+DEFAULT_EPOCHS = 1000
 """Lightning's, where nothing says how long to train."""
 
 
@@ -76,7 +76,7 @@ def _planned_epochs(arguments: Sequence[str]) -> int:
             config = read_yaml(argument.partition("=")[2], "config")
             trainer = config.get("trainer") if isinstance(config, Mapping) else None
             epochs = trainer.get("max_epochs", epochs) if isinstance(trainer, Mapping) else epochs
-    return epochs if type(epochs) is int and epochs > 0 else _DEFAULT_EPOCHS
+    return epochs if type(epochs) is int and epochs > 0 else DEFAULT_EPOCHS
 
 
 @rank_zero_only

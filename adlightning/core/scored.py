@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.core.above import from_above
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
-from adlightning.core.raw_input import raw_input
+from adlightning.core.raw_input import raw_batches
 from adlightning.core.rules import Rule, checks_arguments
 from adlightning.core.saving import add_description, naming_checkpoint, take_description
 from adlightning.core.score_table import ScoreTable
@@ -120,6 +122,30 @@ class ScoredModule(pl.LightningModule, ABC):
         with naming_checkpoint(self):
             take_description(self, checkpoint)
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **given: Any) -> Self:  # type: ignore[override]
+        """A whole detector of this class from its checkpoint alone, in eval mode, as `load_detector` gives it.
+
+        Args:
+            checkpoint_path: a `.ckpt` file, or a run folder.
+            given: of Lightning's arguments `map_location`, the device; `weights_only` and `strict` are always True.
+
+        Raises:
+            ValueError: as `load_detector`, a checkpoint of another class, or another argument: all of a detector's
+                arguments are in its checkpoint.
+        """
+        device = given.pop("map_location", None) or "cpu"
+        always = {name: given.pop(name, None) for name in ("weights_only", "strict")}
+        if given or False in always.values():
+            names = ", ".join([*given, *(name for name, value in always.items() if value is False)])
+            raise ValueError(f"load_from_checkpoint takes a path and map_location, got {names}: the file has the rest")
+        detector = from_above("checkpoints.loading", "load_detector")(checkpoint_path, device)
+        if not isinstance(detector, cls):
+            raise ValueError(
+                f"checkpoint_path: {checkpoint_path} is of a {type(detector).__name__}, not a {cls.__name__}"
+            )
+        return detector
+
     # ---- scores ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -135,14 +161,15 @@ class ScoredModule(pl.LightningModule, ABC):
         """False while scores mean nothing yet (a pre-training phase): validation then says and selects nothing."""
         return True
 
-    def score(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.float64]:
+    def score(self, x: NDArray[Any] | Tensor | pd.DataFrame | str | Path, batch_size: int = 500) -> NDArray[np.float64]:
         """Scores (N,) of raw samples, higher for more anomalous, as the verb `score` gives them.
 
         In eval mode without gradients, on the detector's device; the detector and random states are as before after it.
 
         Args:
-            x: uint8 images (N, C, H, W), features (N, D), series (N, T, D); or a pandas frame of a table, whose columns
-                are matched by name.
+            x: images (N, C, H, W), (N, H, W, C) or (N, H, W), uint8 or floats in [0, 1]; features (N, D), series
+                (N, T, D); a pandas frame of a table, whose columns are matched by name; or the path of a folder of
+                images, an image, a table, an .npy or .npz.
             batch_size: samples at a time; scores do not depend on it.
 
         Raises:
@@ -153,10 +180,9 @@ class ScoredModule(pl.LightningModule, ABC):
         whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
         if not whole or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number and at least 1, got {batch_size!r}")
-        raw = raw_input(x, self.built_for)
-        return score_batches(self, raw.split(batch_size) if len(raw) else [])
+        return score_batches(self, raw_batches(x, self.built_for, int(batch_size)))
 
-    def is_anomaly(self, x: NDArray[Any] | Tensor | pd.DataFrame, batch_size: int = 500) -> NDArray[np.bool_]:
+    def predict(self, x: NDArray[Any] | Tensor | pd.DataFrame | str | Path, batch_size: int = 500) -> NDArray[np.bool_]:
         """Verdicts (N,) on raw samples: whether their scores are above the threshold. Arguments as of :meth:`score`.
 
         Raises:

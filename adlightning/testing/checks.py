@@ -41,7 +41,7 @@ def check_constructor_keeps_arguments(trial: Trial) -> None:
 def check_refuses_to_score_untrained(trial: Trial) -> None:
     """Before training there are neither scores nor verdicts."""
     x = trial.test_input(2)
-    for ask in (trial.make().score, trial.make().is_anomaly, trial.make().anomaly_score):
+    for ask in (trial.make().score, trial.make().predict, trial.make().anomaly_score):
         assert "cannot score yet" in _refusal(ask, x)
 
 
@@ -108,20 +108,23 @@ def check_score_is_of_sample_alone(trial: Trial) -> None:
 def check_verdicts_follow_threshold(trial: Trial) -> None:
     """A sample is an anomaly where its score is above the threshold."""
     x = trial.test_input()
-    found = trial.fitted.is_anomaly(x)
+    found = trial.fitted.predict(x)
     assert found.dtype == bool
     assert np.array_equal(found, trial.fitted.score(x) > trial.fitted.threshold.item())
 
 
 def check_takes_arrays_and_refuses_what_does_not_fit(trial: Trial) -> None:
-    """Arrays are scored as tensors are; another shape, and numbers that are not finite, are refused in words."""
+    """Arrays are scored as tensors are, images in [0, 1] as bytes; other shapes and impossible values are refused."""
     detector, x = trial.fitted, trial.test_input(4)
     assert np.array_equal(detector.score(x.numpy()), detector.score(x))
     assert "the detector was trained on" in _refusal(detector.score, torch.cat([x, x], dim=-1))
     if x.is_floating_point():
         assert "x holds nan" in _refusal(detector.score, torch.full_like(x, torch.nan))
     else:
-        assert "uint8 in 0..255 is needed" in _refusal(detector.score, x / 255)
+        assert np.array_equal(detector.score(x / 255), detector.score(x))
+        assert "uint8 in 0..255 or floats in [0, 1]" in _refusal(
+            detector.score, torch.full_like(x, 2, dtype=torch.float32)
+        )
 
 
 def check_checkpoint_is_whole_detector(trial: Trial) -> None:

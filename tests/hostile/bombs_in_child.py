@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adlightning.checkpoints.loading import load_detector
-from adlightning.cli.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
+from adlightning.data.own_samples import read_samples
 from adlightning.data.sources import Npz, Table
 from adlightning.data.sources.images import decode
 from adlightning.data.sources.mat_file import read_matrices

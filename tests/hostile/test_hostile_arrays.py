@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import Touch
 
-from adlightning.cli.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
+from adlightning.data.own_samples import read_samples
 from adlightning.data.sources import Npz, Odds, SourceError
 from adlightning.data.sources.base import Part
 from adlightning.data.sources.mat_file import MOST, read_matrices

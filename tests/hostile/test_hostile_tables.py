@@ -20,8 +20,8 @@ from hostile_cases import damaged, drawn, works_or_is_refused
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adlightning.cli.own_samples import read_samples
 from adlightning.core.contracts import InputSpec
+from adlightning.data.own_samples import read_samples
 from adlightning.data.sources import SourceError, Table
 from adlightning.files import unpacking
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -20,6 +22,19 @@ class NamedSamples:
 
     x: Tensor | LazyImages
     names: list[str]
+
+    def batches(self, spans: Iterable[range]) -> Iterator[Tensor]:
+        """The samples of each span of rows; images that are not in memory are decoded as it goes on."""
+        import torch
+
+        for span in spans:
+            x = self.x
+            yield x[span.start : span.stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in span])
+
+    def spans(self, batch_size: int) -> list[range]:
+        """Rows in spans of at most so many."""
+        n = len(self.x)
+        return [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
 def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSamples:
@@ -122,20 +137,16 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSamples:
-    """An array of the detector's kind and shape, images (N, H, W) or (N, H, W, C). Raises ValueError for others."""
-    import numpy as np
-
+    """An array of the detector's kind and shape, with its rows' numbers for names. Raises ValueError for others."""
     from adlightning.core.raw_input import array_input
 
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
-    if spec.kind == "image" and array.ndim == 4:
-        moved = np.moveaxis(array, -1, 1)
-        if array.shape[1:] == spec.shape != moved.shape[1:]:
-            raise ValueError(
-                f"data: {path} holds images with the channels first; in a file they come last, (N, H, W, C), "
-                f"or (N, H, W) of one channel: x.transpose(0, 2, 3, 1)"
-            )
-        array = moved
     x = array_input(array, spec, f"data: {path}")
     return NamedSamples(x, [str(row) for row in range(len(x))])
+
+
+def sample_batches(path: Path, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:
+    """Samples as :func:`read_samples` finds them, batch by batch."""
+    samples = read_samples(path, spec)
+    return samples.batches(samples.spans(batch_size))

@@ -1,0 +1,140 @@
+"""What a run says of itself: the report that `metrics.json` holds, and the rows of `scores.csv`."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+import adlightning
+from adlightning.callbacks.timing import peak_memory_mb
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
+from adlightning.core.phases import untrained
+
+
+def describe_run(
+    trainer: pl.Trainer,
+    detector: AnomalyDetector,
+    selection: str,
+    notes: Sequence[str],
+    seconds: Mapping[str, float],
+    code: str | None = None,
+) -> dict[str, Any]:
+    """What there is to say of a run, as `metrics.json` has it: plain values by name.
+
+    Args:
+        trainer: that fitted or tested it.
+        detector: what was fitted or tested, with its results.
+        selection: how the checkpoint was chosen; a detector that chose on test data says so itself.
+        notes: what else a reader of the results has to know.
+        seconds: of the fit and the test.
+        code: version of the code behind it, where it is known.
+    """
+    data = detector.data
+    threshold = finite(detector.threshold.item())
+    return {
+        "detector": type(detector).__name__,
+        "data": data.input_spec.description,
+        "input": str(data.input_spec),
+        "protocol": data.protocol,
+        "notes": [*notes, *_scored_with(detector), *_left_out(trainer, detector), *detector.remarks()],
+        "selection": "oracle" if detector.selection == "oracle" else selection,
+        "not_tested": untrained(detector) or _not_tested(detector),
+        "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
+        "threshold": {
+            "rule": type(detector.threshold_rule).__name__,
+            **vars(detector.threshold_rule),
+            "score": threshold,
+            "fitted_on": detector.training_record.get("threshold_from"),
+        },
+        "samples": data.counts(),
+        "split": data.split_fingerprint(),
+        "seed": data.effective_seed(),
+        "epochs": detector.training_record.get("epochs", trainer.current_epoch),
+        "precision": str(trainer.precision),
+        "device": str(detector.device),
+        "devices": trainer.world_size,
+        "seconds": dict(seconds),
+        "peak_memory_mb": peak_memory_mb(),
+        "versions": {
+            "adlightning": adlightning.__version__,
+            "torch": torch.__version__,
+            "pytorch_lightning": version("pytorch-lightning"),
+            "python": platform.python_version(),
+            **({} if code is None else {"code": code}),
+        },
+    }
+
+
+def _scored_with(detector: AnomalyDetector) -> list[str]:
+    """What its scores take otherwise than training did."""
+    return [f"scored with {difference}" for difference in detector.rescored]
+
+
+def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:
+    """That a limit of the Trainer kept samples from the training, or from the test."""
+    notes = []
+    if batches := detector.training_record.get("batches"):
+        notes.append(f"trained on {batches[0]} of an epoch's {batches[1]} batches (trainer.limit_train_batches)")
+    if not detector.results:
+        return notes
+    loaders = trainer.test_dataloaders
+    there = sum(len(loader) for loader in loaders) if isinstance(loaders, list) else len(loaders or ())
+    taken = sum(trainer.num_test_batches)
+    if taken >= there:
+        return notes
+    limit = f"trainer.limit_test_batches={trainer.limit_test_batches}"
+    return [*notes, f"tested on {taken:g} of {there} batches ({limit})"]
+
+
+def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str, Any]:
+    """Ranking metrics with 95 % bootstrap intervals, and rates at the threshold; a note where something is missing."""
+    labels, scores = scored.labels, scored.scores
+    described: dict[str, Any] = {"normal": int((labels == 0).sum()), "anomalies": int((labels == 1).sum())}
+    try:
+        values = ranking_metrics(scores, labels)
+        intervals = bootstrap_intervals(scores, labels)
+        described["metrics"] = {k: {"value": v, "interval": list(intervals[k])} for k, v in values.items()}
+    except NoRanking as error:
+        described["metrics"] = {}
+        described["note"] = f"no ranking metrics: {error}"
+    if threshold is not None:
+        flagged = scores > threshold
+        rates = {"false_positive_rate": labels == 0, "recall": labels == 1}
+        described["at_threshold"] = {k: float(flagged[of].mean()) for k, of in rates.items() if of.any()}
+        described["at_threshold"]["flagged"] = int(flagged.sum())
+    return described
+
+
+def score_frame(scored: ScoredSamples, names: tuple[str, ...], threshold: float) -> pd.DataFrame:
+    """One row a sample: index, name, label (empty where unknown), score, verdict (empty without a threshold)."""
+    verdict = np.where(scored.scores > threshold, "anomaly", "normal") if math.isfinite(threshold) else ""
+    return pd.DataFrame(
+        {
+            "index": scored.index,
+            "name": [names[i] for i in scored.index],
+            "label": pd.Series(scored.labels).where(lambda y: y >= 0).astype("Int64"),
+            "score": scored.scores,
+            "verdict": verdict,
+        }
+    )
+
+
+def _not_tested(detector: AnomalyDetector) -> str | None:
+    """Why a trained detector has no test results; None when it has."""
+    if detector.results:
+        return None
+    return "no test was run" if detector.data.test_names else "the data have no test samples"
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is none: JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
