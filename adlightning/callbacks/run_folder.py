@@ -23,6 +23,7 @@ from adlightning.callbacks.boundary import boundary_axes, write_boundary
 from adlightning.callbacks.checkpoints import BestCheckpoint
 from adlightning.callbacks.densities import write_densities
 from adlightning.callbacks.generated import write_generated
+from adlightning.callbacks.negatives import write_negatives
 from adlightning.callbacks.plots import write_plots
 from adlightning.callbacks.timing import Timing, peak_memory_mb
 from adlightning.core.detector import AnomalyDetector
@@ -154,6 +155,7 @@ class RunFolder(pl.Callback):
                 self.plots += write_generated(folder, pl_module, scored, read, words)
             if axes is not None:
                 self.plots.append(write_boundary(folder / "boundary.png", pl_module, scored, axes, words))
+        self.plots += write_negatives(self.folder / "plots" / "negatives.png", pl_module, axes, title)
         readers = {name: _image_reader(pl_module, name) for name in pl_module.results}
         self.plots += write_densities(self.folder / "plots" / "densities.png", pl_module, pl_module.results, readers)
 

@@ -29,7 +29,13 @@ from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.ascent import Ascent, frozen_weights
 from adlightning.methods.parts.head import Head
-from adlightning.methods.parts.neighborhood import Neighborhood, is_off_samples, off_samples
+from adlightning.methods.parts.neighborhood import (
+    Neighborhood,
+    is_off_samples,
+    off_samples,
+    project_to_shell,
+    sample_norm,
+)
 from adlightning.networks.encoders import WeightInit, build_encoder
 from adlightning.networks.initialisation import start_weights_
 
@@ -40,21 +46,6 @@ Selection = Literal["none", "oracle"]
 def normality_loss(logits: Tensor, is_normal: Tensor) -> Tensor:
     """Mean binary cross-entropy, in float32, of logits (B,) that are high for normal, which is the positive class."""
     return F.binary_cross_entropy_with_logits(logits.float(), is_normal.float())
-
-
-def sample_norm(h: Tensor) -> Tensor:
-    """L2 norm of each sample of h (B, ...), as (B, 1, ..., 1)."""
-    norm: Tensor = torch.linalg.vector_norm(h.flatten(1), dim=1)
-    return norm.view(-1, *[1] * (h.ndim - 1))
-
-
-def project_to_shell(h: Tensor, radius: float, gamma: float) -> Tensor:
-    """The points nearest to offsets h (B, ...) with radius <= ||h|| <= gamma radius; an offset of zero stays zero.
-
-    Source: DROCC, Section 3, "Gradient-ascent to generate negatives".
-    """
-    norm = sample_norm(h)
-    return h * (norm.clamp(radius, gamma * radius) / torch.where(norm > 0, norm, 1.0))
 
 
 def unit_gradient(logits_of: Callable[[Tensor], Tensor], points: Tensor, coupled: bool = False) -> Tensor:
@@ -211,13 +202,16 @@ class DROCC(AnomalyDetector):
     def on_train_start(self) -> None:
         """Take all normal samples, for a strict neighbourhood."""
         super().on_train_start()
-        if self.neighborhood.kind == "strict":
-            self.normals = torch.cat([self.preprocess(x).flatten(1) for x in self.normal_data()])
+        self._take_normals()
 
     def on_train_end(self) -> None:
         """Forget them."""
         super().on_train_end()
         self.normals = None
+
+    def _take_normals(self) -> None:
+        if self.neighborhood.kind == "strict":
+            self.normals = torch.cat([self.preprocess(x).flatten(1) for x in self.normal_data()])
 
     def _require_normals(self) -> None:
         if self.data.train_transforms:
@@ -272,6 +266,20 @@ class DROCC(AnomalyDetector):
         if self.ascent.batch_norm == "eval":
             self._train_batch_norms(True)
         return h
+
+    def negatives(self, x: Tensor) -> Tensor:
+        """Preprocessed negatives (B, ...) of raw normal samples, by a search of now; a picture of it shows them.
+
+        A strict neighbourhood takes the training samples of the trainer's data, where it does not have them.
+        """
+        had = self.normals
+        with torch.inference_mode(False), torch.enable_grad():
+            if had is None:
+                self._take_normals()
+            x = self.preprocess(x.clone())
+            negatives = (x + self.offsets(x)).detach()
+        self.normals = had
+        return negatives
 
     def noise_like(self, x: Tensor) -> Tensor:
         """The offsets to start from."""

@@ -25,9 +25,10 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import Part, Samples
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 from adlightning.methods import DROCC, DROCCLF, DROCCOE, DROCCRand
-from adlightning.methods.drocc import ascend, normality_loss, project_to_shell, sample_norm, unit_gradient
+from adlightning.methods.drocc import ascend, normality_loss, unit_gradient
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
+from adlightning.methods.parts.neighborhood import project_to_shell, sample_norm
 from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, MobileNetV2Encoder
 from adlightning.preprocessing import Identity, StandardizeChannels, StandardizeFeatures
 from adlightning.testing import Blobs, Stripes

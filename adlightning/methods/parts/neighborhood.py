@@ -37,6 +37,21 @@ class Neighborhood:
         check_arguments({"neighborhood.rounds": at_least(1)}, {"neighborhood.kind": NeighborhoodKind}, values)
 
 
+def sample_norm(h: Tensor) -> Tensor:
+    """L2 norm of each sample of h (B, ...), as (B, 1, ..., 1)."""
+    norm: Tensor = torch.linalg.vector_norm(h.flatten(1), dim=1)
+    return norm.view(-1, *[1] * (h.ndim - 1))
+
+
+def project_to_shell(h: Tensor, radius: float, gamma: float) -> Tensor:
+    """The points nearest to offsets h (B, ...) with radius <= ||h|| <= gamma radius; an offset of zero stays zero.
+
+    Source: DROCC, Section 3, "Gradient-ascent to generate negatives".
+    """
+    norm = sample_norm(h)
+    return h * (norm.clamp(radius, gamma * radius) / torch.where(norm > 0, norm, 1.0))
+
+
 def nearest_samples(points: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Of each point (B, D) the nearest of samples (N, D), as (B, D), and its distance (B, 1); in blocks of samples."""
     rows = torch.arange(len(points), device=points.device)
