@@ -57,7 +57,7 @@ def sphere(path: Path, radius: float = 1.2) -> Path:
                 words = "normal" if label == NORMAL else "anomaly"
                 x, y, z = points[labels == label].T
                 axes.scatter(x, y, z, s=6, color=COLOURS[label], label=words)
-            axes.set_aspect("equal")
+            axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), zticks=(-1, 0, 1), aspect="equal")
             axes.legend(loc="upper left")
     return path
 
