@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import stat
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from adlightning.data.sources import SpeechCommands
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "close_words.py"
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import close_words
 
 # Notes its command line, and writes a tenth of a second.
-SPEAKS = f"""#!{sys.executable}
+SPEAKS = f"""#!{sys.executable} -S
 import struct, sys, wave
-from pathlib import Path
-with open(Path(__file__).parent / "asked.txt", "a") as file:
+with open(__file__ + ".txt", "a") as file:
     file.write(" ".join(sys.argv[1:]) + "\\n")
 if "mute" in sys.argv:
     sys.exit("cannot speak")
@@ -38,17 +40,34 @@ def encoder(tmp_path: Path) -> Path:
     return folder
 
 
-def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": str(path)})
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_clips_of_the_words_of_table_9_are_a_data_set(encoder: Path, tmp_path: Path) -> None:
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The script with a folder of programs for PATH, and its arguments."""
+
+    def command(path: Path, *arguments: str) -> Done:
+        monkeypatch.setenv("PATH", str(path))
+        return Done(close_words.main(arguments), *capsys.readouterr())
+
+    return command
+
+
+def test_clips_of_the_words_of_table_9_are_a_data_set(run: Run, encoder: Path, tmp_path: Path) -> None:
     done = run(encoder, "marvin", "--n", "6", "--out", str(tmp_path / "close"))
     assert (done.returncode, done.stderr) == (0, "")
     root = tmp_path / "close" / "marvin"
     assert done.stdout == f"6 clips of mar, marlin, arvin, marvik, arvi in {root}\n"
-    asked = [line.split() for line in (encoder / "asked.txt").read_text().splitlines()]
+    asked = [line.split() for line in (encoder / "espeak-ng.txt").read_text().splitlines()]
     assert [line[-1] for line in asked] == ["mar", "marlin", "arvin", "marvik", "arvi", "mar"]
     for voice, speed, pitch in ((line[1], int(line[3]), int(line[5])) for line in asked):
         assert voice.startswith("en-")
@@ -64,7 +83,9 @@ def test_clips_of_the_words_of_table_9_are_a_data_set(encoder: Path, tmp_path: P
     assert [p.name for p in (tmp_path / "close").iterdir()] == ["marvin"]
 
 
-def test_the_same_seed_asks_for_the_same_voices_and_other_words_may_be_named(encoder: Path, tmp_path: Path) -> None:
+def test_the_same_seed_asks_for_the_same_voices_and_other_words_may_be_named(
+    run: Run, encoder: Path, tmp_path: Path
+) -> None:
     for folder in ("a", "b"):
         run(encoder, "hey", "--words", "hay", "--n", "2", "--seed", "3", "--out", str(tmp_path / folder))
     names = [sorted(p.name for p in (tmp_path / folder / "hey" / "hay").iterdir()) for folder in ("a", "b")]
@@ -82,7 +103,7 @@ def test_the_same_seed_asks_for_the_same_voices_and_other_words_may_be_named(enc
         (["hey", "--words", "silence"], "wrote no sound"),
     ],
 )
-def test_refusals_leave_nothing(arguments: list[str], message: str, encoder: Path, tmp_path: Path) -> None:
+def test_refusals_leave_nothing(arguments: list[str], message: str, run: Run, encoder: Path, tmp_path: Path) -> None:
     done = run(encoder, *arguments, "--out", str(tmp_path / "close"))
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -90,7 +111,7 @@ def test_refusals_leave_nothing(arguments: list[str], message: str, encoder: Pat
     assert not list((tmp_path / "close").glob("*"))
 
 
-def test_without_an_encoder_or_over_a_folder_it_refuses(encoder: Path, tmp_path: Path) -> None:
+def test_without_an_encoder_or_over_a_folder_it_refuses(run: Run, encoder: Path, tmp_path: Path) -> None:
     out = ("--out", str(tmp_path / "close"))
     done = run(tmp_path, "seven", *out)
     assert done.returncode == 1
