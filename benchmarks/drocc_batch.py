@@ -70,8 +70,8 @@ def ours(detector: DROCC, x: Tensor, autocast: Callable[[], Any]) -> Callable[[]
     def step() -> None:
         optimizer.zero_grad()
         with autocast():
-            loss = detector.training_step(batch, 0)
-        loss.backward()
+            outputs = detector.training_step(batch, 0)
+        (outputs if isinstance(outputs, Tensor) else outputs["loss"]).backward()
         optimizer.step()
 
     return step

@@ -24,7 +24,7 @@ TABLES = [path.stem for path in FOLDER.glob("*.csv") if path.stem not in ("datas
 
 def test_every_file_of_results_has_a_layout() -> None:
     assert sorted(TABLES) == sorted(layouts())
-    assert len(TABLES) == 22
+    assert len(TABLES) == 24
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))

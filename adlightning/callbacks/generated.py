@@ -86,7 +86,7 @@ def _pictures(
             colours += [COLOURS[kind]] * 2
         title = f"{title_prefix}: images of rising score, normal and anomalous, each above its reconstruction"
         path = folder / "reconstructions.png"
-        written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
+        written.append(rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
     if isinstance(detector, Searching) and kinds:
         rows, captions, colours = [], [], []
         for kind in kinds:
@@ -98,12 +98,12 @@ def _pictures(
             colours.append(COLOURS[kind])
         title = f"{title_prefix}: the search for a normal and for an anomalous image"
         path = folder / "filmstrip.png"
-        written.append(_rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
+        written.append(rows_of_images(path, rows, captions, colours, detector.preprocess.output, title))
     if isinstance(detector, Generating) and len(images_made := detector.generated(_N_GENERATED)):
         made = list(images_made.split(_N_SHOWN))
         captions, colours = [[""] * _N_SHOWN] * len(made), ["0.7"] * len(made)
         path, title = folder / "generated.png", f"{title_prefix}: generated samples"
-        written.append(_rows_of_images(path, made, captions, colours, detector.preprocess.output, title))
+        written.append(rows_of_images(path, made, captions, colours, detector.preprocess.output, title))
     return written
 
 
@@ -116,7 +116,7 @@ def _spread(scored: ScoredSamples, kind: int, n: int) -> NDArray[np.int64]:
     return chosen
 
 
-def _rows_of_images(
+def rows_of_images(
     path: Path,
     rows: Sequence[Tensor],
     captions: Sequence[Sequence[str]],

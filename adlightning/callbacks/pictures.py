@@ -14,6 +14,7 @@ from adlightning.callbacks.densities import write_densities
 from adlightning.callbacks.description import finite
 from adlightning.callbacks.extremes import kinds_of, write_extremes
 from adlightning.callbacks.generated import write_generated
+from adlightning.callbacks.negatives import write_negatives
 from adlightning.callbacks.plots import write_plots
 from adlightning.core.detector import AnomalyDetector
 from adlightning.labels import KNOWN_ANOMALY
@@ -53,6 +54,7 @@ def write_test_pictures(
         if axes is not None:
             written.append(write_boundary(own / "boundary.png", detector, scored, axes, words))
     readers = {name: _image_reader(detector, name) for name in detector.results}
+    written += write_negatives(folder / "negatives.png", detector, axes, title)
     split = detector.data.split
     training = (split.train[split.known != KNOWN_ANOMALY], detector.data.train_images)
     return written + write_densities(folder / "densities.png", detector, detector.results, readers, training)

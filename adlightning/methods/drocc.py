@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
@@ -28,8 +27,15 @@ from adlightning.core.parts import (
 from adlightning.core.rules import between, not_negative, or_none, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY
-from adlightning.methods.parts.ascent import Ascent
+from adlightning.methods.parts.ascent import Ascent, frozen_weights
 from adlightning.methods.parts.head import Head
+from adlightning.methods.parts.neighborhood import (
+    Neighborhood,
+    is_off_samples,
+    off_samples,
+    project_to_shell,
+    sample_norm,
+)
 from adlightning.networks.encoders import WeightInit, build_encoder
 from adlightning.networks.initialisation import start_weights_
 
@@ -40,21 +46,6 @@ Selection = Literal["none", "oracle"]
 def normality_loss(logits: Tensor, is_normal: Tensor) -> Tensor:
     """Mean binary cross-entropy, in float32, of logits (B,) that are high for normal, which is the positive class."""
     return F.binary_cross_entropy_with_logits(logits.float(), is_normal.float())
-
-
-def sample_norm(h: Tensor) -> Tensor:
-    """L2 norm of each sample of h (B, ...), as (B, 1, ..., 1)."""
-    norm: Tensor = torch.linalg.vector_norm(h.flatten(1), dim=1)
-    return norm.view(-1, *[1] * (h.ndim - 1))
-
-
-def project_to_shell(h: Tensor, radius: float, gamma: float) -> Tensor:
-    """The points nearest to offsets h (B, ...) with radius <= ||h|| <= gamma radius; an offset of zero stays zero.
-
-    Source: DROCC, Section 3, "Gradient-ascent to generate negatives".
-    """
-    norm = sample_norm(h)
-    return h * (norm.clamp(radius, gamma * radius) / torch.where(norm > 0, norm, 1.0))
 
 
 def unit_gradient(logits_of: Callable[[Tensor], Tensor], points: Tensor, coupled: bool = False) -> Tensor:
@@ -114,6 +105,7 @@ class DROCC(AnomalyDetector):
         gamma: outer over inner radius, at least 1: 1 for images and 2 for all else in the paper.
         mu: weight of the negatives (`lamda` in the released code).
         ascent: how negatives are searched.
+        neighborhood: where they may lie: as far from their own sample (`relaxed`), or from all of them (`strict`).
         noise: what an offset starts from: `normal`, N(0, 1) a coordinate, or `shifted`, N(-1, 4), as in the older code
             for series.
         joint_batches: whether samples and their negatives pass the network as one batch. The released code has two,
@@ -130,7 +122,8 @@ class DROCC(AnomalyDetector):
         threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the warm-up.
+        ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the warm-up; with a strict
+            neighbourhood `data.train_transforms`, or more normals than `data.device_budget_mb` holds.
     """
 
     uses_known_anomalies = False
@@ -151,6 +144,7 @@ class DROCC(AnomalyDetector):
         gamma: float = 2.0,
         mu: float = 1.0,
         ascent: Ascent = Ascent(),
+        neighborhood: Neighborhood = Neighborhood(),
         noise: Noise = "normal",
         joint_batches: bool = False,
         warm_up_epochs: int = 0,
@@ -169,6 +163,7 @@ class DROCC(AnomalyDetector):
         self.gamma = gamma
         self.mu = mu
         self.ascent = ascent
+        self.neighborhood = neighborhood
         self.noise = noise
         self.joint_batches = joint_batches
         self.warm_up_epochs = warm_up_epochs
@@ -178,6 +173,9 @@ class DROCC(AnomalyDetector):
         self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
         self.lr_scheduler_interval = lr_scheduler_interval
         self.register_buffer("is_warm", torch.tensor(warm_up_epochs == 0))
+        self.normals: Tensor | None = (
+            None  # (N, D), preprocessed; of a fit with a strict neighbourhood, while it trains
+        )
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder and head, and the shell's radius for this many features."""
@@ -195,6 +193,40 @@ class DROCC(AnomalyDetector):
         if self.current_epoch >= self.warm_up_epochs:
             super().lr_scheduler_step(scheduler, metric)
 
+    def on_fit_start(self) -> None:
+        """Refuse what leaves a strict neighbourhood without the samples that it is strict about."""
+        if self.neighborhood.kind == "strict":
+            self._require_normals()
+        super().on_fit_start()
+
+    def on_train_start(self) -> None:
+        """Take all normal samples, for a strict neighbourhood."""
+        super().on_train_start()
+        self._take_normals()
+
+    def on_train_end(self) -> None:
+        """Forget them."""
+        super().on_train_end()
+        self.normals = None
+
+    def _take_normals(self) -> None:
+        if self.neighborhood.kind == "strict":
+            self.normals = torch.cat([self.preprocess(x).flatten(1) for x in self.normal_data()])
+
+    def _require_normals(self) -> None:
+        if self.data.train_transforms:
+            raise ValueError(
+                "neighborhood.kind: strict keeps negatives away from the training samples, which data.train_transforms "
+                "changes at every step: leave one of the two out"
+            )
+        rows, known = self.data.training_rows()
+        size = int((known != KNOWN_ANOMALY).sum()) * math.prod(self.preprocess.output_shape()) * 4 / 2**20
+        if size > self.data.device_budget_mb:
+            raise ValueError(
+                f"neighborhood.kind: strict keeps the normals of {len(rows)} training samples on the device, "
+                f"{size:.0f} MiB, more than data.device_budget_mb={self.data.device_budget_mb}"
+            )
+
     def on_train_epoch_start(self) -> None:
         """Note the end of the warm-up; BatchNorm that an epoch left frozen is trained again until the next ascent."""
         super().on_train_epoch_start()
@@ -202,7 +234,7 @@ class DROCC(AnomalyDetector):
             self.is_warm.fill_(True)
         self._train_batch_norms(True)
 
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """Cross-entropy of the batch and, after the warm-up, mu times that of its normal samples' negatives."""
         x, is_normal = self.preprocess(batch.x), batch.known != KNOWN_ANOMALY
         if self.current_epoch < self.warm_up_epochs:
@@ -211,23 +243,43 @@ class DROCC(AnomalyDetector):
         if len(anchors) < 2:  # BatchNorm takes no single sample, and other ranks may wait for this one's forward
             anchors, weight = x, 0.0
         if self.joint_batches:
-            both = self.logits(torch.cat([x, anchors + self.offsets(anchors)]))
-            logits, of_negatives = both[: len(x)], both[len(x) :]
+            negatives = anchors + self.offsets(anchors)
+            logits, of_negatives = self.logits(torch.cat([x, negatives])).split([len(x), len(negatives)])
         else:
             logits = self.logits(x)
-            of_negatives = self.logits(anchors + self.offsets(anchors))
-        negatives_loss = normality_loss(of_negatives, torch.zeros_like(of_negatives))  # all of them are anomalous
-        return normality_loss(logits, is_normal) + weight * negatives_loss
+            negatives = anchors + self.offsets(anchors)
+            of_negatives = self.logits(negatives)
+        if self.normals is None:
+            negatives_loss = normality_loss(of_negatives, torch.zeros_like(of_negatives))  # all of them are anomalous
+            return normality_loss(logits, is_normal) + weight * negatives_loss
+        allowed = is_off_samples(negatives.flatten(1), self.normals, self.shell_radius)
+        negatives_loss = (allowed * F.softplus(of_negatives.float())).mean()  # a maximum over no point costs nothing
+        loss = normality_loss(logits, is_normal) + weight * negatives_loss
+        return {"loss": loss, "negatives_allowed": allowed.float().mean()}
 
     def offsets(self, x: Tensor) -> Tensor:
         """Offsets (B, ...) of the negatives from normal samples: noise, ascended."""
         if self.ascent.batch_norm != "train":
             self._train_batch_norms(False)
-        with _frozen(self):
+        with frozen_weights(self):
             h = ascend(self.logits, x, self.noise_like(x), self.ascent, self.projection(x))
         if self.ascent.batch_norm == "eval":
             self._train_batch_norms(True)
         return h
+
+    def negatives(self, x: Tensor) -> Tensor:
+        """Preprocessed negatives (B, ...) of raw normal samples, by a search of now; a picture of it shows them.
+
+        A strict neighbourhood takes the training samples of the trainer's data, where it does not have them.
+        """
+        had = self.normals
+        with torch.inference_mode(False), torch.enable_grad():
+            if had is None:
+                self._take_normals()
+            x = self.preprocess(x.clone())
+            negatives = (x + self.offsets(x)).detach()
+        self.normals = had
+        return negatives
 
     def noise_like(self, x: Tensor) -> Tensor:
         """The offsets to start from."""
@@ -235,8 +287,19 @@ class DROCC(AnomalyDetector):
         return 2 * h - 1 if self.noise == "shifted" else h
 
     def projection(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """What projects offsets (B, ...) from x into the shell."""
-        return partial(project_to_shell, radius=self.shell_radius, gamma=self.gamma)
+        """What projects offsets (B, ...) from x into the neighbourhood; a strict one may be missed."""
+        into_shell = partial(project_to_shell, radius=self.shell_radius, gamma=self.gamma)
+        if (normals := self.normals) is None:
+            return into_shell
+
+        def project(h: Tensor) -> Tensor:
+            h = into_shell(h)
+            for _ in range(self.neighborhood.rounds):
+                moved = off_samples((x + h).flatten(1), normals, self.shell_radius)
+                h = into_shell(moved.view_as(x) - x)
+            return h
+
+        return project
 
     def _train_batch_norms(self, mode: bool) -> None:
         for layer in self.modules():  # and nothing else: cuDNN's LSTM has gradients in training mode only
@@ -255,16 +318,3 @@ class DROCC(AnomalyDetector):
     def ready_to_score(self) -> bool:
         """Only with negatives: normal samples alone teach a classifier nothing."""
         return bool(self.is_warm)
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for weights: a compiled backward pass would compute them whether or not anyone asks."""
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(True)

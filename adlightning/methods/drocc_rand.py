@@ -13,6 +13,7 @@ from adlightning.core.parts import EncoderFactory, OptimizerFactory, Preprocessi
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.drocc import DROCC, Noise, Selection
 from adlightning.methods.parts.head import Head
+from adlightning.methods.parts.neighborhood import Neighborhood
 from adlightning.networks.encoders import WeightInit
 
 
@@ -20,13 +21,14 @@ class DROCCRand(DROCC):
     """DROCC without ascent: negatives are drawn at random in the shell around each normal sample.
 
     Args:
-        encoder, head, radius, gamma, mu, noise, joint_batches, warm_up_epochs, selection: as in :class:`DROCC`.
+        encoder, head, radius, gamma, mu, neighborhood, noise, joint_batches: as in :class:`DROCC`.
+        warm_up_epochs, selection: as in :class:`DROCC`.
         weight_init, optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`DROCC`.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the warm-up.
+        ValueError: as :class:`DROCC`.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class DROCCRand(DROCC):
         radius: float | None = None,
         gamma: float = 2.0,
         mu: float = 1.0,
+        neighborhood: Neighborhood = Neighborhood(),
         noise: Noise = "normal",
         joint_batches: bool = False,
         warm_up_epochs: int = 0,
@@ -53,6 +56,7 @@ class DROCCRand(DROCC):
             radius,
             gamma,
             mu,
+            neighborhood=neighborhood,
             noise=noise,
             joint_batches=joint_batches,
             warm_up_epochs=warm_up_epochs,

@@ -1,11 +1,11 @@
-"""Curves of the metric over the varying setting: Deep SAD, Figures 2 to 6."""
+"""Curves of the metric over the varying setting: Deep SAD, Figures 2 to 6; DROCC, Figures 7 and 8."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from adlightning.published import dataset_heading
+from adlightning.published import class_names, dataset_heading
 from adlightning.report.compare import Comparison
 from adlightning.report.drawing import (
     Look,
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOGARITHMIC = ("eta", "rep_dim", "d", "k")
+_WIDE = 30  # times the least value: more is drawn on a logarithmic axis, whatever it is
 _MAX_METHODS = 7  # in a panel; more would hide each other
 
 
 def curves(comparison: Comparison) -> Picture | None:
     """Mean with a band of one standard deviation, a column of panels a data set, published values dashed.
 
-    Many methods are spread over several rows of panels. Where there are no runs, published values are drawn alone. A
-    method that the paper prints for one setting only does not depend on it, and is drawn as a level line.
+    Where a table has normal classes in rows of their own, each has a column of its own. Many methods are spread over
+    several rows of panels. Where there are no runs, published values are drawn alone. A method that the paper prints
+    for one setting only does not depend on it, and is drawn as a level line.
     """
     layout, cells = comparison.layout, scaled(comparison.layout, comparison.cells)
     cells = cells.assign(x=[setting_values(setting).get(layout.varies, math.nan) for setting in cells["setting"]])
     cells = cells[cells["x"].notna()]
-    if not layout.varies or cells["x"].nunique() < 2 or cells.duplicated(["dataset", "x", "column"]).any():
+    if not layout.varies or cells["x"].nunique() < 2 or cells.duplicated(["dataset", "normal", "x", "column"]).any():
         return None
     own = cells[cells["ours_mean"].notna()]
     shown = cells if own.empty else own
-    datasets = [name for name in layout.datasets if (shown["dataset"] == name).any()]
+    there = set(zip(shown["dataset"], shown["normal"], strict=True))
+    groups = [key for key in dict.fromkeys((row.dataset, row.normal) for row in layout.rows) if key in there]
     drawn = [j for j in range(len(layout.columns)) if (shown["column"] == j).any()]
     n_rows = -(-len(drawn) // _MAX_METHODS)
     per_row = -(-len(drawn) // n_rows)
@@ -53,19 +56,22 @@ def curves(comparison: Comparison) -> Picture | None:
 
     def paint(figure: Figure, axes: list[Axes]) -> None:
         for number, panel in enumerate(axes):
-            row, dataset = divmod(number, len(datasets))
-            of_dataset = cells[cells["dataset"] == datasets[dataset]]
-            ends = float(of_dataset["x"].min()), float(of_dataset["x"].max())
+            row, group = divmod(number, len(groups))
+            dataset, normal = groups[group]
+            of_group = cells[(cells["dataset"] == dataset) & (cells["normal"] == normal)]
+            ends = float(of_group["x"].min()), float(of_group["x"].max())
             for j in rows[row]:
-                _curve(panel, of_dataset[of_dataset["column"] == j].sort_values("x"), ends, styles[j], j in level)
-            _stars(panel, comparison, of_dataset[of_dataset["column"].isin(rows[row])])
-            _x_axis(panel, layout.varies, sorted(set(of_dataset["x"])), label=row == len(rows) - 1)
+                _curve(panel, of_group[of_group["column"] == j].sort_values("x"), ends, styles[j], j in level)
+            _stars(panel, comparison, of_group[of_group["column"].isin(rows[row])])
+            _x_axis(panel, layout.varies, sorted(set(of_group["x"])), label=row == len(rows) - 1)
             panel.grid(axis="y", color="0.92")
             if row == 0:
-                panel.set_title(dataset_heading(datasets[dataset]))
-            if dataset == 0:
+                alone = [name for name, _ in groups].count(dataset) == 1
+                own_class = "" if alone else f", {class_names(dataset).get(normal, normal)}"
+                panel.set_title(dataset_heading(dataset) + own_class)
+            if group == 0:
                 panel.set_ylabel(metric_label(layout))
-            if dataset == len(datasets) - 1:
+            if group == len(groups) - 1:
                 handles = [legend_handle(layout.columns[j], styles[j], linestyle="-") for j in rows[row]]
                 panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
@@ -74,8 +80,8 @@ def curves(comparison: Comparison) -> Picture | None:
     parts += ["level: does not depend on the setting"] if level else []
     parts += [f"{STAR}: best differs from second best (p < {ALPHA})"] if comparison.tests["significant"].any() else []
     caption = f"{metric_label(layout)} over {layout.varies}; {'; '.join(parts)}"
-    size = (max(3.5 * len(datasets) + 1.8, 6.0), 3.0 * len(rows) + 0.6)
-    png = draw(size, (len(rows), len(datasets)), layout.heading, paint, sharey="col")
+    size = (max(3.5 * len(groups) + 1.8, 6.0), 3.0 * len(rows) + 0.6)
+    png = draw(size, (len(rows), len(groups)), layout.heading, paint, sharey="col")
     return Picture(f"{layout.id}_curves", caption, png)
 
 
@@ -105,8 +111,9 @@ def _stars(panel: Axes, comparison: Comparison, cells: pd.DataFrame) -> None:
 
 def _x_axis(panel: Axes, name: str, values: list[float], label: bool) -> None:
     """Ticks at the values that were run, without those whose labels would touch."""
-    places = values
-    if name in _LOGARITHMIC and (positive := [value for value in values if value > 0]):
+    places, positive = values, [value for value in values if value > 0]
+    wide = len(positive) == len(values) and max(values) > _WIDE * min(values)
+    if positive and (name in _LOGARITHMIC or wide):
         least = min(positive)  # below it, where 0 may lie, the axis goes on straight for a decade
         panel.set_xscale("symlog", linthresh=least) if min(values) <= 0 else panel.set_xscale("log")
         panel.minorticks_off()

@@ -67,13 +67,17 @@ class KernelExpansion:
         vectors: v, (S, D).
         coefficients: c, (S,).
         offset: the machine's own threshold on f.
-        gamma: of k(v, x) = exp(-gamma ||v - x||^2); None for k(v, x) = <v, x>.
+        gamma: of k(v, x) = exp(-gamma ||v - x||^2), or of the polynomial; None for k(v, x) = <v, x>.
+        degree: of k(v, x) = (gamma <v, x> + coef0)^degree; None for a kernel that is no polynomial.
+        coef0: of the polynomial.
     """
 
     vectors: Floats
     coefficients: Floats
     offset: float
     gamma: float | None
+    degree: int | None = None
+    coef0: float = 0.0
 
     def __call__(self, x: Floats) -> Floats:
         """f (N,) of samples (N, D); high for normal ones."""
@@ -81,7 +85,10 @@ class KernelExpansion:
             return np.asarray(x @ (self.coefficients @ self.vectors))
         values = np.empty(len(x))
         for rows in row_blocks(len(x), len(self.vectors)):
-            kernel = np.exp(-self.gamma * squared_distances(x[rows], self.vectors))
+            if self.degree is None:
+                kernel = np.exp(-self.gamma * squared_distances(x[rows], self.vectors))
+            else:
+                kernel = (self.gamma * (x[rows] @ self.vectors.T) + self.coef0) ** self.degree
             values[rows] = kernel @ self.coefficients
         return values
 

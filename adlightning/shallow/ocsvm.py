@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.svm import OneClassSVM
 
 from adlightning.core.parts import PreprocessingFactory
-from adlightning.core.rules import Rule, between, each, positive
+from adlightning.core.rules import Rule, at_least, between, each, not_negative, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.shallow.base import Selection, ShallowDetector
 from adlightning.shallow.features import Features, RawFeatures
@@ -25,9 +25,12 @@ class OCSVM(ShallowDetector):
     """One-class SVM; the score is rho - sum_i a_i k(x_i, x), above 0 outside its boundary.
 
     Args:
-        kernel: `rbf`, exp(-gamma ||x - y||^2), or `linear`, the released code's twin on autoencoder codes.
+        kernel: `rbf`, exp(-gamma ||x - y||^2); `linear`, the released code's twin on autoencoder codes; or `poly`,
+            (gamma <x, y> + coef0)^degree, which DROCC's Figure 5 has with degree 20.
         nu: bound on the share of training samples outside, in (0, 1].
-        gamma: of the radial kernel; `scale` is 1 / (D Var[x]).
+        gamma: of the radial and the polynomial kernel; `scale` is 1 / (D Var[x]).
+        degree: of the polynomial kernel.
+        coef0: of the polynomial kernel; not stated in the paper.
         gammas: with `selection: oracle`, values of gamma to choose from on 10 % of the test set.
         nus: with `selection: oracle`, values of nu to choose from on the whole test set.
         features: as in :class:`ShallowDetector`.
@@ -43,6 +46,8 @@ class OCSVM(ShallowDetector):
     argument_rules: ClassVar = {
         "nu": between(0, 1, "right"),
         "gamma": POSITIVE_OR_SCALE,
+        "degree": at_least(1),
+        "coef0": not_negative,
         "gammas": each(positive, least=1),
         "nus": each(between(0, 1, "right"), least=1),
     }
@@ -51,9 +56,11 @@ class OCSVM(ShallowDetector):
 
     def __init__(
         self,
-        kernel: Literal["rbf", "linear"] = "rbf",
+        kernel: Literal["rbf", "linear", "poly"] = "rbf",
         nu: float = 0.1,
         gamma: float | Literal["scale"] = "scale",
+        degree: int = 3,
+        coef0: float = 0.0,
         gammas: Sequence[float] = PAPER_GAMMAS,
         nus: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
         features: Features = RawFeatures(),
@@ -65,12 +72,14 @@ class OCSVM(ShallowDetector):
         self.kernel = kernel
         self.nu = nu
         self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
         self.gammas = list(gammas)
         self.nus = list(nus)
 
     def grids(self) -> tuple[Grid, Grid]:
         """Nu on the whole test set, gamma on 10 % of it."""
-        return {"nu": self.nus}, {"gamma": self.gammas} if self.kernel == "rbf" else {}
+        return {"nu": self.nus}, {} if self.kernel == "linear" else {"gamma": self.gammas}
 
     def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelExpansion:
         """libsvm's solution, as its support vectors: from the kernel matrix where that fits in memory."""
@@ -78,6 +87,10 @@ class OCSVM(ShallowDetector):
         if self.kernel == "linear":
             return _expansion(OneClassSVM(kernel="linear", nu=nu, cache_size=CACHE_MB).fit(x), x, None)
         gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        if self.kernel == "poly":
+            polynomial: dict[str, Any] = {"degree": self.degree, "coef0": self.coef0}
+            svm = OneClassSVM(kernel="poly", gamma=gamma, nu=nu, cache_size=CACHE_MB, **polynomial).fit(x)
+            return _expansion(svm, x, gamma, **polynomial)
         distances = samples.squared_distances()
         if distances is None:
             return _expansion(OneClassSVM(gamma=gamma, nu=nu, cache_size=CACHE_MB).fit(x), x, gamma)
@@ -89,5 +102,7 @@ class OCSVM(ShallowDetector):
         return {} if estimator.gamma is None else {"gamma": estimator.gamma}
 
 
-def _expansion(svm: OneClassSVM, x: Floats, gamma: float | None) -> KernelExpansion:
-    return KernelExpansion(x[svm.support_], svm.dual_coef_[0], -float(svm.intercept_[0]), gamma)
+def _expansion(
+    svm: OneClassSVM, x: Floats, gamma: float | None, degree: int | None = None, coef0: float = 0.0
+) -> KernelExpansion:
+    return KernelExpansion(x[svm.support_], svm.dual_coef_[0], -float(svm.intercept_[0]), gamma, degree, coef0)

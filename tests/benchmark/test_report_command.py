@@ -171,5 +171,6 @@ def test_single_runs_have_no_boxes_and_one_method_no_second_best() -> None:
 
 def test_curves_need_a_setting_of_numbers() -> None:
     assert [p.name for p in pictures(comparison_of("drocc_table7"))] == ["drocc_table7_curves"]
+    assert [p.name for p in pictures(comparison_of("drocc_figure7"))] == ["drocc_figure7_curves"]  # by class
     assert pictures(comparison_of("ama_table1")) == []
     assert pictures(comparison_of("deep_sad_table6")) == []

@@ -59,13 +59,13 @@ def rows_drawn(
     """What is drawn in each file: rows of images, and captions."""
     detector.configure_for(SPEC)
     drawn: dict[str, tuple[list[Tensor], Any]] = {}
-    draw = generated._rows_of_images
+    draw = generated.rows_of_images
 
     def watched(path: Path, rows: Any, captions: Any, *rest: Any) -> Path:
         drawn[path.name] = (list(rows), captions)
         return draw(path, rows, captions, *rest)
 
-    monkeypatch.setattr(generated, "_rows_of_images", watched)
+    monkeypatch.setattr(generated, "rows_of_images", watched)
     for path in write_generated(folder, detector, scored, read, "a title"):
         with Image.open(path) as image:
             assert image.format == "PNG"

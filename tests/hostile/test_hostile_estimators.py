@@ -38,6 +38,7 @@ X = np.random.default_rng(0).normal(size=(40, 3))
 WHOLE: dict[str, tuple[type[ShallowDetector], Any]] = {
     "ocsvm": (OCSVM, KernelExpansion(X[:9], X[:9, 0].copy(), 0.5, 0.3)),
     "linear_ocsvm": (OCSVM, KernelExpansion(X[:9], X[:9, 0].copy(), 0.5, None)),
+    "polynomial_ocsvm": (OCSVM, KernelExpansion(X[:9], X[:9, 0].copy(), 0.5, 0.3, 4, 1.0)),
     "ssad": (SSAD, KernelExpansion(X, X[:, 0].copy(), -0.5, 0.3)),
     "kde": (KDE, GaussianKDE(X, 1.5)),
     "ratio": (KernelULSIF, KernelRatio(X[:5], X[:5, 1], 0.7, np.float64(0.1))),

@@ -25,9 +25,10 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources.base import Part, Samples
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 from adlightning.methods import DROCC, DROCCLF, DROCCOE, DROCCRand
-from adlightning.methods.drocc import ascend, normality_loss, project_to_shell, sample_norm, unit_gradient
+from adlightning.methods.drocc import ascend, normality_loss, unit_gradient
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
+from adlightning.methods.parts.neighborhood import project_to_shell, sample_norm
 from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, MobileNetV2Encoder
 from adlightning.preprocessing import Identity, StandardizeChannels, StandardizeFeatures
 from adlightning.testing import Blobs, Stripes
@@ -59,6 +60,13 @@ def built_with_batch_norm(cls: type[DROCC] = DROCC, **options: Any) -> DROCC:
     norm.running_mean.copy_(torch.linspace(-2, 2, 8))
     norm.running_var.copy_(torch.linspace(0.5, 4, 8))
     return detector.train()
+
+
+def loss_of(detector: DROCC, batch: TrainBatch) -> Tensor:
+    """What a training step costs where it returns nothing else."""
+    loss = detector.training_step(batch, 0)
+    assert isinstance(loss, Tensor)
+    return loss
 
 
 def train_batch(x: Tensor, known: list[int]) -> TrainBatch:
@@ -99,7 +107,7 @@ def test_a_batch_costs_the_cross_entropy_of_its_samples_plus_mu_times_that_of_th
     detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
     f, g = detector.logits(x), detector.logits(x + 2)
     expected = nn.functional.softplus(-f).mean() + 0.5 * nn.functional.softplus(g).mean()
-    assert detector.training_step(batch, 0).item() == pytest.approx(expected.item())
+    assert loss_of(detector, batch).item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("cls", [DROCCOE, DROCCLF])
@@ -111,7 +119,7 @@ def test_known_anomalies_are_trained_as_anomalies_and_get_no_negatives(
     monkeypatch.setattr(detector, "offsets", lambda x: torch.full_like(x, 2.0))
     x = torch.randn(4, 6, generator=generator())
     normal = torch.tensor([True, False, True, False])
-    loss = detector.training_step(train_batch(x, [KNOWN_NORMAL, KNOWN_ANOMALY, UNLABELLED, KNOWN_ANOMALY]), 0)
+    loss = loss_of(detector, train_batch(x, [KNOWN_NORMAL, KNOWN_ANOMALY, UNLABELLED, KNOWN_ANOMALY]))
     softplus = nn.functional.softplus
     samples = (softplus(-detector.logits(x[normal])).sum() + softplus(detector.logits(x[~normal])).sum()) / 4
     negatives = softplus(detector.logits(x[normal] + 2)).mean()
@@ -133,7 +141,7 @@ def test_without_two_normal_samples_the_cross_entropy_is_all_and_the_network_run
     detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
     seen = forwards(detector)
     known = [UNLABELLED] * n_normal + [KNOWN_ANOMALY] * (6 - n_normal)
-    loss = detector.training_step(train_batch(x, known), 0)
+    loss = loss_of(detector, train_batch(x, known))
     assert seen == usual  # other ranks, in step with this one, may synchronise each forward
     expected = normality_loss(alone.logits(x), torch.tensor(known) != KNOWN_ANOMALY)
     assert loss.item() == pytest.approx(expected.item())
@@ -156,7 +164,7 @@ def test_batch_norm_normalises_samples_and_negatives_apart_or_together(joint: bo
     detector, alone = (built(Fixed, **options).train() for _ in range(2))
     detector._trainer = _AtEpoch(0)  # type: ignore[assignment]
     x = torch.randn(8, 6, generator=generator())
-    loss = detector.training_step(train_batch(x, [UNLABELLED] * 8), 0)
+    loss = loss_of(detector, train_batch(x, [UNLABELLED] * 8))
     if joint:
         f, g = alone.logits(torch.cat([x, x + 2])).split(8)
     else:
@@ -183,7 +191,7 @@ def test_warm_up_epochs_leave_the_negatives_out() -> None:
     losses = []
     for epoch in (1, 2):
         detector._trainer = _AtEpoch(epoch)  # type: ignore[assignment]
-        losses.append(detector.training_step(batch, 0).item())
+        losses.append(loss_of(detector, batch).item())
     alone = normality_loss(detector.logits(x), torch.ones(8)).item()
     assert losses[0] == pytest.approx(alone)
     assert losses[1] > alone + 0.1

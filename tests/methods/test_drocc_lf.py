@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from adlightning.core.contracts import InputSpec
 from adlightning.methods import DROCCLF
-from adlightning.methods.drocc import ascend, project_to_shell
+from adlightning.methods.drocc import ascend
 from adlightning.methods.drocc_lf import influence, mahalanobis_norm, project_to_mahalanobis_shell
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
+from adlightning.methods.parts.neighborhood import project_to_shell
 from adlightning.networks import LSTMEncoder, MLPEncoder
 from adlightning.preprocessing import Identity
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import GeometricTransforms
 from adlightning.methods.geometric_transforms.dirichlet import fit_dirichlet
 from adlightning.methods.geometric_transforms.transforms import (
+    GROUPS,
     TRANSFORMS,
+    of_groups,
     source_pixels,
     transform_all,
     transform_each,
@@ -230,3 +233,34 @@ def test_an_encoder_of_ones_own_resumes_with_another_optimiser(make_trainer: Mak
     make_trainer(max_epochs=2).fit(resumed, datamodule=stripes(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
     wanted = whole.state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in resumed.state_dict().items())
+
+
+# ---- chosen transforms -----------------------------------------------------------------------------------------------
+
+
+def test_groups_choose_transforms() -> None:
+    assert [len(of_groups([name])) for name in GROUPS] == [2, 9, 4]
+    assert [t.flip for t in of_groups(["flip"])] == [False, True]
+    assert len(of_groups(["rotation", "flip"])) == 8
+    assert of_groups(GROUPS) == TRANSFORMS
+
+
+def test_flips_alone_are_told_apart_and_scored(make_trainer: MakeTrainer) -> None:
+    detector, data = fitted(make_trainer, epochs=1, transforms=["flip"])
+    assert detector.passes_per_epoch == 2
+    images = training_images(data)[:5]
+    log_p = detector.log_outputs(images)
+    assert log_p.shape == (5, 2, 2)
+    views = torch.stack([images, images.flip(3)], dim=1)
+    expected = detector.net(views.flatten(0, 1).float() / 255).log_softmax(dim=1).view(5, 2, 2)
+    torch.testing.assert_close(log_p.float(), expected, rtol=1e-4, atol=1e-4)
+    alpha, mean_log = detector.concentrations.double(), detector.mean_logs.double()
+    by_hand = -((alpha - 1) * (log_p - mean_log)).sum(dim=2).mean(dim=1)
+    torch.testing.assert_close(detector.anomaly_score(images).double(), by_hand, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("names", [[], ["flip", "flip"], ["blur"]])
+def test_other_names_of_transforms_are_refused(names: Any) -> None:
+    message = rf"transforms must name some of flip, translation, rotation, each once, got {re.escape(str(names))}"
+    with pytest.raises(ValueError, match=message):
+        GeometricTransforms(transforms=names)

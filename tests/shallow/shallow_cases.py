@@ -36,6 +36,7 @@ from adlightning.testing import Blobs, Stripes
 DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "ocsvm": (OCSVM, {}),
     "linear_ocsvm": (OCSVM, {"kernel": "linear"}),
+    "polynomial_ocsvm": (OCSVM, {"kernel": "poly", "degree": 4, "coef0": 1.0}),
     "isolation_forest": (IsolationForest, {"n_estimators": 20}),
     "kde": (KDE, {}),
     "gmm": (GMM, {"n_components": (2, 3)}),

@@ -31,7 +31,8 @@ from adlightning.shallow import (
 from adlightning.shallow.features import BackboneFeatures, PCAFeatures
 
 UNSUPERVISED = [name for name in DETECTORS if name != "ssad"]
-EVERY_CASE = [(name, features) for name in DETECTORS if name != "linear_ocsvm" for features in FEATURES]
+OTHER_KERNELS = ("linear_ocsvm", "polynomial_ocsvm")
+EVERY_CASE = [(name, features) for name in DETECTORS if name not in OTHER_KERNELS for features in FEATURES]
 LEAVES_OUT = ["kde", "lof", "nearest_neighbor"]
 
 
@@ -219,6 +220,8 @@ def test_reduced_precision_does_not_reach_the_scores(make_trainer: MakeTrainer, 
     [
         (OCSVM, {"nu": 0}, r"nu must lie in \(0, 1\], got 0"),
         (OCSVM, {"gamma": -1.0}, "gamma must be positive and finite, or scale, got -1.0"),
+        (OCSVM, {"degree": 0}, "degree must be at least 1, got 0"),
+        (OCSVM, {"coef0": -1.0}, "coef0 must not be negative, got -1.0"),
         (OCSVM, {"gammas": []}, r"gammas must hold at least 1, and each be positive and finite, got \[\]"),
         (OCSVM, {"nus": [0.5, 2]}, r"nus must hold at least 1, and each lie in \(0, 1\], got \[0.5, 2\]"),
         (IsolationForest, {"n_estimators": 0}, "n_estimators must be at least 1, got 0"),
@@ -237,7 +240,7 @@ def test_reduced_precision_does_not_reach_the_scores(make_trainer: MakeTrainer, 
         (KernelULSIF, {"regularization": 0.0}, "regularization must be positive and finite, or null for .*, got 0.0"),
         (KernelULSIF, {"regularizations": [-1]}, r"regularizations must .* each be positive .* got \[-1\]"),
         (KDE, {"selection": "test"}, "selection must be one of none, oracle, got 'test'"),
-        (OCSVM, {"kernel": "cubic"}, "kernel must be one of rbf, linear, got 'cubic'"),
+        (OCSVM, {"kernel": "cubic"}, "kernel must be one of rbf, linear, poly, got 'cubic'"),
         (
             KDE,
             {"features": PCAFeatures([3, 2])},

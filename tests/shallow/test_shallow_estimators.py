@@ -17,9 +17,10 @@ from sklearn.neighbors import KernelDensity, LocalOutlierFactor
 from sklearn.svm import OneClassSVM
 from torch import Tensor
 
-from adlightning.shallow import kernel
+from adlightning.shallow import OCSVM, kernel
 from adlightning.shallow.kde import cross_validated_bandwidth
-from adlightning.shallow.kernel import GaussianKDE, KernelExpansion, row_blocks, scale_gamma
+from adlightning.shallow.kernel import GaussianKDE, KernelExpansion, TrainingSamples, row_blocks, scale_gamma
+from adlightning.shallow.persistence import from_bytes, to_bytes
 
 Fitted = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Tensor]
 
@@ -107,6 +108,24 @@ def test_an_expansion_is_the_same_in_any_block(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kernel, "BLOCK", 12)
     assert len(list(row_blocks(40, 5))) == 20
     np.testing.assert_allclose(f(x), whole)
+
+
+@pytest.mark.parametrize(("degree", "coef0", "gamma"), [(20, 0.0, "scale"), (3, 1.0, 0.2)])
+def test_a_polynomial_kernel_is_scikit_learns(degree: int, coef0: float, gamma: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, others = rng.normal(size=(80, 3)), rng.normal(size=(30, 3))
+    detector = OCSVM(kernel="poly", degree=degree, coef0=coef0, gamma=gamma, nu=0.2)
+    ours = detector.fit_estimator(TrainingSamples(x, np.zeros(80, dtype=np.int64)))
+    theirs = OneClassSVM(kernel="poly", degree=degree, coef0=coef0, gamma=gamma, nu=0.2).fit(x)
+    np.testing.assert_allclose(ours.anomaly_scores(others), -theirs.decision_function(others), rtol=1e-9)
+    loaded = from_bytes(to_bytes(ours), KernelExpansion, 3)
+    np.testing.assert_array_equal(loaded.anomaly_scores(others), ours.anomaly_scores(others))
+
+
+def test_a_polynomial_by_hand() -> None:
+    # (0.5 (1 * 2 + 2 * 3) + 1)^2 = 25, and (0.5 (0 + 3) + 1)^2 = 6.25; 2 * 25 - 6.25
+    f = KernelExpansion(np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([2.0, -1.0]), 0.0, 0.5, 2, 1.0)
+    assert f(np.array([[2.0, 3.0]])).tolist() == [43.75]
 
 
 def test_scale_is_scikit_learns_and_one_where_nothing_varies() -> None:

@@ -6,6 +6,7 @@ The baseline "GTs" of the density-ratio paper (Sections 2.3 and 5.3). docs/metho
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,11 +25,13 @@ from adlightning.core.parts import (
     SchedulerFactory,
     encoder_part,
 )
-from adlightning.core.rules import at_least
+from adlightning.core.rules import Rule, at_least
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.geometric_transforms.dirichlet import MIN_PROBABILITY, dirichlet_from_means
 from adlightning.methods.geometric_transforms.transforms import (
-    TRANSFORMS,
+    GROUPS,
+    Group,
+    of_groups,
     source_pixels,
     transform_all,
     transform_each,
@@ -36,7 +39,10 @@ from adlightning.methods.geometric_transforms.transforms import (
 from adlightning.networks.logits import build_logits
 from adlightning.networks.wide_resnet import WideResNet10x4
 
-N_TRANSFORMS = len(TRANSFORMS)
+_SOME_GROUPS = Rule(
+    lambda names: bool(names) and set(names) <= set(GROUPS) and len(set(names)) == len(names),
+    f"name some of {', '.join(GROUPS)}, each once",
+)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -60,16 +66,18 @@ def dirichlet_normality(log_p: Tensor, alpha: Tensor, mean_log: Tensor) -> Tenso
 
 
 class GeometricTransforms(AnomalyDetector):
-    """GEOM: a network learns which of 72 transforms an image went through; anomalies confuse it.
+    """GEOM: a network learns which of T transforms an image went through, 72 by default; anomalies confuse it.
 
-    An epoch shows every training image 72 times, each time under a transform drawn at random. After the last step, for
+    An epoch shows every training image T times, each time under a transform drawn at random. After the last step, for
     each transform t a Dirichlet distribution is fitted to the network's softmax outputs for the training images under
     t; the score is the negative mean log-likelihood, over t, of the outputs for an image under t, up to a constant.
 
     Args:
-        encoder: a class made for the shape of a preprocessed image. One that takes `n_outputs` ends in the 72 logits by
+        encoder: a class made for the shape of a preprocessed image. One that takes `n_outputs` ends in the T logits by
             itself: `WideResNet10x4`, as published and taken for None, or `VGG11` for images of at least 32x32 pixels,
             as in the density-ratio paper. On any other, which gives (B, d), a linear layer is put.
+        transforms: what the transforms are made of: `flip` (horizontal), `translation` (nine) and `rotation` (four
+            quarter turns) make 72 of them; `flip` alone makes two.
         scoring_batch: transformed images in one forward pass when scoring: memory only, scores do not depend on it.
         optimizer: of the encoder.
         lr_scheduler: its schedule; null for a constant learning rate.
@@ -83,8 +91,7 @@ class GeometricTransforms(AnomalyDetector):
 
     uses_known_anomalies = False
     fits_at_end = True
-    passes_per_epoch = N_TRANSFORMS
-    argument_rules: ClassVar = {"scoring_batch": at_least(1)}
+    argument_rules: ClassVar = {"transforms": _SOME_GROUPS, "scoring_batch": at_least(1)}
     sources: Tensor
     concentrations: Tensor
     mean_logs: Tensor
@@ -92,6 +99,7 @@ class GeometricTransforms(AnomalyDetector):
     def __init__(
         self,
         encoder: EncoderFactory | None = None,
+        transforms: Sequence[Group] = GROUPS,
         scoring_batch: int = 1152,
         optimizer: OptimizerFactory = partial(SGD, lr=0.02, weight_decay=1e-3),
         lr_scheduler: SchedulerFactory | None = None,
@@ -101,19 +109,25 @@ class GeometricTransforms(AnomalyDetector):
     ) -> None:
         super().__init__(preprocessing, threshold)
         self.make_encoder = encoder_part("encoder", encoder)
+        self.transforms = of_groups(transforms)
         self.scoring_batch = scoring_batch
         self.make_optimizer = optimizer_part("optimizer", optimizer)
         self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
         self.lr_scheduler_interval = lr_scheduler_interval
-        self.register_buffer("concentrations", torch.full((N_TRANSFORMS, N_TRANSFORMS), math.nan))
-        self.register_buffer("mean_logs", torch.full((N_TRANSFORMS, N_TRANSFORMS), math.nan))
+        self.register_buffer("concentrations", torch.full((len(self.transforms),) * 2, math.nan))
+        self.register_buffer("mean_logs", torch.full((len(self.transforms),) * 2, math.nan))
+
+    @property
+    def passes_per_epoch(self) -> int:  # type: ignore[override]
+        """One for each transform."""
+        return len(self.transforms)
 
     def build(self, shape: tuple[int, ...]) -> None:
         """The network, and where each transform takes each pixel from."""
         if len(shape) != 3:
             raise ValueError(f"GeometricTransforms takes images (C, H, W), the data have samples of shape {shape}")
-        self.register_buffer("sources", source_pixels(shape[1], shape[2]), persistent=False)
-        self.net = build_logits(self.make_encoder or WideResNet10x4, shape, N_TRANSFORMS)
+        self.register_buffer("sources", source_pixels(shape[1], shape[2], self.transforms), persistent=False)
+        self.net = build_logits(self.make_encoder or WideResNet10x4, shape, len(self.transforms))
 
     def configure_optimizers(self) -> Any:
         """One optimiser over everything."""
@@ -122,21 +136,22 @@ class GeometricTransforms(AnomalyDetector):
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the transforms that the batch's images went through."""
         x = self.preprocess(batch.x)
-        which = torch.randint(N_TRANSFORMS, (len(x),), device=x.device)
+        which = torch.randint(len(self.transforms), (len(x),), device=x.device)
         logits = self.net(transform_each(x, which, self.sources))
         return F.cross_entropy(logits.float(), which)
 
     def log_outputs(self, x: Tensor) -> Tensor:
-        """Log softmax outputs (B, 72, 72), in float64, of raw images (B, C, H, W) under each of the 72 transforms."""
+        """Log softmax outputs (B, T, T), in float64, of raw images (B, C, H, W) under each of the transforms."""
+        n = len(self.transforms)
         x = self.preprocess(x)
         whole = torch.compiler.is_exporting()  # a graph has no loop over parts, whose number depends on the batch
-        parts = [x] if whole else x.split(max(1, self.scoring_batch // N_TRANSFORMS))
+        parts = [x] if whole else x.split(max(1, self.scoring_batch // n))
         logits = [self.net(transform_all(part, self.sources).flatten(0, 1)) for part in parts]
-        return log_probabilities(torch.cat(logits)).view(x.shape[0], N_TRANSFORMS, N_TRANSFORMS)
+        return log_probabilities(torch.cat(logits)).view(x.shape[0], n, n)
 
     def fit_on_training_data(self) -> None:
         """The Dirichlet distribution of each transform, from the mean outputs and the mean of their logarithms."""
-        total = torch.zeros(2, N_TRANSFORMS, N_TRANSFORMS, dtype=torch.float64)  # on the host: not every device has it
+        total = torch.zeros(2, *self.concentrations.shape, dtype=torch.float64)  # on the host: not every device has it
         n = 0
         with self.trainer.precision_plugin.forward_context():
             for x in self.normal_data():

@@ -7,8 +7,9 @@ transform is a list of the pixels that it takes, and uint8 images stay uint8.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,8 +35,22 @@ TRANSFORMS: tuple[Transform, ...] = tuple(
 """By their index, which is also the class that a network tells them apart by; the first leaves an image as it is."""
 
 
-def source_pixels(height: int, width: int) -> Tensor:
-    """Where each transform takes each pixel from: (72, H * W), indices into the image's flattened pixels.
+Group = Literal["flip", "translation", "rotation"]
+GROUPS: tuple[Group, ...] = ("flip", "translation", "rotation")
+
+
+def of_groups(groups: Sequence[Group]) -> tuple[Transform, ...]:
+    """Those of :data:`TRANSFORMS`, in their order, that do only what is named: a flip alone gives two of them."""
+
+    def does(transform: Transform) -> set[Group]:
+        done = transform.flip, bool(transform.rows or transform.columns), bool(transform.quarter_turns)
+        return {group for group, it in zip(GROUPS, done, strict=True) if it}
+
+    return tuple(transform for transform in TRANSFORMS if does(transform) <= set(groups))
+
+
+def source_pixels(height: int, width: int, transforms: Sequence[Transform] = TRANSFORMS) -> Tensor:
+    """Where each of T transforms takes each pixel from: (T, H * W), indices into the image's flattened pixels.
 
     Raises:
         ValueError: images that are not square, or smaller than 4x4, where a quarter of the side is no pixel.
@@ -43,11 +58,11 @@ def source_pixels(height: int, width: int) -> Tensor:
     if height != width or height < 4:
         raise ValueError(f"images must be square and at least 4x4 for geometric transforms, got {height}x{width}")
     pixels = torch.arange(height * width).view(height, width)
-    return torch.stack([_apply(transform, pixels).flatten() for transform in TRANSFORMS])
+    return torch.stack([_apply(transform, pixels).flatten() for transform in transforms])
 
 
 def transform_all(images: Tensor, sources: Tensor) -> Tensor:
-    """Every image under every transform: (B, 72, C, H, W) of images (B, C, H, W), of their type.
+    """Every image under every transform: (B, T, C, H, W) of images (B, C, H, W), of their type.
 
     Args:
         images: of any type.
@@ -69,7 +84,7 @@ def transform_each(images: Tensor, which: Tensor, sources: Tensor) -> Tensor:
 
     Args:
         images: of any type.
-        which: index (B,) of each image's transform in :data:`TRANSFORMS`.
+        which: index (B,) of each image's transform among those of `sources`.
         sources: :func:`source_pixels` of their size, on their device.
 
     Raises:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
+
+from torch import nn
 
 from adlightning.core.rules import Rule, at_least, check_arguments, positive
 
@@ -37,3 +41,16 @@ class Ascent:
         rules = {"ascent.steps": at_least(1), "ascent.step_size": positive, "ascent.project_every": every}
         values = {f"ascent.{name}": value for name, value in vars(self).items()}
         check_arguments(rules, {"ascent.batch_norm": AscentBatchNorm}, values)
+
+
+@contextmanager
+def frozen_weights(module: nn.Module) -> Iterator[None]:
+    """No gradients for weights: a compiled backward pass would compute them whether or not anyone asks."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
