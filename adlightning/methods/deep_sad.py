@@ -70,8 +70,8 @@ class DeepSAD(AnomalyDetector):
         center_include_labelled: count known anomalies in the mean that sets the centre: no in the paper, yes in the
             released code.
         center_known_normals_only: take the mean of known normals alone, against a polluted rest (Appendix C).
-        learn_center: train the centre with the weights. Without known anomalies the sphere then collapses to a point
-            (Appendix C), which a result's notes say.
+        learn_center: train the centre with the weights, which allows a trivial solution without known anomalies: phi
+            and centre shrink to a point (Appendix C). A result's notes say where they did.
         pretraining: the first phase, which trains encoder and decoder as an autoencoder.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).

@@ -55,8 +55,8 @@ class DeepSVDD(AnomalyDetector):
         encoder: phi, a class made for the shape of a preprocessed sample that gives (B, d), without biases, affine
             BatchNorms or bounded activations. None takes LeNet for images, an MLP for tables, an LSTM for series.
         decoder: of the first phase, a class made for (d, shape, output); None takes the encoder's mirror image.
-        learn_center: train the centre with the weights: the sphere then collapses to a point (Deep SAD, Appendix C),
-            which a result's notes say.
+        learn_center: train the centre with the weights, which allows a trivial solution: phi and centre shrink to a
+            point (Deep SAD, Appendix C). A result's notes say where they did.
         pretraining: the first phase, which trains encoder and decoder as an autoencoder.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
