@@ -56,7 +56,7 @@ METHODS: tuple[Method, ...] = (
         "SVM; biased SVM for known normals and unlabelled samples (Liu et al. 2003)",
         ("SVM", "BiasedSVM"),
         "`configs/svm/`, `configs/biased_svm/`",
-        "drawn on Deep SAD's toy",
+        "measured on digits",
     ),
     Method(
         "isolation forest, KDE, Gaussian mixture, LOF, nearest neighbour",

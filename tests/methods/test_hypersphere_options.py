@@ -46,7 +46,7 @@ def fit(
 
 def test_the_centre_of_known_normals_is_theirs_alone(make_trainer: MakeTrainer) -> None:
     # the network does not move, so the centre is found again after the fit
-    still = {"optimizer": partial(SGD, lr=0.0), "lr_scheduler": None}
+    still: dict[str, Any] = {"optimizer": partial(SGD, lr=0.0), "lr_scheduler": None}
     detector, data, _ = fit(make_trainer, center_known_normals_only=True, epochs=1, **still)
     x = data.train_samples.x
     assert isinstance(x, Tensor)
@@ -71,8 +71,8 @@ def test_a_centre_of_known_normals_without_any_is_refused(make_trainer: MakeTrai
 
 def test_known_normals_weigh_eta(make_trainer: MakeTrainer) -> None:
     # without anomalies and with eta = 1 the y = +1 term is that of unlabelled samples, but for eps; else it is not
-    alone = {"labelled_anomaly_ratio": 0.0, "n_labelled_classes": 0}
-    same = {"data": {**alone, "labelled_normal_ratio": 0.0}}
+    alone: dict[str, Any] = {"labelled_anomaly_ratio": 0.0, "n_labelled_classes": 0}
+    same: dict[str, Any] = {"data": {**alone, "labelled_normal_ratio": 0.0}}
     losses = [
         float(fit(make_trainer, **options)[2].callback_metrics["train/loss"])
         for options in (same, {"data": alone}, {"data": alone, "eta": 10.0})
@@ -85,7 +85,7 @@ def test_known_normals_weigh_eta(make_trainer: MakeTrainer) -> None:
 def test_a_trained_centre_shrinks_to_a_point_under_decay_and_a_fixed_one_does_not(
     make_trainer: MakeTrainer, tmp_path: Path, cls: type
 ) -> None:
-    decay = {"optimizer": partial(SGD, lr=1e-3, weight_decay=100.0), "lr_scheduler": None, "epochs": 12}
+    decay: dict[str, Any] = {"optimizer": partial(SGD, lr=1e-3, weight_decay=100.0), "lr_scheduler": None, "epochs": 12}
     decay["data"] = {"labelled_anomaly_ratio": 0.0, "n_labelled_classes": 0, "labelled_normal_ratio": 0.0}
     free, _, trainer = fit(make_trainer, cls, learn_center=True, **decay)
     assert free.remarks()[0].startswith("hypersphere collapse: representations and centre shrank to a point")
