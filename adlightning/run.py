@@ -220,7 +220,7 @@ def _let_notebooks_show_figures() -> None:
     if shell is not None:
         from IPython.core.pylabtools import select_figure_formats
 
-        select_figure_formats(shell, {"png"})
+        select_figure_formats(shell, {"png"})  # type: ignore[no-untyped-call]
 
 
 def _check(detector: AnomalyDetector, monitor: str | None, trainer_options: Mapping[str, Any]) -> None:

@@ -18,7 +18,15 @@ METHODS = sorted(path.parent.name for path in (ROOT / "configs").glob("*/digits.
 """All that take images."""
 
 _HYBRIDS = ("ocsvm", "isolation_forest", "kde", "ssad")  # of the others on features, only these train a network
-_AT_ONCE = ("gmm", "kernel_kliep", "kernel_ulsif", "lof", "nearest_neighbor")  # one fit of an estimator
+_AT_ONCE = (
+    "biased_svm",
+    "svm",
+    "gmm",
+    "kernel_kliep",
+    "kernel_ulsif",
+    "lof",
+    "nearest_neighbor",
+)  # one fit of an estimator
 BY_EPOCHS = [
     *(f"{name}/{'digits_hybrid' if name in _HYBRIDS else 'digits'}" for name in METHODS if name not in _AT_ONCE),
     *("goad/noisy_sine", "goad/sphere", "ama/digits clip", "soft_boundary_deep_svdd/digits radius"),

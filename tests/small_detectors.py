@@ -47,12 +47,12 @@ from adlightning.methods import (
     Likelihood,
     LikelihoodRatio,
     SemiSupervisedAMA,
+    SkipGANomaly as Skip,
     SoftBoundaryDeepSVDD,
     SScore,
     StackedSSDGM,
     Typicality,
 )
-from adlightning.methods import SkipGANomaly as Skip
 from adlightning.methods.ama import CriticTurns, Negatives
 from adlightning.methods.goad import AffineMaps
 from adlightning.methods.parts.ascent import Ascent

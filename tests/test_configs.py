@@ -43,6 +43,7 @@ HYBRID = ("isolation_forest", "kde", "ocsvm", "ssad")
 ADGAN_BASELINES = ("isolation_forest", "kde", "ocsvm")  # the Gaussian mixture's configs are on principal components
 SHALLOW = (*HYBRID, "gmm", "lof", "nearest_neighbor")
 KERNEL_RATIO = ("kernel_kliep", "kernel_ulsif")
+SVMS = ("svm", "biased_svm")
 DATA = (
     *("digits", "mnist", "fashion_mnist", "cifar10", "folder", "table"),
     *("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
@@ -76,7 +77,7 @@ TABLES = (
 )
 SMALL_DATA = (
     *("digits", "folder", "table", "thyroid"),
-    *("abalone", "cifar10_augmented", "imagenet10", "noisy_sine", "sine", "speech_commands", "sphere"),
+    *("abalone", "cifar10_augmented", "imagenet10", "noisy_sine", "paradigms", "sine", "speech_commands", "sphere"),
 )
 """Beginnings of names of data on which a shallow method is fitted in no time, as they are or as the stand-ins are."""
 IMAGENET10 = (
@@ -122,6 +123,8 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/ama/{data}.yaml" for data in AMA_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in WAIC_METHODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in SVMS for data in ("digits", "table")}
+    wanted |= {f"configs/{method}/paradigms.yaml" for method in ("ocsvm", *SVMS, "ss_dgm", "deep_sad")}
     assert wanted <= set(CONFIGS)
 
 
@@ -353,7 +356,7 @@ def test_config_runs_one_batch(path: str, own: Path, tmp_path: Path) -> None:
     options = data_options(config, own)
     method, data = path.split("/")[1:]
     small = data.startswith(SMALL_DATA)
-    if options is None or (method in (*SHALLOW, *KERNEL_RATIO) and not small):  # it is fitted on all samples
+    if options is None or (method in (*SHALLOW, *KERNEL_RATIO, *SVMS) and not small):  # it is fitted on all samples
         require_parsed(path)
         pytest.skip("parsed only: its data are not here, or take too long to fit")
     init = detector_arguments(config)

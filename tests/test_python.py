@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import logging
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import adlightning as ad
 from adlightning.cli.registry import DATAMODULES, DETECTORS, PARTS
+from adlightning.core.parts import Part
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(80, 4))
@@ -35,6 +37,12 @@ def small() -> ad.DeepSAD:
 
 
 # ---- names ---------------------------------------------------------------------------------------------------------
+
+
+def _below(cls: type[Any]) -> Iterator[type[Any]]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _below(below)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -58,6 +66,10 @@ def test_every_detector_datamodule_source_and_part_is_a_public_name() -> None:
         if (name, module.__name__) not in left_out:
             assert getattr(ad, name) is getattr(module, name)
             assert name in dir(ad)
+    of_methods = [part for part in _below(Part) if part.__module__.startswith("adlightning.methods.")]
+    assert len(of_methods) > 10
+    for part in of_methods:
+        assert inspect.isabstract(part) or part.__name__ in dir(ad), part
     with pytest.raises(AttributeError, match="DeepSADD"):
         ad.DeepSADD  # type: ignore[attr-defined]  # noqa: B018
 

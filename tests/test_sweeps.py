@@ -27,8 +27,8 @@ METHODS = {
     *("dagmm", "dcn", "deep_cluster"),
     *("density_ratio", "geometric_transforms"),
     *("dcae", "vae", "fence_gan", "skip_ganomaly", "alad", "conad", "dsebm", "waic", "density_waic"),
-    *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad"),
-    *("kernel_kliep", "kernel_ulsif"),
+    *("ocsvm", "isolation_forest", "kde", "gmm", "lof", "nearest_neighbor", "ssad", "svm"),
+    *("biased_svm", "kernel_kliep", "kernel_ulsif"),
     *("adgan", "anogan", "ama"),
     *("likelihood", "likelihood_ratio", "typicality", "s_score"),
 }

@@ -53,6 +53,12 @@ METHODS: tuple[Method, ...] = (
         "measured on tables",
     ),
     Method(
+        "SVM; biased SVM for known normals and unlabelled samples (Liu et al. 2003)",
+        ("SVM", "BiasedSVM"),
+        "`configs/svm/`, `configs/biased_svm/`",
+        "measured on digits",
+    ),
+    Method(
         "isolation forest, KDE, Gaussian mixture, LOF, nearest neighbour",
         ("IsolationForest", "KDE", "GMM", "LOF", "NearestNeighbor"),
         "`configs/kde/`, ...",

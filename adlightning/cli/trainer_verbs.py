@@ -23,6 +23,7 @@ from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
+from adlightning.callbacks.latent_entropy import LatentEntropy  # noqa: F401  # found by name on the command line
 from adlightning.callbacks.networks import ChannelsLast, CompileNetworks  # noqa: F401  # found by name on the command line
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_COLLAPSED = 1e-2  # share of its first size at which a sphere counts as a point
 _KEPT = "The checkpoint of the last good epoch is kept."
 
 
@@ -58,6 +59,21 @@ def is_constant(scores: NDArray[np.float64], floor: float) -> bool:
 def constant_scores(scores: NDArray[np.float64], epoch: int, why: str) -> TrainingCollapse:
     """The error for scores (N,) that are all the same."""
     return TrainingCollapse(f"epoch {epoch}: all {len(scores)} scores are the same ({scores[0]:.6g}). {why}")
+
+
+def sphere_collapse(before: float, after: float) -> str | None:
+    """In words, that a hypersphere collapsed; None where it did not.
+
+    Args:
+        before: mean squared norm of the training samples' representations when the centre was set.
+        after: the same when training ended.
+    """
+    if not after <= _COLLAPSED * before:
+        return None
+    return (
+        f"hypersphere collapse: representations and centre shrank to a point, their mean squared norm to "
+        f"{after / before:.1e} of what it was, since the centre is trained as well (learn_center)"
+    )
 
 
 @torch.no_grad()

@@ -43,16 +43,30 @@ class Split:
     held_out_unlabelled: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
-def labelled_and_polluting_counts(n_normal: int, labelled_ratio: float, pollution_ratio: float) -> tuple[int, int]:
+def labelled_and_polluting_counts(
+    n_normal: int, labelled_ratio: float, pollution_ratio: float, n_known_normal: int = 0
+) -> tuple[int, int]:
     """Numbers of labelled anomalies m and of polluters n_out that go with `n_normal` training normals.
 
     Solves labelled_ratio = m / (n + m) and pollution_ratio = n_out / n with n = n_normal + n_out over the reals and
-    truncates. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code,
+    truncates. Of the normals `n_known_normal` may be labelled: they are in the training set, and not in what is
+    polluted. Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4, and its released code,
     whose counts these are: what is a whole number but for floating point, 80.99999999999999, loses one there as well.
     """
-    polluting = n_normal * pollution_ratio / (1 - pollution_ratio)
+    polluting = (n_normal - n_known_normal) * pollution_ratio / (1 - pollution_ratio)
     labelled = (n_normal * labelled_ratio + polluting * labelled_ratio) / (1 - labelled_ratio)
     return int(labelled), int(polluting)
+
+
+def labelled_normal_count(n_normal: int, normal_ratio: float, labelled_ratio: float, pollution_ratio: float) -> int:
+    """How many of `n_normal` training normals are known to be normal: the share `normal_ratio` of the training set.
+
+    The other ratios are those of :func:`labelled_and_polluting_counts`, and hold at once. So normal_ratio +
+    labelled_ratio is the paper's gamma_l = m / (n + m), with n unlabelled and m labelled samples of both kinds. Solved
+    over the reals and truncated.
+    """
+    unlabelled_normals = (1 - pollution_ratio) * (1 - normal_ratio - labelled_ratio)
+    return int(normal_ratio * n_normal / (normal_ratio + unlabelled_normals) + ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -63,12 +77,18 @@ class Protocol:
     pollution_ratio: float
     validation_fraction: float
     validation_anomalies: int
+    labelled_normal_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("labelled_anomaly_ratio", "pollution_ratio", "validation_fraction"):
+        for name in ("labelled_anomaly_ratio", "pollution_ratio", "validation_fraction", "labelled_normal_ratio"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        labelled = self.labelled_normal_ratio + (self.labelled_anomaly_ratio or 0)
+        if labelled >= 1:
+            raise ValueError(
+                f"labelled_normal_ratio and labelled_anomaly_ratio must sum to less than 1, got {labelled}"
+            )
         if self.labelled_anomaly_ratio is None and self.pollution_ratio > 0:
             raise ValueError(f"pollution_ratio must be 0 if labelled_anomaly_ratio is None, got {self.pollution_ratio}")
         if self.validation_anomalies < 0:
@@ -83,6 +103,8 @@ class Streams:
             raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
         self.parts, self.held_out, self.held_out_anomalies, self.labelled, self.polluting, self.classes = streams
+        # the 16th: other draws, of splits.py and below, have taken those in between
+        self.known_normals = np.random.default_rng(np.random.SeedSequence(seed).spawn(16)[15])
 
 
 def compose(
@@ -98,12 +120,17 @@ def compose(
         whole = f"{fraction} of {len(normals)} samples"
         raise ValueError(f"validation_fraction must leave a training and a validation sample, got {whole}")
     held_out = np.sort(streams.held_out.permutation(normals)[:n_held_out])
+    not_held_out = streams.known_normals.permutation(normals)
+    not_held_out = not_held_out[~np.isin(not_held_out, held_out)]
     normals = np.setdiff1d(normals, held_out)
 
     if labelled_ratio is None:
         unused = streams.held_out_anomalies.permutation(anomalies)
     else:
-        n_labelled, n_polluting = labelled_and_polluting_counts(len(normals), labelled_ratio, pollution_ratio)
+        normal_ratio, ratios = protocol.labelled_normal_ratio, (labelled_ratio, pollution_ratio)
+        n_known = labelled_normal_count(len(normals), normal_ratio, *ratios)
+        known_normals = _first("labelled_normal_ratio", normal_ratio, n_known, not_held_out)
+        n_labelled, n_polluting = labelled_and_polluting_counts(len(normals), *ratios, n_known)
         candidates = streams.labelled.permutation(anomalies[labellable[anomalies]])
         labelled = _first("labelled_anomaly_ratio", labelled_ratio, n_labelled, candidates)
         candidates = streams.polluting.permutation(anomalies)
@@ -120,12 +147,13 @@ def compose(
     else:
         train = np.concatenate([normals, polluting, labelled])
         known = np.where(np.isin(train, labelled), KNOWN_ANOMALY, 0)
+        known[np.isin(train, known_normals)] = KNOWN_NORMAL
     validation = np.concatenate([held_out, held_out_anomalies])
     return train, known, validation, y[validation]
 
 
 def _first(name: str, value: float, n: int, shuffled: Indices) -> Indices:
-    """The first `n` of shuffled anomalies in ascending order, where `name=value` asks for `n`."""
+    """The first `n` of shuffled samples in ascending order, where `name=value` asks for `n`."""
     if value > 0 and n == 0:
         raise ValueError(f"{name} must amount to at least one sample, got {value}")
     if n > len(shuffled):

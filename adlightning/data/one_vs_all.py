@@ -18,8 +18,9 @@ ClassName = str | int  # in this order: the parser of the command line makes the
 class OneVsAll(AnomalyDataModule):
     """One class (or several) of a labelled source is normal, all others anomalies; its official test part is scored.
 
-    The protocol of Deep SAD, Section 4.2 (docs/protocols.md): all training images of the normal classes are unlabelled;
-    counts of labelled anomalies m and of polluters solve gamma_l = m / (n + m), gamma_p = n_out / n.
+    The protocol of Deep SAD, Section 4.2 (docs/protocols.md): all training images of the normal classes are unlabelled,
+    but for those that `labelled_normal_ratio` makes known; counts of labelled samples m and of polluters solve
+    gamma_l = m / (n + m), gamma_p = n_out / n.
 
     Args:
         source: a class-labelled source: `Digits`, `MNIST`, `FashionMNIST`, `CIFAR10`, `CIFAR100`, `SVHN`, `Npz`,
@@ -32,6 +33,8 @@ class OneVsAll(AnomalyDataModule):
         validation_anomalies: number of training anomalies added to the validation set, for model selection; they are of
             the classes that are tested, and a checkpoint that they choose is `oracle-ood`.
         n_test: number of test samples drawn at random from the test part, as ADGAN's paper takes 5,000; null takes all.
+        labelled_normal_ratio: in [0, 1), share of the training set that is known to be normal, drawn among its normals;
+            with `labelled_anomaly_ratio` it makes up gamma_l.
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
     """
 
@@ -45,6 +48,7 @@ class OneVsAll(AnomalyDataModule):
         pollution_ratio: float = 0.0,
         validation_anomalies: int = 0,
         n_test: int | None = None,
+        labelled_normal_ratio: float = 0.0,
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
@@ -55,6 +59,7 @@ class OneVsAll(AnomalyDataModule):
         self.labelled_anomaly_ratio = labelled_anomaly_ratio
         self.labelled_classes = labelled_classes or []
         self.n_labelled_classes = n_labelled_classes
+        self.labelled_normal_ratio = labelled_normal_ratio
         self.pollution_ratio = pollution_ratio
         self.validation_anomalies = validation_anomalies
         self.validates_on_tested_kinds = validation_anomalies > 0
@@ -77,6 +82,7 @@ class OneVsAll(AnomalyDataModule):
             labelled_anomaly_ratio=self.labelled_anomaly_ratio,
             labelled_classes=[class_index(c, self.source.classes, "labelled_classes") for c in self.labelled_classes],
             n_labelled_classes=self.n_labelled_classes,
+            labelled_normal_ratio=self.labelled_normal_ratio,
             pollution_ratio=self.pollution_ratio,
             validation_fraction=self.validation_fraction,
             validation_anomalies=self.validation_anomalies,

@@ -38,6 +38,7 @@ def one_vs_all(
     labelled_anomaly_ratio: float = 0.0,
     labelled_classes: Sequence[int] = (),
     n_labelled_classes: int = 0,
+    labelled_normal_ratio: float = 0.0,
     pollution_ratio: float = 0.0,
     validation_fraction: float = 0.0,
     validation_anomalies: int = 0,
@@ -47,13 +48,16 @@ def one_vs_all(
     """Some classes are normal, all others anomalies; tested on the whole test part.
 
     Training holds the normal classes, unlabelled, less `validation_fraction` of them; `labelled_anomaly_ratio` adds
-    known anomalies of `labelled_classes`, or of `n_labelled_classes` classes drawn at random; `pollution_ratio` adds
-    anomalies of any class as if they were normal. A sample drawn twice is in training twice, and known both times (as
-    in the released code of Deep SAD). `validation_anomalies` come from anomalies that training does not use. The draws
-    are independent: changing one ratio leaves the others' draws as they were. `n_classes` defaults to the highest
-    class index that occurs plus one. Raises ValueError for what cannot be satisfied.
+    known anomalies of `labelled_classes`, or of `n_labelled_classes` classes drawn at random; `labelled_normal_ratio`
+    makes known a share of the normals; `pollution_ratio` adds anomalies of any class to the unlabelled ones. A sample
+    drawn twice is in training twice, and known both times (as in the released code of Deep SAD). `validation_anomalies`
+    come from anomalies that training does not use. The draws are independent: changing one ratio leaves the others'
+    draws as they were. `n_classes` defaults to the highest class index that occurs plus one. Raises ValueError for what
+    cannot be satisfied.
     """
-    protocol = Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
+    protocol = Protocol(
+        labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies, labelled_normal_ratio
+    )
     upper = n_classes or math.inf
     train_y, test_y = as_labels("train_y", train_y, 0, upper), as_labels("test_y", test_y, 0, upper)
     n_classes = n_classes or int(max(train_y.max(initial=-1), test_y.max(initial=-1))) + 1

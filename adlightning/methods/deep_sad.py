@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,11 +25,19 @@ from adlightning.core.parts import (
 )
 from adlightning.core.rules import positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.parts.hypersphere import AutoencoderPretraining, Hypersphere
+from adlightning.labels import KNOWN_NORMAL
+from adlightning.methods.parts.anomaly_losses import AnomalyLoss, InverseNorm
+from adlightning.methods.parts.hypersphere import AutoencoderPretraining, CenterFrom, Hypersphere
 from adlightning.networks.encoders import WeightInit
 
 
-def deep_sad_loss(squared_distances: Tensor, known: Tensor, eta: float, eps: float = 1e-6) -> Tensor:
+def deep_sad_loss(
+    squared_distances: Tensor,
+    known: Tensor,
+    eta: float,
+    eps: float = 1e-6,
+    anomaly_loss: Callable[[Tensor], Tensor] = InverseNorm(),
+) -> Tensor:
     """Equation 7 on a mixed batch: the mean of d for unlabelled samples and eta (d + eps)^known for labelled ones.
 
     Args:
@@ -36,9 +45,10 @@ def deep_sad_loss(squared_distances: Tensor, known: Tensor, eta: float, eps: flo
         known: (B,), +1 known normal, 0 unlabelled, -1 known anomaly.
         eta: weight of the labelled samples.
         eps: keeps the inverse distance of a known anomaly finite (the paper's footnote 1).
+        anomaly_loss: from the d + eps (B,) of known anomalies to their losses (B,).
     """
     d = squared_distances
-    labelled = eta * torch.where(known < 0, 1 / (d + eps), d + eps)
+    labelled = eta * torch.where(known < 0, anomaly_loss(d + eps), d + eps)
     return torch.where(known == 0, d, labelled).mean()
 
 
@@ -55,8 +65,13 @@ class DeepSAD(AnomalyDetector):
         decoder: of the first phase, a class made for (d, shape, output); None takes the encoder's mirror image.
         eta: weight of labelled against unlabelled samples, positive.
         eps: added to a labelled sample's squared distance.
+        anomaly_loss: of known anomalies: `InverseNorm` (equation 7), or what the paper weighs against it (Section 3.2):
+            `NegativeNorm`, `HingeLoss`, `NegativeHampelLoss`.
         center_include_labelled: count known anomalies in the mean that sets the centre: no in the paper, yes in the
             released code.
+        center_known_normals_only: take the mean of known normals alone, against a polluted rest (Appendix C).
+        learn_center: train the centre with the weights, which allows a trivial solution without known anomalies: phi
+            and centre shrink to a point (Appendix C). A result's notes say where they did.
         pretraining: the first phase, which trains encoder and decoder as an autoencoder.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
@@ -67,7 +82,8 @@ class DeepSAD(AnomalyDetector):
         threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or a `trainer.max_epochs` that ends within the first phase.
+        ValueError: an argument outside its range, a centre of known normals where none is known, or a
+            `trainer.max_epochs` that ends within the first phase.
     """
 
     first_phase_argument = "pretraining.epochs"
@@ -79,7 +95,10 @@ class DeepSAD(AnomalyDetector):
         decoder: DecoderFactory | None = None,
         eta: float = 1.0,
         eps: float = 1e-6,
+        anomaly_loss: AnomalyLoss = InverseNorm(),
         center_include_labelled: bool = False,
+        center_known_normals_only: bool = False,
+        learn_center: bool = False,
         pretraining: AutoencoderPretraining = AutoencoderPretraining(),
         weight_init: WeightInit = "glorot",
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
@@ -89,11 +108,17 @@ class DeepSAD(AnomalyDetector):
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
+        if center_include_labelled and center_known_normals_only:
+            raise ValueError("center_known_normals_only must be false with center_include_labelled, got true for both")
         self.make_encoder = encoder_part("encoder", encoder)
         self.make_decoder = decoder_part("decoder", decoder)
         self.eta = eta
         self.eps = eps
-        self.center_include_labelled = center_include_labelled
+        self.anomaly_loss = anomaly_loss
+        self.center_from: CenterFrom = "all" if center_include_labelled else "not_anomalies"
+        if center_known_normals_only:
+            self.center_from = "known_normals"
+        self.learn_center = learn_center
         self.pretraining = pretraining
         self.weight_init = weight_init
         self.make_optimizer = optimizer_part("optimizer", optimizer)
@@ -103,7 +128,18 @@ class DeepSAD(AnomalyDetector):
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder, decoder and centre."""
         parts = (self.make_encoder, self.make_decoder, self.pretraining)
-        self.sphere = Hypersphere(shape, self.preprocess.output, *parts, self.weight_init)
+        self.sphere = Hypersphere(shape, self.preprocess.output, *parts, self.weight_init, self.learn_center)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a centre of known normals where there is none."""
+        super().setup(stage)
+        if stage == "fit" and self.center_from == "known_normals":
+            _, known = self.data.training_rows()
+            if not (known == KNOWN_NORMAL).any():
+                raise ValueError(
+                    "center_known_normals_only must be false where no training sample is known to be normal, got true: "
+                    "set data.labelled_normal_ratio, or give labels"
+                )
 
     def configure_optimizers(self) -> Any:
         """One optimiser in each phase; the objective's is made in both, so that what is wrong is said at once."""
@@ -117,14 +153,24 @@ class DeepSAD(AnomalyDetector):
         """At the start of the second phase, set the centre."""
         super().on_train_epoch_start()
         if self.sphere.is_to_be_set(self.current_epoch):
-            self.sphere.begin(self, self.center_include_labelled)
+            self.sphere.begin(self, self.center_from)
+
+    def on_train_end(self) -> None:
+        """Measure whether the sphere collapsed."""
+        super().on_train_end()
+        self.sphere.end(self)
+
+    def remarks(self) -> list[str]:
+        """Whether the sphere collapsed."""
+        return [*super().remarks(), *self.sphere.remarks()]
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Reconstruction error in the first phase, equation 7 in the second."""
         x = self.preprocess(batch.x)
         if self.sphere.pretrains(self.current_epoch):
-            return self.sphere.reconstruction_errors(x).mean()
-        loss = deep_sad_loss(self.sphere.squared_distances(x), batch.known, self.eta, self.eps)
+            return self.sphere.pretraining_loss(x)
+        distances = self.sphere.squared_distances(x)
+        loss = deep_sad_loss(distances, batch.known, self.eta, self.eps, self.anomaly_loss)
         return loss if self.trainer.world_size == 1 else loss + self.sphere.idle_weights()
 
     def anomaly_score(self, x: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class DeepSVDD(AnomalyDetector):
         encoder: phi, a class made for the shape of a preprocessed sample that gives (B, d), without biases, affine
             BatchNorms or bounded activations. None takes LeNet for images, an MLP for tables, an LSTM for series.
         decoder: of the first phase, a class made for (d, shape, output); None takes the encoder's mirror image.
+        learn_center: train the centre with the weights, which allows a trivial solution: phi and centre shrink to a
+            point (Deep SAD, Appendix C). A result's notes say where they did.
         pretraining: the first phase, which trains encoder and decoder as an autoencoder.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
@@ -75,6 +77,7 @@ class DeepSVDD(AnomalyDetector):
         self,
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
+        learn_center: bool = False,
         pretraining: AutoencoderPretraining = AutoencoderPretraining(),
         weight_init: WeightInit = "glorot",
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
@@ -86,6 +89,7 @@ class DeepSVDD(AnomalyDetector):
         super().__init__(preprocessing, threshold)
         self.make_encoder = encoder_part("encoder", encoder)
         self.make_decoder = decoder_part("decoder", decoder)
+        self.learn_center = learn_center
         self.pretraining = pretraining
         self.weight_init = weight_init
         self.make_optimizer = optimizer_part("optimizer", optimizer)
@@ -95,7 +99,7 @@ class DeepSVDD(AnomalyDetector):
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder, decoder and centre."""
         parts = (self.make_encoder, self.make_decoder, self.pretraining)
-        self.sphere = Hypersphere(shape, self.preprocess.output, *parts, self.weight_init)
+        self.sphere = Hypersphere(shape, self.preprocess.output, *parts, self.weight_init, self.learn_center)
 
     def configure_optimizers(self) -> Any:
         """One optimiser in each phase; the objective's is made in both, so that what is wrong is said at once."""
@@ -109,13 +113,22 @@ class DeepSVDD(AnomalyDetector):
         """At the start of the second phase, set the centre."""
         super().on_train_epoch_start()
         if self.sphere.is_to_be_set(self.current_epoch):
-            self.sphere.begin(self, include_labelled=False)
+            self.sphere.begin(self)
+
+    def on_train_end(self) -> None:
+        """Measure whether the sphere collapsed."""
+        super().on_train_end()
+        self.sphere.end(self)
+
+    def remarks(self) -> list[str]:
+        """Whether the sphere collapsed."""
+        return [*super().remarks(), *self.sphere.remarks()]
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Reconstruction error in the first phase, the one-class loss in the second."""
         x = self.preprocess(batch.x)
         if self.sphere.pretrains(self.current_epoch):
-            return self.sphere.reconstruction_errors(x).mean()
+            return self.sphere.pretraining_loss(x)
         loss = one_class_loss(self.sphere.squared_distances(x))
         return loss if self.trainer.world_size == 1 else loss + self.sphere.idle_weights()
 
@@ -141,7 +154,7 @@ class SoftBoundaryDeepSVDD(DeepSVDD):
     Args:
         nu: share in (0, 1) of samples outside; the Deep SAD paper takes 0.01 and 0.1 and reports the better.
         warm_up_epochs: epochs of the objective before R moves; 10 in the released code.
-        encoder, decoder, pretraining, weight_init, optimizer, lr_scheduler, lr_scheduler_interval: as in
+        encoder, decoder, learn_center, pretraining, weight_init, optimizer, lr_scheduler, lr_scheduler_interval: as in
             :class:`DeepSVDD`.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
@@ -159,6 +172,7 @@ class SoftBoundaryDeepSVDD(DeepSVDD):
         warm_up_epochs: int = 10,
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
+        learn_center: bool = False,
         pretraining: AutoencoderPretraining = AutoencoderPretraining(),
         weight_init: WeightInit = "glorot",
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
@@ -167,7 +181,7 @@ class SoftBoundaryDeepSVDD(DeepSVDD):
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
-        networks = (encoder, decoder, pretraining, weight_init)
+        networks = (encoder, decoder, learn_center, pretraining, weight_init)
         super().__init__(*networks, optimizer, lr_scheduler, lr_scheduler_interval, preprocessing, threshold)
         self.nu = nu
         self.warm_up_epochs = warm_up_epochs
@@ -178,7 +192,7 @@ class SoftBoundaryDeepSVDD(DeepSVDD):
         """Reconstruction error in the first phase, the soft-boundary loss at the current radius in the second."""
         x = self.preprocess(batch.x)
         if self.sphere.pretrains(self.current_epoch):
-            return self.sphere.reconstruction_errors(x).mean()
+            return self.sphere.pretraining_loss(x)
         distances = self.sphere.squared_distances(x)
         self._distances = distances.detach()
         loss = soft_boundary_loss(distances, self.radius, self.nu)
@@ -195,7 +209,8 @@ class SoftBoundaryDeepSVDD(DeepSVDD):
     def remarks(self) -> list[str]:
         """Whether the radius has moved."""
         still = self.warm_up_epochs > 0 and not self.radius
-        return [f"training ended within model.warm_up_epochs={self.warm_up_epochs}: the radius is 0"] if still else []
+        words = f"training ended within model.warm_up_epochs={self.warm_up_epochs}: the radius is 0"
+        return [*super().remarks(), *([words] if still else [])]
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """d - R^2 (B,): positive outside the sphere."""

@@ -9,6 +9,7 @@ from adlightning.shallow.lof import LOF
 from adlightning.shallow.nearest_neighbor import NearestNeighbor
 from adlightning.shallow.ocsvm import OCSVM
 from adlightning.shallow.ssad import SSAD
+from adlightning.shallow.svm import SVM, BiasedSVM
 
 __all__ = [
     "GMM",
@@ -16,6 +17,8 @@ __all__ = [
     "LOF",
     "OCSVM",
     "SSAD",
+    "SVM",
+    "BiasedSVM",
     "IsolationForest",
     "KernelKLIEP",
     "KernelULSIF",

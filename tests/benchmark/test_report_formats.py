@@ -17,8 +17,7 @@ from adlightning.report.compare import Comparison, compare
 from adlightning.report.extras import costs_grid, overview, significance_grid
 from adlightning.report.footnotes import assign_marks
 from adlightning.report.grid import Grid, comparison_grid
-from adlightning.report.latex import escape as latex_escape
-from adlightning.report.latex import latex_report
+from adlightning.report.latex import escape as latex_escape, latex_report
 from adlightning.report.markdown import markdown_report
 from adlightning.report.page import Section, html_page
 from adlightning.report.runs import runs_frame

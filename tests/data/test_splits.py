@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from adlightning.data.composition import Split, labelled_and_polluting_counts
+from adlightning.data.composition import Split, labelled_and_polluting_counts, labelled_normal_count
 from adlightning.data.splits import (
     all_anomalies_holdout,
     given_parts,
@@ -76,6 +75,76 @@ def test_one_vs_all_without_options_trains_on_all_normals_and_tests_on_everythin
     assert split.test.tolist() == [0, 1, 2, 3, 4]
     assert split.test_labels.tolist() == [1, 0, 1, 1, 1]
     assert all(a.dtype == np.int64 for a in astuple(split))
+
+
+# Of 5000 normals alone a tenth; beside a tenth of labelled anomalies T = 5000 / 0.9 = 5555.6, of which a tenth; with a
+# tenth of polluters besides T = 5000 / (0.1 + 0.9 * 0.8) = 6097.6.
+@pytest.mark.parametrize(
+    ("labelled_ratio", "pollution_ratio", "expected"), [(0.0, 0.0, 500), (0.1, 0.0, 555), (0.1, 0.1, 609)]
+)
+def test_counts_of_known_normals(labelled_ratio: float, pollution_ratio: float, expected: int) -> None:
+    assert labelled_normal_count(5000, 0.1, labelled_ratio, pollution_ratio) == expected
+
+
+def test_every_ratio_holds_at_once() -> None:
+    ratios = (0.1, 0.05, 0.2)
+    known = labelled_normal_count(5000, *ratios)
+    labelled, polluting = labelled_and_polluting_counts(5000, *ratios[1:], known)
+    whole, unlabelled = 5000 + polluting + labelled, 5000 - known + polluting
+    assert known / whole == pytest.approx(0.1, abs=5e-4)
+    assert labelled / whole == pytest.approx(0.05, abs=5e-4)
+    assert polluting / unlabelled == pytest.approx(0.2, abs=5e-4)
+
+
+def test_known_normals_are_drawn_among_the_training_normals() -> None:
+    # 32 of 40 normals are left to training; T = 32 / (0.25 + 0.9 * 0.65) = 38.3: 9 known, 23 * 1/9 = 2 polluters, and
+    # 0.1 / 0.9 * (32 + 2.6) = 3 labelled anomalies
+    draws: dict[str, Any] = {"labelled_anomaly_ratio": 0.1, "n_labelled_classes": 1, "pollution_ratio": 0.1}
+    draws |= {"validation_fraction": 0.2, "seed": 2}
+    split = one_vs_all(TRAIN_Y, TEST_Y, [0], labelled_normal_ratio=0.25, **draws)
+    known = split.train[split.known == 1]
+    assert len(known) == 9
+    assert set(TRAIN_Y[known]) == {0}
+    assert not members(known) & members(split.validation)
+    polluting = split.train[(split.known == 0) & (TRAIN_Y[split.train] != 0)]
+    assert len(polluting) == 2
+    assert np.sum(split.known == -1) == 3
+    without = one_vs_all(TRAIN_Y, TEST_Y, [0], **draws)
+    assert members(split.train) <= members(without.train)  # the other draws are as they were
+    assert np.array_equal(split.validation, without.validation)
+    assert same(without, one_vs_all(TRAIN_Y, TEST_Y, [0], labelled_normal_ratio=0.0, **draws))
+    assert not (without.known == 1).any()
+
+
+def test_known_normals_depend_on_the_seed_and_grow_with_their_ratio() -> None:
+    def known(ratio: float, seed: int) -> set[int]:
+        split = one_vs_all(TRAIN_Y, TEST_Y, [0], labelled_normal_ratio=ratio, seed=seed)
+        return members(split.train[split.known == 1])
+
+    assert len(known(0.1, 0)) == 4
+    assert known(0.1, 0) == known(0.1, 0) < known(0.5, 0)
+    assert known(0.1, 0) != known(0.1, 1)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "words"),
+    [
+        ((1.0, 0.0), r"labelled_normal_ratio must lie in \[0, 1\), got 1.0"),
+        ((0.001, 0.0), "labelled_normal_ratio must amount to at least one sample, got 0.001"),
+        ((0.6, 0.5), "labelled_normal_ratio and labelled_anomaly_ratio must sum to less than 1, got 1.1"),
+    ],
+)
+def test_ratios_of_known_normals_that_cannot_be(ratios: tuple[float, float], words: str) -> None:
+    normal, anomalous = ratios
+    with pytest.raises(ValueError, match=words):
+        one_vs_all(
+            TRAIN_Y,
+            TEST_Y,
+            [0],
+            labelled_normal_ratio=normal,
+            labelled_anomaly_ratio=anomalous,
+            n_labelled_classes=1 if anomalous else 0,
+        )
 
 
 def test_several_normal_classes_in_any_order() -> None:

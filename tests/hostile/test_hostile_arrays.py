@@ -17,8 +17,7 @@ import scipy.io
 import scipy.sparse
 import torch
 from hostile_cases import as_zip, damaged, drawn, works_or_is_refused, zeros_in_zip
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from refusals import Touch
 
 from adlightning.core.contracts import InputSpec

@@ -16,8 +16,7 @@ import pytest
 import torch
 from conftest import MakeTrainer
 from hostile_cases import ODD_VALUES, as_zip, damaged, drawn, places, put, works_or_is_refused
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from refusals import Touch, refused
 from skops import io as skops
 from torch import Tensor

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from hostile_cases import ODD_VALUES, damaged, drawn, places, put, works_or_is_refused
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from refusals import refused
 
 import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hostile_cases import as_zip, damaged, drawn, places, put
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest as Forest
 from sklearn.mixture import GaussianMixture

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hostile_cases import damaged, drawn, works_or_is_refused
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from adlightning.callbacks.plots import image_grid

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from hostile_cases import ODD_VALUES, drawn, put, works_or_is_refused
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from refusals import refused
 
 from adlightning.__main__ import main

@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hostile_cases import damaged, drawn, works_or_is_refused
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from adlightning.core.contracts import InputSpec
 from adlightning.data.own_samples import read_samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ from torch import Tensor
 from adlightning.methods.autoencoder import reconstruction_error
 from adlightning.methods.deep_sad import deep_sad_loss
 from adlightning.methods.deep_svdd import one_class_loss, optimal_radius, soft_boundary_loss
-from adlightning.methods.parts.hypersphere import snap_center, squared_distance
+from adlightning.methods.parts.anomaly_losses import (
+    AnomalyLoss,
+    HingeLoss,
+    InverseNorm,
+    NegativeHampelLoss,
+    NegativeNorm,
+)
+from adlightning.methods.parts.hypersphere import reconstruction_cross_entropy, snap_center, squared_distance
 
 
 def test_squared_distance_by_hand() -> None:
@@ -56,6 +64,56 @@ def test_optimal_radius_minimises_the_soft_boundary_loss(nu: float) -> None:
     best = soft_boundary_loss(d, optimal_radius(d, nu), nu)
     for shift in (-0.1, -0.02, 0.02, 0.1):
         assert soft_boundary_loss(d, optimal_radius(d, nu) + shift, nu) >= best - 1e-5
+
+
+# Hampel's rho with a = 1, b = 2, c = 4 at r = 1/2, 1, 3/2, 2, 3, 4, 5: 1/8, 1/2, 1, 3/2, 9/4, 5/2, 5/2.
+@pytest.mark.parametrize(
+    ("loss", "distances", "expected"),
+    [
+        (InverseNorm(), [0.25, 4.0], [4.0, 0.25]),
+        (NegativeNorm(), [0.25, 4.0], [-0.25, -4.0]),
+        (HingeLoss(margin=2.0), [0.5, 2.0, 3.0], [1.5, 0.0, 0.0]),
+        (
+            NegativeHampelLoss(1.0, 2.0, 4.0),
+            [0.25, 1.0, 2.25, 4.0, 9.0, 16.0, 25.0],
+            [-0.125, -0.5, -1.0, -1.5, -2.25, -2.5, -2.5],
+        ),
+    ],
+)
+def test_losses_of_known_anomalies_by_hand(loss: AnomalyLoss, distances: list[float], expected: list[float]) -> None:
+    assert loss(torch.tensor(distances)).tolist() == pytest.approx(expected)
+    known = torch.full((len(distances),), -1)
+    mean = 3 * sum(expected) / len(expected)
+    got = deep_sad_loss(torch.tensor(distances), known, eta=3.0, eps=0.0, anomaly_loss=loss)
+    assert got.item() == pytest.approx(mean)
+
+
+def test_slopes_of_hampels_loss_are_one_half_to_a_then_fall_to_nothing_at_c() -> None:
+    d = torch.tensor([1e-12, 0.25, 2.25, 9.0, 25.0], requires_grad=True)
+    NegativeHampelLoss(1.0, 2.0, 4.0)(d).sum().backward()
+    assert d.grad is not None
+    # d rho / d r over 2 r: a / (2 r) = 1/3 at r = 3/2; a (c - r) / (c - b) / (2 r) = 1/12 at r = 3
+    assert (-d.grad).tolist() == pytest.approx([0.5, 0.5, 1 / 3, 1 / 12, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: HingeLoss(margin=0), "margin must be positive and finite, got 0"),
+        (lambda: NegativeHampelLoss(1.0, 1.0, 4.0), "a, b and c must ascend, got a=1.0, b=1.0, c=4.0"),
+        (lambda: NegativeHampelLoss(-1.0, 1.0, 4.0), "a must be positive and finite, got -1.0"),
+    ],
+)
+def test_scales_of_losses_that_cannot_be(make: Callable[[], AnomalyLoss], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_reconstruction_cross_entropy_by_hand() -> None:
+    x, y = torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([[0.5, 0.75], [0.5, 0.5]])
+    # -(log 1/2 + log 1/4) / 2, and log 2
+    expected = [1.5 * math.log(2), math.log(2)]
+    assert reconstruction_cross_entropy(x, y).tolist() == pytest.approx(expected)
 
 
 def test_deep_sad_loss_by_hand() -> None:

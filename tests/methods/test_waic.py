@@ -12,8 +12,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import MakeTrainer
-from gan_cases import OWN_OPTIMIZERS, OWN_SCHEDULE, OwnCritic, OwnGenerator, images, stripes
-from gan_cases import own_parts_train_score_and_are_resumed as trained_and_resumed
+from gan_cases import (
+    OWN_OPTIMIZERS,
+    OWN_SCHEDULE,
+    OwnCritic,
+    OwnGenerator,
+    images,
+    own_parts_train_score_and_are_resumed as trained_and_resumed,
+    stripes,
+)
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 

@@ -20,9 +20,9 @@ from reference.gan import (
     generator,
     gradient_penalty,
     images,
+    length as length_of,
     prepared,
 )
-from reference.gan import length as length_of
 
 B, LATENT, SHARE, TURNS = 10, 3, 0.3, 2
 POSITIONS = [7, 2, 7]  # of negatives: the second draw of 7 overwrites the first

@@ -24,6 +24,8 @@ from adlightning.shallow import (
     LOF,
     OCSVM,
     SSAD,
+    SVM,
+    BiasedSVM,
     IsolationForest,
     KernelKLIEP,
     KernelULSIF,
@@ -43,6 +45,8 @@ DETECTORS: dict[str, tuple[type[ShallowDetector], dict[str, Any]]] = {
     "lof": (LOF, {}),
     "nearest_neighbor": (NearestNeighbor, {}),
     "ssad": (SSAD, {}),
+    "svm": (SVM, {}),
+    "biased_svm": (BiasedSVM, {}),
     "kernel_kliep": (KernelKLIEP, {}),
     "kernel_ulsif": (KernelULSIF, {}),
 }

@@ -30,7 +30,7 @@ from adlightning.shallow import (
 )
 from adlightning.shallow.features import BackboneFeatures, PCAFeatures
 
-UNSUPERVISED = [name for name in DETECTORS if name != "ssad"]
+UNSUPERVISED = [name for name, (cls, _) in DETECTORS.items() if not cls.uses_known_anomalies]
 OTHER_KERNELS = ("linear_ocsvm", "polynomial_ocsvm")
 EVERY_CASE = [(name, features) for name in DETECTORS if name not in OTHER_KERNELS for features in FEATURES]
 LEAVES_OUT = ["kde", "lof", "nearest_neighbor"]

@@ -12,6 +12,7 @@ from adlightning.data.sources.lsun import LSUN
 from adlightning.data.sources.noise import GaussianNoise, UniformNoise
 from adlightning.data.sources.npz import Npz
 from adlightning.data.sources.odds import Odds
+from adlightning.data.sources.paradigms import Paradigms
 from adlightning.data.sources.speech_commands import SpeechCommands
 from adlightning.data.sources.synthetic import NoisySine, Sine, Sphere
 from adlightning.data.sources.table import Table
@@ -41,6 +42,7 @@ __all__ = [
     "Npz",
     "Odds",
     "Omniglot",
+    "Paradigms",
     "Part",
     "Samples",
     "Sine",

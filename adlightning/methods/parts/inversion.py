@@ -21,8 +21,17 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from adlightning.core.memory import lacks_memory
-from adlightning.core.rules import Rule, at_least, between, check_arguments, each, not_negative, or_none, positive
-from adlightning.core.rules import seed as seed_rule
+from adlightning.core.rules import (
+    Rule,
+    at_least,
+    between,
+    check_arguments,
+    each,
+    not_negative,
+    or_none,
+    positive,
+    seed as seed_rule,
+)
 from adlightning.core.scoring import evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
