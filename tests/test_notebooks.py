@@ -1,0 +1,27 @@
+"""examples/*.ipynb run from top to bottom, and are shown with what they gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+
+
+def test_there_are_notebooks_with_outputs_and_no_errors_in_them() -> None:
+    assert len(NOTEBOOKS) == 5
+    for file in NOTEBOOKS:
+        cells = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+        kinds = {output.output_type for cell in cells for output in cell.outputs}
+        assert kinds
+        assert "error" not in kinds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=[file.stem for file in NOTEBOOKS])
+def test_it_runs_from_top_to_bottom(file: Path) -> None:
+    notebook = nbformat.read(file, as_version=4)
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": file.parent}}).execute()
