@@ -11,10 +11,14 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
 
+def _read(file: Path) -> nbformat.NotebookNode:
+    return nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call, no-any-return]
+
+
 def test_there_are_notebooks_with_outputs_and_no_errors_in_them() -> None:
     assert len(NOTEBOOKS) == 5
     for file in NOTEBOOKS:
-        cells = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+        cells = [cell for cell in _read(file).cells if cell.cell_type == "code"]
         kinds = {output.output_type for cell in cells for output in cell.outputs}
         assert kinds
         assert "error" not in kinds
@@ -24,4 +28,6 @@ def test_there_are_notebooks_with_outputs_and_no_errors_in_them() -> None:
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=[file.stem for file in NOTEBOOKS])
 def test_it_runs_from_top_to_bottom(file: Path) -> None:
     notebook = nbformat.read(file, as_version=4)
-    NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": file.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": file.parent}}
+    ).execute()

@@ -168,7 +168,7 @@ class Results:
             name = f"{row.get('key')}-{row.get('code')}"
             if not re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{8}", name):
                 raise ValueError(f"rows_from: rows must hold key and code as rows.csv has them, got {name}")
-            result = {key: value for key, value in row.items() if key not in ("key", "title", "scores", *LABELS)}
+            result = {key: value for key, value in row.items() if key not in ("key", "title", *LABELS)}
             test_set = result.pop("test_set", "")
             if row["status"] == "done" and test_set:
                 part = {key: result.pop(key) for key in _OF_TEST_SET if key in result}
@@ -281,17 +281,22 @@ def _text(labels: dict[str, Any]) -> str:
     return json.dumps(labels, sort_keys=True)
 
 
+def read_rows_with_scores(path: Path) -> list[Row]:
+    """Rows as :func:`read_rows` has them; those of a results folder with the file of their `scores`."""
+    rows = read_rows(path)
+    if not path.is_dir():
+        return rows
+    return [row | {"scores": str(path / "runs" / f"{row['key']}-{row['code']}" / "scores.csv")} for row in rows]
+
+
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a results folder, each with the path of its `scores`, or of a `.csv` that `rows.csv` was copied to.
+    """Rows of a results folder, or of a `.csv` that `rows.csv` was copied to.
 
     Raises:
         ValueError: neither is there, or the file is none of rows.
     """
     if path.is_dir() and (path / "manifest.json").is_file():
-        return [
-            row | {"scores": str(path / "runs" / f"{row['key']}-{row['code']}" / "scores.csv")}
-            for row in Results(path).rows()
-        ]
+        return Results(path).rows()
     if path.suffix != ".csv" or not path.is_file():
         raise ValueError(f"results: {path} is neither a results folder nor a .csv of rows")
     import pandas as pd

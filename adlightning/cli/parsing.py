@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -14,8 +15,6 @@ from jsonargparse import DefaultHelpFormatter, set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
 from pytorch_lightning.cli import LightningArgumentParser
 
-import adlightning
-from adlightning import networks
 from adlightning.core.parts import Part, described
 from adlightning.files.written_names import dump_yaml, names_as_written
 
@@ -65,10 +64,11 @@ class PartsHelp(DefaultHelpFormatter):
 
 
 def _networks() -> set[str]:
-    """Our networks by the paths that jsonargparse gives them, the shortest ones."""
+    """Our networks by the paths that jsonargparse gives them, the shortest ones; they are imported by now."""
+    top, networks = sys.modules["adlightning"], sys.modules["adlightning.networks"]
     public = ((name, getattr(networks, name)) for name in networks.__all__)
     return {
-        f"adlightning.{name}" if getattr(adlightning, name, None) is network else f"adlightning.networks.{name}"
+        f"adlightning.{name}" if getattr(top, name, None) is network else f"adlightning.networks.{name}"
         for name, network in public
     }
 

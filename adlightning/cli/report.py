@@ -37,9 +37,9 @@ def run(arguments: list[str]) -> None:
     _check(options.results, options.table, options.metric, options.format, out)
     rows = []
     if options.results:
-        from adlightning.benchmark.store import read_rows
+        from adlightning.benchmark.store import read_rows_with_scores
 
-        rows = [row for path in options.results for row in read_rows(user_path(path))]
+        rows = [row for path in options.results for row in read_rows_with_scores(user_path(path))]
         if not rows and not options.table:
             raise ValueError(f"results: there are no rows in {', '.join(options.results)}")
     runs = runs_frame(rows)
