@@ -27,7 +27,5 @@ def test_there_are_notebooks_with_outputs_and_no_errors_in_them() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=[file.stem for file in NOTEBOOKS])
 def test_it_runs_from_top_to_bottom(file: Path) -> None:
-    notebook = nbformat.read(file, as_version=4)
-    NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": file.parent}}
-    ).execute()
+    resources = {"metadata": {"path": str(file.parent)}}
+    NotebookClient(_read(file), timeout=900, kernel_name="python3", resources=resources).execute()
