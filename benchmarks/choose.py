@@ -3,9 +3,9 @@
     python benchmarks/choose.py
 
 `<!-- reached: SHARE TABLE TABLE -->` to `<!-- end of reached -->` holds for each method of these tables the mean AUROC
-over data sets and normal classes, the lowest of these, and the seconds of the fastest fit. SHARE of the training samples
-are known anomalies of one kind, for methods that take them. Seeds are averaged first. Rows whose hyper-parameters were
-chosen on the test set, and variants that a paper takes apart, are left out.
+over data sets and normal classes, the lowest of these, and the seconds of the fastest fit. SHARE of the training
+samples are known anomalies of one kind, for methods that take them. Seeds are averaged first. Rows whose
+hyper-parameters were chosen on the test set, and variants that a paper takes apart, are left out.
 tests/test_method_pages.py compares.
 """
 
