@@ -183,6 +183,8 @@ def _absent_weights(model: dict[str, Any]) -> Iterator[str]:
 
 def _classes(value: Any, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Keys as `--set` has them, names and arguments of classes, also of those within the arguments of others."""
+    if isinstance(value, str) and (value in _FILES or value == "BackboneFeatures"):  # by its name alone
+        yield key, value, {}
     if not isinstance(value, dict):
         return
     arguments = value

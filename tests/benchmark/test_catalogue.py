@@ -126,6 +126,20 @@ def test_absent_weights_of_an_encoder_are_named(
     assert absent_data(read_outline(file).configs) == said
 
 
+def test_absent_data_of_a_source_that_is_its_name_alone_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_grid(tmp_path, datasets={"own": None}, methods=[{"method": "deep_sad"}])
+    config = tmp_path / "configs/deep_sad/own.yaml"
+    data = {"class_path": "OneVsAll", "init_args": {"source": "MNIST", "normal_class": 0}}
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"data": data}))
+    said = ["not here: own (downloaded with --set data.source.download=true)"]
+    assert absent_data(read_outline(file).configs) == said
+    (tmp_path / "data/MNIST/raw").mkdir(parents=True)
+    assert absent_data(read_outline(file).configs) == []
+
+
 def test_absent_data_within_other_sources_are_found(tmp_path: Path) -> None:
     file = write_grid(
         tmp_path, datasets={"own": None, "augmented": None, "close": None}, methods=[{"method": "deep_sad"}]
