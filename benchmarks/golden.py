@@ -81,6 +81,8 @@ def cases() -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for path in sorted((ROOT / "configs").glob("*/*.yaml")):
         case = path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+        if path.parent.name in ("benchmarks", "parts"):  # no experiments
+            continue
         if not (path.stem.startswith("digits") or path.stem == "table" or case in SERIES):
             continue
         named[case] = []
