@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import optuna
 from optuna.samplers import PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
@@ -161,10 +162,11 @@ class Trials:
 
         Optuna's own GridSampler raises at its last point when it is asked and told.
         """
-        random = RandomSampler(self.seed + place)
+        seed = int(np.random.SeedSequence((self.seed, place)).generate_state(1)[0])
+        random = RandomSampler(seed)
         left = [t.params for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("place") == place]
         point = self.points[place] if self.points else left[-1] if left else {}
-        self.study.sampler = random if self.sweep.method == "random" else TPESampler(seed=self.seed + place)
+        self.study.sampler = random if self.sweep.method == "random" else TPESampler(seed=seed)
         if point:
             with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
                 self.study.sampler = PartialFixedSampler(point, random)

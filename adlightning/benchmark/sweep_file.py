@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
@@ -20,8 +20,10 @@ from adlightning.files.plain_yaml import read_yaml
 
 _KEYS = {"project", "entity", "name", "description", "method", "metric", "run_cap", "early_terminate", "command"}
 _HYPERBAND = {"type", "min_iter", "max_iter", "s", "eta"}
-_OF_A_RUN = ("run_dir", "trainer.logger")
+_RANGES = ("int_uniform", "uniform", "q_uniform", "log_uniform_values", "log_uniform", "q_log_uniform_values")
+_OF_A_RUN = ("run_dir", "trainer.logger", "trainer.enable_progress_bar")
 """Options of an agent's run, which a trial has of its own."""
+Goal = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Sweep:
     name: str
     config: dict[str, Any]
     metric: str
-    goal: str
+    goal: Goal
     method: str
     space: dict[str, BaseDistribution]
     pruner: BasePruner
@@ -50,7 +52,7 @@ class Sweep:
 
     def config_of(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration of a fit at a point of the space; a text in brackets is a list, as for an agent."""
-        config = copied(self.config)
+        config: dict[str, Any] = copied(self.config)
         lists = {key: read_yaml(text, key) for key, text in point.items() if str(text)[:1] in ("[", "{")}
         override(config, {**point, **lists})
         return config
@@ -82,8 +84,8 @@ def read_sweep(file: Path, options: Mapping[str, Any]) -> Sweep:
     if unknown := spec.keys() - _KEYS - {"parameters"}:
         raise ValueError(f"{file}: {', '.join(sorted(unknown))} is not known; keys are {', '.join(sorted(_KEYS))}")
     metric = _mapping("metric", spec.get("metric", {}))
-    name, goal = metric.get("name"), metric.get("goal", "minimize")
-    if not str(name).startswith("val/"):
+    name, goal = str(metric.get("name")), metric.get("goal", "minimize")
+    if not name.startswith("val/"):
         raise ValueError(f"metric.name must be of validation, val/...: test data choose nothing; got {name}")
     if goal not in ("maximize", "minimize"):
         raise ValueError(f"metric.goal must be maximize or minimize, got {goal}")
@@ -130,7 +132,8 @@ def _config(command: Any) -> dict[str, Any]:
 
 def _distribution(key: str, spec: dict[str, Any]) -> BaseDistribution:
     """Optuna's equal of one of W&B's distributions. Raises ValueError where there is none."""
-    low, high, q = spec.get("min"), spec.get("max"), spec.get("q", 1)
+    low, high, q = (cast(Any, spec.get(name)) for name in ("min", "max", "q"))
+    q = 1 if q is None else q
     whole = all(isinstance(value, int) for value in (low, high, q))
     ranged = "int_uniform" if whole else "uniform"
     kind = "constant" if "value" in spec else "categorical" if "values" in spec else ranged
@@ -142,6 +145,8 @@ def _distribution(key: str, spec: dict[str, Any]) -> BaseDistribution:
         if not isinstance(values, list) or not values:
             raise ValueError(f"{key}.values must be a list, got {values!r}")
         return CategoricalDistribution([json.dumps(v) if isinstance(v, (list, dict)) else v for v in values])
+    if kind not in _RANGES:
+        raise ValueError(f"{key}: {kind} has no equal in Optuna")
     for name, value in (("min", low), ("max", high), ("q", q)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{key}.{name} must be a number, got {value!r}")
@@ -152,15 +157,13 @@ def _distribution(key: str, spec: dict[str, Any]) -> BaseDistribution:
             return FloatDistribution(math.ceil(low / q) * q, math.floor(high / q) * q, step=q)
         if kind == "q_log_uniform_values" and whole and q == 1:
             return IntDistribution(low, high, log=True)
-        if kind == "uniform":
-            return FloatDistribution(low, high)
-        if kind == "log_uniform_values":
-            return FloatDistribution(low, high, log=True)
         if kind == "log_uniform":  # its ends are exponents
             return FloatDistribution(math.exp(low), math.exp(high), log=True)
+        if kind != "q_log_uniform_values":
+            return FloatDistribution(low, high, log=kind == "log_uniform_values")
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-    raise ValueError(f"{key}.distribution: {kind} has no equal in Optuna")
+    raise ValueError(f"{key}: {kind} has no equal in Optuna but for whole numbers with q 1")
 
 
 def _pruner(given: dict[str, Any]) -> BasePruner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from adlightning.core.stopping import Stopped
 from adlightning.core.terminal import say
 from adlightning.files.disk import make_folder, user_path, write_atomically
 from adlightning.files.experiments import find_config
-from adlightning.files.locks import NoLocks, lock_folder
+from adlightning.files.locks import NoLocks, lock_folder, unlock
 from adlightning.files.written_names import dump_yaml
 
 if TYPE_CHECKING:
@@ -46,16 +46,17 @@ def run(arguments: Sequence[str]) -> int:
     devices = find_devices(given.devices)
     results = Results(user_path(given.results or f"runs/sweeps/{file.stem}"))
     results.open()
-    _hold(results.folder / "study")
-    trials = Trials(sweep, results, n, given.seed, say)
-    say(f"{trials.n} trials, {len(trials.ended)} ended before; in {results.folder}")
-    pool = Pool(results, devices, min(given.jobs or len(devices), trials.n), run_verb, FIT_NEEDS, keep_checkpoints=True)
-    try:
-        pool.run(trials.tasks(), trials.finished, lambda: trials.watch(pool.give_up), stop=lambda: False)
-    except Stopped as error:
-        error.note = ": the trials under way are given up, the same command tries them again and goes on"
-        raise
-    return _sum_up(trials, file)
+    with _held(results.folder / "study"):
+        trials = Trials(sweep, results, n, given.seed, say)
+        say(f"{trials.n} trials, {len(trials.ended)} ended before; in {results.folder}")
+        jobs = min(given.jobs or len(devices), trials.n)
+        pool = Pool(results, devices, jobs, run_verb, FIT_NEEDS, keep_checkpoints=True)
+        try:
+            pool.run(trials.tasks(), trials.finished, lambda: trials.watch(pool.give_up), stop=lambda: False)
+        except Stopped as error:
+            error.note = ": the trials under way are given up, the same command tries them again and goes on"
+            raise
+        return _sum_up(trials, file)
 
 
 def _check_goal(sweep: Sweep) -> None:
@@ -65,21 +66,31 @@ def _check_goal(sweep: Sweep) -> None:
 
     model = sweep.config.get("model") or {}
     path = str(model.get("class_path") if isinstance(model, dict) else model)
-    known = monitors_of(class_at(path if "." in path else f"adlightning.{path}"))
+    try:
+        known = monitors_of(class_at(path if "." in path else f"adlightning.{path}"))
+    except (AttributeError, ImportError) as error:
+        raise ValueError(f"model of the config must be a detector's class, got {path}: {error}") from error
     if sweep.metric not in known:
         raise ValueError(f"metric.name must be one of {', '.join(known)}, got {sweep.metric}")
     if not sweep.goal.startswith(known[sweep.metric]):
         raise ValueError(f"metric.goal of {sweep.metric} must be {known[sweep.metric]}imize, got {sweep.goal}")
 
 
-def _hold(folder: Path) -> None:
-    """Take the study for this process, until it ends. Raises ValueError where another one has it."""
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the study's folder. Raises ValueError where another process has it."""
     make_folder(folder)
     try:
-        with contextlib.suppress(NoLocks):
-            lock_folder(folder)
+        lock = lock_folder(folder)
+    except NoLocks:
+        yield
+        return
     except BlockingIOError:
         raise ValueError(f"results: another sweep is at work in {folder.parent}: give another --results") from None
+    try:
+        yield
+    finally:
+        unlock(lock)
 
 
 def _sum_up(trials: Trials, file: Path) -> int:
@@ -109,6 +120,12 @@ def _sum_up(trials: Trials, file: Path) -> int:
     return 0 if best is not None else 1
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = PlainParser(prog="adlightning sweep", description=__doc__)
     add = parser.add_argument
@@ -119,6 +136,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=positive, help="trials at a time (default: one a device); more than devices share them")
     add("--devices", default="auto", help="auto (every GPU, else the CPU), cpu, or cuda:0,cuda:1")
     add("--results", help="folder of the sweep; default: runs/sweeps/FILE")
-    add("--seed", type=int, default=0, help="of the search (default: %(default)s); a fit has its config's own")
+    add("--seed", type=_seed, default=0, help="of the search (default: %(default)s); a fit has its config's own")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="option of every fit: trainer.max_epochs=20")
     return parser

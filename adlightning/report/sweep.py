@@ -60,13 +60,12 @@ def _history(trials: Sequence[FrozenTrial], best: FrozenTrial | None, metric: st
     def paint(figure: Figure, axes: list[Axes]) -> None:
         (panel,) = axes
         for name, colour, marker in (("COMPLETE", _BLUE, "o"), ("PRUNED", _GREY, "x")):
-            of = [trial for trial in trials if trial.state.name == name and trial.value is not None]
-            y = [cast(float, trial.value) for trial in of]
-            panel.scatter([t.number for t in of], y, color=colour, marker=marker, label=_WORDS[name])
+            if of := [trial for trial in trials if trial.state.name == name and trial.value is not None]:
+                y = [cast(float, trial.value) for trial in of]
+                panel.scatter([trial.number for trial in of], y, color=colour, marker=marker, label=_WORDS[name])
         if best is not None:
-            panel.scatter(
-                [best.number], [cast(float, best.value)], s=120, facecolors="none", edgecolors=_RED, label="best"
-            )
+            ring: dict[str, Any] = {"s": 120, "facecolors": "none", "edgecolors": _RED, "label": "best"}
+            panel.scatter([best.number], [cast(float, best.value)], **ring)
         panel.set(xlabel="trial", ylabel=metric)
         panel.locator_params(axis="x", integer=True)
         figure.legend(loc="outside lower center", ncols=3)
