@@ -145,6 +145,7 @@ class Pool:
         for worker in self.workers:
             if cell in worker.waiting:
                 worker.process.kill()
+                worker.process.join()
 
     def _collect(self, finished: Callable[[Cell, Row], None]) -> None:
         for position, worker in enumerate(self.workers):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -124,7 +123,6 @@ class Trials:
             folder = self.results.growing(cell)
             if folder is not None and self._is_worse(trial, _history(folder / "run" / "epochs.csv", self.sweep.metric)):
                 give_up(cell)
-                shutil.rmtree(folder, ignore_errors=True)
                 self._end(trial, TrialState.PRUNED)
 
     def finished(self, cell: Cell, row: Row) -> None:
@@ -132,6 +130,7 @@ class Trials:
         number = cell.labels["trial"]
         if number not in self.running:  # it was stopped early
             self.results.forget_failures([cell])
+            self.results.open()  # which clears away what the killed process left
             return
         trial, best = self.running[number][0], self.best
         run = self.results.run_folder(cell)

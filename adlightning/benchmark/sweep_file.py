@@ -20,6 +20,7 @@ from adlightning.files.plain_yaml import read_yaml
 
 _KEYS = {"project", "entity", "name", "description", "method", "metric", "run_cap", "early_terminate", "command"}
 _HYPERBAND = {"type", "min_iter", "max_iter", "s", "eta"}
+_SEARCHED = ("model.", "data.", "trainer.", "seed_everything")
 _RANGES = ("int_uniform", "uniform", "q_uniform", "log_uniform_values", "log_uniform", "q_log_uniform_values")
 _OF_A_RUN = ("run_dir", "trainer.logger", "trainer.enable_progress_bar")
 """Options of an agent's run, which a trial has of its own."""
@@ -96,10 +97,14 @@ def read_sweep(file: Path, options: Mapping[str, Any]) -> Sweep:
     if config.setdefault("monitor", name) != name:
         raise ValueError(f"metric.name must be what its fits select by, monitor={config['monitor']}; got {name}")
     config["test_after_fit"] = False
-    parameters = _mapping("parameters", spec.get("parameters", {}))
+    parameters, cap = _mapping("parameters", spec.get("parameters", {})), spec.get("run_cap")
+    if wrong := [key for key in parameters or ("nothing",) if not str(key).startswith(_SEARCHED)]:
+        raise ValueError(f"parameters must be options of model, data or trainer, or seed_everything, got {wrong[0]}")
+    if cap is not None and (not isinstance(cap, int) or cap < 1):
+        raise ValueError(f"run_cap must be a whole number of at least 1, got {cap!r}")
     space = {key: _distribution(f"parameters.{key}", _mapping(key, entry)) for key, entry in parameters.items()}
     pruner = _pruner(_mapping("early_terminate", spec.get("early_terminate", {})))
-    return Sweep(spec.get("name", file.stem), config, name, goal, spec["method"], space, pruner, spec.get("run_cap"))
+    return Sweep(spec.get("name", file.stem), config, name, goal, spec["method"], space, pruner, cap)
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from adlightning.core.stopping import Stopped
 from adlightning.core.terminal import say
 from adlightning.files.disk import make_folder, user_path, write_atomically
 from adlightning.files.experiments import find_config
-from adlightning.files.locks import NoLocks, lock_folder, unlock
+from adlightning.files.locks import folder_locked
 from adlightning.files.written_names import dump_yaml
 
 if TYPE_CHECKING:
@@ -46,7 +46,13 @@ def run(arguments: Sequence[str]) -> int:
     devices = find_devices(given.devices)
     results = Results(user_path(given.results or f"runs/sweeps/{file.stem}"))
     results.open()
-    with _held(results.folder / "study"):
+    study = results.folder / "study"
+    make_folder(study)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(folder_locked(study, wait=False))
+        except BlockingIOError:
+            raise ValueError(f"results: another sweep is at work in {results.folder}: give another") from None
         trials = Trials(sweep, results, n, given.seed, say)
         say(f"{trials.n} trials, {len(trials.ended)} ended before; in {results.folder}")
         jobs = min(given.jobs or len(devices), trials.n)
@@ -76,31 +82,14 @@ def _check_goal(sweep: Sweep) -> None:
         raise ValueError(f"metric.goal of {sweep.metric} must be {known[sweep.metric]}imize, got {sweep.goal}")
 
 
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the study's folder. Raises ValueError where another process has it."""
-    make_folder(folder)
-    try:
-        lock = lock_folder(folder)
-    except NoLocks:
-        yield
-        return
-    except BlockingIOError:
-        raise ValueError(f"results: another sweep is at work in {folder.parent}: give another --results") from None
-    try:
-        yield
-    finally:
-        unlock(lock)
-
-
 def _sum_up(trials: Trials, file: Path) -> int:
     """Write the best configuration and the page, and say what there is."""
     from adlightning.benchmark.study import point_text
-    from adlightning.report.sweep import sweep_page
+    from adlightning.report.sweep import WORDS, sweep_page
 
     sweep, folder, best = trials.sweep, trials.results.folder, trials.best
     states = [trial.state.name for trial in trials.ended]
-    counts = f"{states.count('COMPLETE')} done, {states.count('PRUNED')} stopped early, {states.count('FAIL')} failed"
+    counts = ", ".join(f"{states.count(state)} {word}" for state, word in WORDS.items())
     facts = [("sweep", sweep.name), ("file", str(file)), ("search", f"{sweep.method}, seed {trials.seed}")]
     facts += [("metric", f"{sweep.metric}, to {sweep.goal}"), ("trials", counts)]
     say(f"{len(states)} trials: {counts}")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-_WORDS = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
+WORDS = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
+"""How a trial ended, by Optuna's names."""
+
 _BLUE, _GREY, _RED = "#4477AA", "#999999", "#CC3311"
 
 
@@ -38,7 +40,7 @@ def sweep_page(
         shown = [_number(trial.value) + _steps(trial), f"{trial.user_attrs.get('seconds', 0):.1f}"]
         shown += [_number(trial.params.get(key)) for key in options]
         entries = tuple(Entry(text, bold=trial is best) for text in shown)
-        what = trial.user_attrs.get("error", _WORDS[trial.state.name])
+        what = trial.user_attrs.get("error", WORDS[trial.state.name])
         lines.append(Line("", (Entry(str(trial.number)), Entry(what[:60])), entries))
     headings = tuple(map(Entry, (metric, "seconds", *options)))
     remark = f"{metric} of a trial is its best epoch's, on held-out training samples; in brackets after how many values"
@@ -62,7 +64,7 @@ def _history(trials: Sequence[FrozenTrial], best: FrozenTrial | None, metric: st
         for name, colour, marker in (("COMPLETE", _BLUE, "o"), ("PRUNED", _GREY, "x")):
             if of := [trial for trial in trials if trial.state.name == name and trial.value is not None]:
                 y = [cast(float, trial.value) for trial in of]
-                panel.scatter([trial.number for trial in of], y, color=colour, marker=marker, label=_WORDS[name])
+                panel.scatter([trial.number for trial in of], y, color=colour, marker=marker, label=WORDS[name])
         if best is not None:
             ring: dict[str, Any] = {"s": 120, "facecolors": "none", "edgecolors": _RED, "label": "best"}
             panel.scatter([best.number], [cast(float, best.value)], **ring)

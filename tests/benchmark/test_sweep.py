@@ -128,7 +128,6 @@ def test_a_running_trial_is_ended_as_soon_as_it_is_worse(tmp_path: Path) -> None
             pd.DataFrame({"epoch": range(len(values)), "val/auroc": values}).to_csv(folder / "run" / "epochs.csv")
             sweep.trials.watch(given_up.append)
         assert given_up == [cell]
-        assert not folder.exists()
     row = {"status": "failed", "error": "the worker process ended with SIGKILL", "code": cell.code, "finished": ""}
     sweep.results.write(cell, row)
     sweep.trials.finished(cell, row)
@@ -226,7 +225,7 @@ def test_without_optuna_it_says_what_to_install(
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on(tmp_path: Path) -> None:
     file = write_sweep(tmp_path)
-    options = ["--devices=cpu", "--trials=3", "--set", "trainer.max_epochs=300", "--results"]
+    options = ["--devices=cpu", "--trials=3", "--set", "trainer.max_epochs=40", "--results"]
     verb = [sys.executable, "-m", "adlightning", "sweep", str(file), *options]
     killed = subprocess.Popen([*verb, "killed"], cwd=tmp_path, env=dict(os.environ))
     journal = tmp_path / "killed" / "study" / "trials.jsonl"
@@ -251,7 +250,7 @@ def test_the_process_of_a_worse_trial_is_ended(tmp_path: Path, capsys: pytest.Ca
     changes["parameters"] = {"model.optimizer.lr": {"values": [0.01, 1.0e-9, 0.02]}}
     changes["early_terminate"] = {"type": "hyperband", "min_iter": 5, "eta": 2}
     file = write_sweep(tmp_path, monitor="val/score_mean", **changes)
-    assert sweep_verb(file, "--set", "trainer.max_epochs=300") == 0
+    assert sweep_verb(file, "--set", "trainer.max_epochs=100") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "trial 1" in lines[2]
     assert lines[2].endswith("stopped early; model.optimizer.lr=1e-09")
