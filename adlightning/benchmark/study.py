@@ -137,7 +137,6 @@ class Trials:
         files = (run / "epochs.csv", run / "logs" / "version_0" / "metrics.csv")
         values = next(filter(None, (_history(file, self.sweep.metric) for file in files)), [])
         error = row["error"] or ("" if values else f"{self.sweep.metric} was never logged")
-        trial.set_user_attr("seconds", row["seconds"]["total"])
         if error:
             trial.set_user_attr("error", error)
         worse = not error and self._is_worse(trial, values)

@@ -37,7 +37,10 @@ def sweep_page(
     options = list(dict.fromkeys(key for trial in trials for key in trial.params))
     lines = []
     for trial in trials:
-        shown = [_number(trial.value) + _steps(trial), f"{trial.user_attrs.get('seconds', 0):.1f}"]
+        shown = [
+            _number(trial.value) + _steps(trial),
+            f"{trial.duration.total_seconds():.1f}" if trial.duration else "",
+        ]
         shown += [_number(trial.params.get(key)) for key in options]
         entries = tuple(Entry(text, bold=trial is best) for text in shown)
         what = trial.user_attrs.get("error", WORDS[trial.state.name])

@@ -95,7 +95,7 @@ def test_the_same_sweep_has_the_same_trials_also_when_it_is_killed(method: str, 
 
 
 def test_a_grid_is_gone_through_in_order_and_a_point_given_up_is_tried_again(tmp_path: Path) -> None:
-    changes = {"method": "grid", "parameters": {"model.encoder.rep_dim": {"values": [2, 4, 8, 4]}}}
+    changes: dict[str, Any] = {"method": "grid", "parameters": {"model.encoder.rep_dim": {"values": [2, 4, 8, 4]}}}
     Rehearsal(tmp_path, 50, lambda config: [0.1 * rep_dim(config)], **changes).run(most=1)
     again = Rehearsal(tmp_path, 50, lambda config: [0.1 * rep_dim(config)], **changes).run()
     assert [point["model.encoder.rep_dim"] for _, point, _ in again.points()] == [2, 4, 8, 4]
@@ -105,7 +105,7 @@ def test_a_grid_is_gone_through_in_order_and_a_point_given_up_is_tried_again(tmp
 
 def test_worse_trials_end_early_by_their_best_value_so_far(tmp_path: Path) -> None:
     courses = {2: [0.5, 0.7, 0.6, 0.6, 0.6], 4: [0.6, 0.5, 0.9, 0.9, 0.9], 8: [0.8, 0.1, 0.1, 0.1, 0.2]}
-    changes = {"method": "grid", "parameters": {"model.encoder.rep_dim": {"values": [2, 4, 8]}}}
+    changes: dict[str, Any] = {"method": "grid", "parameters": {"model.encoder.rep_dim": {"values": [2, 4, 8]}}}
     sweep = Rehearsal(tmp_path, 3, lambda config: courses[rep_dim(config)], early_terminate=HYPERBAND, **changes).run()
     assert [(state, value) for state, _, value in sweep.points()] == [
         ("COMPLETE", 0.7),
@@ -117,7 +117,7 @@ def test_worse_trials_end_early_by_their_best_value_so_far(tmp_path: Path) -> No
 
 
 def test_a_running_trial_is_ended_as_soon_as_it_is_worse(tmp_path: Path) -> None:
-    changes = {"method": "grid", "parameters": {"model.encoder.rep_dim": {"values": [2, 4]}}}
+    changes: dict[str, Any] = {"method": "grid", "parameters": {"model.encoder.rep_dim": {"values": [2, 4]}}}
     sweep = Rehearsal(tmp_path, 2, lambda config: [0.5, 0.6], early_terminate=HYPERBAND, **changes).run(most=1)
     cell, given_up = sweep.trials.running[1][1], list[Any]()
     sweep.trials.watch(given_up.append)  # its folder is not there yet
