@@ -202,6 +202,8 @@ def known_class(argument: str, path: str, of: type[Any]) -> type[Any]:
             raise ValueError(f"{argument}: there is no {path}") from error
     loaded = sys.modules.get(module)
     found = None if loaded is None else vars(loaded).get(name)  # some packages import what getattr asks for
+    if module == OWN[0]:  # as ours does, its public names alone
+        found = getattr(loaded, name, None)
     if found is not None and not inspect.isclass(found):
         raise ValueError(f"{argument}: {path} is no class")
     if found is None:
