@@ -25,6 +25,7 @@ VERBS = {
     "export": "write a detector as one ONNX or torch.export graph, from raw input to scores",
     "configs": "list the experiments, tables and sweeps that come with the package, or copy them",
     "benchmark": "run a paper's table as a grid of fits, and go on where it stopped",
+    "sweep": "search a method's options by a validation metric, and go on where it stopped",
     "report": "show a table with ours beside the published numbers",
 }
 
@@ -43,6 +44,7 @@ examples:
   adlightning export --ckpt_path RUN --format onnx --out model.onnx
   adlightning benchmark --config benchmarks/deep_sad_table6 --only dataset=cardio --seeds 3
   adlightning report runs/benchmarks/deep_sad_table6
+  adlightning sweep sweeps/deep_sad.yaml --trials 50 --jobs 2
 
 more help:
   adlightning VERB --help                options of a verb
@@ -97,7 +99,7 @@ def _help() -> str:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
-    if verb not in ("benchmark", "configs", "report"):
+    if verb not in ("benchmark", "configs", "report", "sweep"):
         arguments = import_named(arguments)
     if verb == "score":
         from adlightning.cli.score import run as run_score
@@ -111,6 +113,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.cli.benchmark import run as run_benchmark
 
         return run_benchmark(arguments)
+    elif verb == "sweep":
+        from adlightning.cli.sweep import run as run_sweep
+
+        return run_sweep(arguments)
     elif verb == "configs":
         from adlightning.cli.configs import run as run_configs
 

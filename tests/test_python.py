@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import adlightning as ad
 from adlightning.cli.registry import DATAMODULES, DETECTORS, PARTS
-from adlightning.core.parts import Part
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.parts import Part, known_class
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(80, 4))
@@ -318,3 +319,9 @@ def test_an_experiment_is_what_the_command_line_makes_of_its_config(tmp_path: Pa
 def test_experiments_that_there_are_not_are_refused(name: str, overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ad.experiment(name, overrides)
+
+
+def test_a_checkpoint_may_name_a_class_by_its_public_name_before_that_is_used() -> None:
+    name = vars(ad).pop("DeepSAD", None)  # as in a process that has just begun
+    assert known_class("class_path", "adlightning.DeepSAD", AnomalyDetector).__name__ == "DeepSAD"
+    assert name in (None, ad.DeepSAD)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -104,7 +104,7 @@ class Pool:
 
     def run(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         finished: Callable[[Cell, Row], None],
         watch: Callable[[], None],
         stop: Callable[[], bool],
@@ -112,21 +112,21 @@ class Pool:
         """Run tasks in order until none is left or `stop()`; those under way are finished.
 
         Args:
-            tasks: what to run.
+            tasks: what to run, each taken when a process is free for it.
             finished: told of every cell that is done or failed.
             watch: called a few times a second.
             stop: whether no further task may begin.
         """
-        waiting = list(tasks)[::-1]
+        waiting = iter(tasks)
         try:
             for device in self.devices:
                 self.workers.append(self._start(device))
             while True:
                 for position, worker in enumerate(self.workers):
-                    if worker.task is None and waiting and not stop():
+                    if worker.task is None and not stop() and (task := next(waiting, None)) is not None:
                         if not worker.process.is_alive():  # killed while it had nothing to do
                             worker = self.workers[position] = self._start(worker.device)
-                        worker.task, worker.since = waiting.pop(), time.monotonic()
+                        worker.task, worker.since = task, time.monotonic()
                         worker.waiting = list(worker.task.cells)
                         with contextlib.suppress(OSError):  # it is dead, which is seen below
                             worker.pipe.send(worker.task)
@@ -138,6 +138,13 @@ class Pool:
         finally:
             for worker in self.workers:
                 worker.process.kill()  # idle, or its cell is given up: nothing of that is kept
+                worker.process.join()
+
+    def give_up(self, cell: Cell) -> None:
+        """End the process that is at a cell; a failed row comes of it, and another process takes its place."""
+        for worker in self.workers:
+            if cell in worker.waiting:
+                worker.process.kill()
                 worker.process.join()
 
     def _collect(self, finished: Callable[[Cell, Row], None]) -> None:

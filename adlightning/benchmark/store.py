@@ -58,13 +58,13 @@ class Results:
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
-    def open(self, cells: Iterable[Cell], grid: Grid) -> None:
+    def open(self, cells: Iterable[Cell] = (), grid: Grid | None = None) -> None:
         """Make the folder, bring the manifest up to date, and clear away what broken-off runs left on this machine.
 
         Args:
             cells: what is to be run; added to the manifest.
             grid: the whole benchmark file as it is now: what it holds no longer leaves the manifest, what it holds
-                with other options gets its new hash.
+                with other options gets its new hash. None for cells of no table, without a manifest.
 
         Raises:
             ValueError: the folder cannot be written.
@@ -73,7 +73,8 @@ class Results:
         try:
             for name in ("cells", "runs", "partial"):
                 made += make_folder(self.folder / name)
-            self._bring_up_to_date(cells, grid)
+            if grid is not None:
+                self._bring_up_to_date(cells, grid)
         except NotWritten:
             remove_made(made)
             raise
@@ -103,14 +104,20 @@ class Results:
     @contextlib.contextmanager
     def partial(self, cell: Cell) -> Iterator[Path]:
         """A folder for a run to grow in; locked, so that what a killed process left can be told and cleared away."""
-        prefix = f"{socket.gethostname()}-{self.key(cell)}-"
-        folder, lock = self._begin(prefix)
+        folder, lock = self._begin(self._prefix(cell))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if lock is not None:
                 unlock(lock)
+
+    def growing(self, cell: Cell) -> Path | None:
+        """The folder in which a cell's run grows on this machine; None where there is none."""
+        return next((self.folder / "partial").glob(f"{self._prefix(cell)}*"), None)
+
+    def _prefix(self, cell: Cell) -> str:
+        return f"{socket.gethostname()}-{self.key(cell)}-"
 
     def _begin(self, prefix: str) -> tuple[Path, int | None]:
         while True:

@@ -79,7 +79,8 @@ def _run(
         try:
             with _output_to(folder / "output.log"), _traceback_printed(), runs_called(_names(cell, results)):
                 run_verb(verb, [*_arguments(cell, folder), *options])
-            row |= describe(json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8")))
+            report = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
+            row |= describe(report, tested=cell.config.get("test_after_fit") is not False)
             row["status"] = "done"
         except Stopped:
             raise
@@ -108,17 +109,23 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
 
 
 def _names(cell: Cell, results: Results) -> RunNames:
-    """What a logger calls the cell's run: its group is the table."""
-    labels = {key: str(value) for key, value in cell.labels.items()}
+    """What a logger calls the cell's run: its group is the table, or a sweep's folder."""
+    labels, copies = {key: str(value) for key, value in cell.labels.items()}, results.folder.absolute() / "wandb"
+    if "trial" in labels:
+        return RunNames(f"trial {labels['trial']}", results.folder.absolute().name, "sweep", (), copies)
     words = [labels["method"], labels["variant"], labels["dataset"], *labels["setting"].split(";")]
     group = f"{labels['paper']} table {labels['table']}"
-    return RunNames(cell.name, group, "benchmark", tuple(filter(None, words)), results.folder.absolute() / "wandb")
+    return RunNames(cell.name, group, "benchmark", tuple(filter(None, words)), copies)
 
 
-def describe(report: dict[str, Any]) -> Row:
-    """A run's metrics.json as a row, with a part for each named test set. Raises ValueError when nothing was tested."""
+def describe(report: dict[str, Any], tested: bool = True) -> Row:
+    """A run's metrics.json as a row, with a part for each named test set.
+
+    Raises:
+        ValueError: nothing was tested, though it should be.
+    """
     tests = report["test_sets"]
-    if not tests:
+    if tested and not tests:
         raise ValueError("a cell must have a test set, this run has none")
     parts: dict[str, Row] = {}
     for name, test in tests.items():
@@ -126,7 +133,7 @@ def describe(report: dict[str, Any]) -> Row:
             raise ValueError(test["note"])
         values = {metric: entry["value"] for metric, entry in test["metrics"].items()}
         parts[name] = {"metrics": values, "n_test": test["normal"] + test["anomalies"]}
-    measured: Row = {"test_sets": parts}
+    measured: Row = {"test_sets": parts} if tested else {}
     if list(tests) == ["test"]:
         measured = parts["test"] | {"n_test": report["samples"]["test"]}  # samples without label too
     return measured | {

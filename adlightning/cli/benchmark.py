@@ -28,7 +28,7 @@ from adlightning.files.experiments import find_config, find_folder
 from adlightning.files.plain_yaml import read_yaml
 
 BROKEN_OFF = "the cells under way are given up, the same command goes on"
-_FIT_NEEDS = ("adlightning.cli.trainer_verbs",)
+FIT_NEEDS = ("adlightning.cli.trainer_verbs",)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.config is None:
         raise ValueError("config is needed: --config benchmarks/TABLE (--list shows what there is)")
     _check_together(given)
-    options = _options(given.set)
+    options = set_options(given.set)
     file = find_config(given.config)
     grid = read_grid(file, given.seeds, options)
     if options and given.results is None:
@@ -151,7 +151,7 @@ def _work(
                 *(progress.finished, progress.watch, run_verb, given.keep_checkpoints),
             )
         return
-    pool = Pool(results, devices, jobs, run_verb, _FIT_NEEDS, given.keep_checkpoints)
+    pool = Pool(results, devices, jobs, run_verb, FIT_NEEDS, given.keep_checkpoints)
     until = time.monotonic() + given.max_hours * 3600 if given.max_hours is not None else float("inf")
 
     def running() -> list[tuple[Cell, float]]:
@@ -189,7 +189,8 @@ def _method(cell: Cell) -> str:
     return f"{cell.labels['method']} {cell.labels['variant']}".strip()
 
 
-def _options(texts: Sequence[str]) -> dict[str, Any]:
+def set_options(texts: Sequence[str]) -> dict[str, Any]:
+    """What `--set KEY=VALUE` gives, by key. Raises ValueError for another form."""
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -199,7 +200,8 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
     return int(text)
@@ -236,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LABEL=VALUE[,VALUE]",
         help=f"only these cells: {', '.join(LABELS)}",
     )
-    add("--seeds", type=_positive, help="number of seeds instead of the file's")
+    add("--seeds", type=positive, help="number of seeds instead of the file's")
     add(
         "--set",
         action="append",
@@ -244,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="option of every cell: trainer.precision=bf16-mixed",
     )
-    add("--jobs", type=_positive, help="cells at a time (default: one a device); more than devices share them")
+    add("--jobs", type=positive, help="cells at a time (default: one a device); more than devices share them")
     add("--devices", default="auto", help="auto (every GPU, else the CPU), cpu, or cuda:0,cuda:1")
     add("--max-hours", type=_hours, help="begin no cell after so many hours")
     add("--dry-run", action="store_true", help="say what would be run, and how long it may take")
@@ -252,6 +254,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--any-code", action="store_true", help="count cells as done that another version of the code did")
     add("--keep-checkpoints", action="store_true", help="keep the checkpoint of every cell")
     add("--cluster", choices=["slurm", "local"], help="jobs through submitit instead of processes here")
-    add("--cells-per-job", type=_positive, help="cells of one cluster job (default: all, divided by --jobs)")
+    add("--cells-per-job", type=positive, help="cells of one cluster job (default: all, divided by --jobs)")
     add("--cluster-option", action="append", default=[], metavar="NAME=VALUE", help="for submitit: slurm_partition=gpu")
     return parser

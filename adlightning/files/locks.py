@@ -57,10 +57,15 @@ def unlock(lock: int) -> None:
 
 
 @contextlib.contextmanager
-def folder_locked(folder: Path) -> Iterator[None]:
-    """Wait for a folder's lock and hold it; where the file system has no locks, nothing is held."""
+def folder_locked(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a folder's lock; where the file system has no locks, nothing is held.
+
+    Args:
+        folder: a folder that is there.
+        wait: until another process gives it back; else BlockingIOError is raised.
+    """
     try:
-        lock = lock_folder(folder, wait=True)
+        lock = lock_folder(folder, wait)
     except NoLocks:
         yield
         return

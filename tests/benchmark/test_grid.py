@@ -18,7 +18,7 @@ from small_grid import write_grid
 from adlightning import published
 from adlightning.benchmark.configuration import config_hash, set_option
 from adlightning.benchmark.grid import choose, read_grid
-from adlightning.cli.benchmark import _options
+from adlightning.cli.benchmark import set_options
 from adlightning.cli.parser import AnomalyParser
 from adlightning.cli.registry import import_all
 from adlightning.core.contracts import InputSpec
@@ -32,7 +32,7 @@ def test_classes_are_named_as_they_are_written(tmp_path: Path) -> None:
     file = write_grid(tmp_path, seeds=1, labelled_classes="others", methods=[{"method": "deep_sad"}])
     text = file.read_text() + "normal_classes: [001, 010, 1e5, 0x1F, yes, null, 2020-01-01, 3]\n"
     file.write_text(text + "settings: {a: {data.normal_class: 0}, b: {data.far_classes: [007]}}\n")
-    cells = read_grid(file, 1, _options(["data.source.normal_class=011", "data.x=011"])).cells
+    cells = read_grid(file, 1, set_options(["data.source.normal_class=011", "data.x=011"])).cells
     names = ["001", "010", "1e5", "0x1F", "yes", "null", "2020-01-01", 3]
     of_b = [c for c in cells if c.labels["setting"] == "b"]
     assert list(dict.fromkeys(c.config["data"]["init_args"]["normal_class"] for c in of_b)) == names
