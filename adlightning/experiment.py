@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pytorch_lightning import seed_everything
-
 from adlightning.benchmark.configuration import override
 from adlightning.cli import registry
+from adlightning.cli.arguments import config_text
 from adlightning.cli.fitting import SEED
 from adlightning.cli.parsing import PARSER_MODE, PartsParser, keep_names_as_written
+from adlightning.cli.shorter import DEFAULT_EPOCHS
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.experiments import find_config
-from adlightning.files.plain_yaml import read_text, read_yaml
+from adlightning.files.plain_yaml import read_yaml
+from adlightning.run import check_trainer_options, seeded, shorten_first_phase
+
+_PARTS = ("model", "data", "trainer", "seed_everything", "monitor")
 
 
 class Experiment(NamedTuple):
@@ -48,13 +51,15 @@ def experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Experim
         ('DeepSAD', 2)
     """
     file = find_config(name)
-    config = read_yaml(read_text(file, f"config: {file}"), f"config: {file}")
+    config = read_yaml(config_text(name), f"config: {file}")
     if not isinstance(config, dict) or not {"model", "data"} <= config.keys():
         raise ValueError(f"config: {file} must be an experiment, with model and data")
     for key in overrides or {}:
-        if key.partition(".")[0] not in ("model", "data", "trainer", "seed_everything", "monitor"):
+        if str(key).partition(".")[0] not in _PARTS:
             raise ValueError(f"overrides: {key} must begin with model, data or trainer")
+    planned = (config.get("trainer") or {}).get("max_epochs", DEFAULT_EPOCHS)
     override(config, overrides)
+    check_trainer_options(config.get("trainer") or {})
     registry.import_all()
     keep_names_as_written()
     seed = config.get("seed_everything", SEED)
@@ -66,9 +71,12 @@ def experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Experim
         parsed = parser.parse_object({"model": config["model"], "data": config["data"]})
     except Exception as error:
         raise ValueError(f"config: {file}: {error}") from error
-    seed_everything(seed, verbose=False)  # networks that are given ready-made are drawn here
-    made = parser.instantiate_classes(parsed)
-    trainer = {"max_epochs": 1000, **(config.get("trainer") or {}), "seed": seed}
-    return Experiment(
-        made.model, made.data, trainer | ({"monitor": config["monitor"]} if config.get("monitor") else {})
-    )
+    with seeded(seed):  # networks that are given ready-made are drawn here
+        made = parser.instantiate_classes(parsed)
+    trainer = {"max_epochs": DEFAULT_EPOCHS, **(config.get("trainer") or {}), "seed": seed}
+    phase = made.model.first_phase()
+    if "trainer.max_epochs" in (overrides or {}) and phase and f"model.{phase.argument}" not in (overrides or {}):
+        shorten_first_phase(made.model, trainer["max_epochs"], planned)
+    if config.get("monitor"):
+        trainer["monitor"] = config["monitor"]
+    return Experiment(made.model, made.data, trainer)

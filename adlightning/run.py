@@ -6,6 +6,7 @@ import contextlib
 import html
 import inspect
 import logging
+import os
 import sys
 import tempfile
 import warnings
@@ -17,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
@@ -152,12 +163,12 @@ def fit(
 ) -> Run:
     """Train a detector, then test it where the data have a test part.
 
-    Nothing is written to disk unless `run_dir` is given. A method with a first phase (`pretraining.epochs`) has its
-    epochs within `max_epochs`, and a shorter one, with a warning, where they would leave none; an estimator ends after
-    one epoch.
+    The caller's random states, and the data object, are as before after it. Nothing is written to disk unless
+    `run_dir` is given. A method with a first phase (`pretraining.epochs`) has its epochs within `max_epochs`, and a
+    shorter one, with a warning, where they would leave none; an estimator ends after one epoch.
 
     Args:
-        detector: what is trained.
+        detector: what is trained; a new one.
         data: a datamodule; or a data set, or a DataLoader of one, whose items are `(x, known)` with known +1 normal, 0
             not labelled, -1 anomaly, or `x` alone.
         max_epochs: passes over the training samples.
@@ -177,15 +188,15 @@ def fit(
         >>> run.metrics["auroc"] > 0.9
         True
     """
-    _check(detector, monitor, trainer_options)
+    _check(detector, max_epochs, monitor, trainer_options)
     silence_noise()
-    seed_everything(seed, verbose=False)
-    _shorten_first_phase(detector, max_epochs)
-    datamodule = data if isinstance(data, AnomalyDataModule) else _arrays(data)
+    shorten_first_phase(detector, max_epochs)
+    datamodule = (data if isinstance(data, AnomalyDataModule) else _arrays(data)).with_seed(seed)
     timing = Timing()
-    with _quiet(not progress), _folder(run_dir, monitor) as folder, RunDirClaim() as claim:
+    with seeded(seed), _quiet(not progress), _folder(run_dir, monitor) as folder, RunDirClaim() as claim:
         best = selecting(monitor, folder / "checkpoints", type(detector)) if folder is not None else None
-        callbacks: list[Callback] = [timing, *trainer_options.pop("callbacks", [])]
+        given = trainer_options.pop("callbacks", None) or []
+        callbacks: list[Callback] = [timing, *([given] if isinstance(given, Callback) else given)]
         if run_dir is not None and folder is not None:
             claim.take(folder, goes_on=False)
             selection = "val" if monitor else "none"
@@ -204,7 +215,12 @@ def fit(
         plain_io = trainer.strategy.checkpoint_io
         if folder is not None:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO(folder)
-        trainer.fit(detector, datamodule=datamodule)
+        try:
+            trainer.fit(detector, datamodule=datamodule)
+        except SystemExit as ended:  # what Lightning makes of Ctrl-C
+            if trainer.interrupted:
+                raise KeyboardInterrupt from ended
+            raise
         if reason := untrained(detector):
             raise TrainingFault(f"{reason}. Nothing was tested")
         if datamodule.test_names:
@@ -223,11 +239,21 @@ def _let_notebooks_show_figures() -> None:
         select_figure_formats(shell, {"png"})  # type: ignore[no-untyped-call]
 
 
-def _check(detector: AnomalyDetector, monitor: str | None, trainer_options: Mapping[str, Any]) -> None:
+def _check(detector: AnomalyDetector, max_epochs: int, monitor: str | None, trainer_options: Mapping[str, Any]) -> None:
     if not isinstance(detector, AnomalyDetector):
         raise ValueError(f"detector must be an AnomalyDetector, such as ad.DeepSAD(), got a {type(detector).__name__}")
+    if detector.input_spec is not None:
+        name = type(detector).__name__
+        raise ValueError(f"detector must be a new {name}, this one is trained already; Trainer.fit goes on with it")
+    if type(max_epochs) is not int or max_epochs < 1:
+        raise ValueError(f"max_epochs must be a whole number and at least 1, got {max_epochs!r}")
     if monitor is not None and monitor not in (known := monitors_of(type(detector))):
         raise ValueError(f"monitor must be one of {', '.join(known)}, got {monitor!r}")
+    check_trainer_options(trainer_options)
+
+
+def check_trainer_options(trainer_options: Mapping[str, Any]) -> None:
+    """Refuse what Lightning's Trainer has no argument for. Raises ValueError."""
     known_options = list(inspect.signature(Trainer).parameters)
     for name in trainer_options:
         if name not in known_options:
@@ -236,12 +262,19 @@ def _check(detector: AnomalyDetector, monitor: str | None, trainer_options: Mapp
             raise ValueError(f"fit and Lightning's Trainer have no argument {name}{hint}")
 
 
-def _shorten_first_phase(detector: AnomalyDetector, max_epochs: int) -> None:
-    """Let a fit be shorter than its first phase, as on the command line."""
+def shorten_first_phase(detector: AnomalyDetector, max_epochs: int, planned: int = DEFAULT_EPOCHS) -> None:
+    """Let a fit be shorter than its first phase, which then has its share of the epochs, as on the command line.
+
+    Args:
+        detector: changed in place, with a warning.
+        max_epochs: of the fit.
+        planned: epochs of the fit that the first phase is meant for.
+    """
     phase = detector.first_phase()
     if phase is None or not 0 < max_epochs <= phase.epochs:
         return
-    epochs = min(max(1, round(phase.epochs * max_epochs / DEFAULT_EPOCHS)), max_epochs - 1)
+    share = phase.epochs / max(planned, phase.epochs + 1)
+    epochs = min(max(1, round(share * max_epochs)), max_epochs - 1)
     name, _, inner = phase.argument.partition(".")
     value = replace(getattr(detector, name), **{inner: epochs}) if inner else epochs
     setattr(detector, name, value)
@@ -250,6 +283,20 @@ def _shorten_first_phase(detector: AnomalyDetector, max_epochs: int) -> None:
         f"max_epochs={max_epochs} is no longer than {phase.argument}={phase.epochs}: {phase.argument} is {epochs} here",
         stacklevel=3,
     )
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Everything within draws by this seed; after it the caller's own draws go on as if nothing had been drawn."""
+    before = os.environ.get("PL_GLOBAL_SEED")
+    with isolate_rng():
+        seed_everything(seed, verbose=False)
+        try:
+            yield
+        finally:
+            os.environ.pop("PL_GLOBAL_SEED", None)
+            if before is not None:
+                os.environ["PL_GLOBAL_SEED"] = before
 
 
 @contextlib.contextmanager
@@ -276,9 +323,25 @@ def _folder(run_dir: str | Path | None, monitor: str | None) -> Iterator[Path | 
             yield Path(folder)
 
 
+def _require_plain(loader: DataLoader[Any]) -> None:
+    """Refuse a loader whose own sampling or collation would be lost."""
+    sampled = type(loader.sampler) not in (SequentialSampler, RandomSampler) or type(loader.batch_sampler) not in (
+        BatchSampler,
+        type(None),
+    )
+    if sampled and not isinstance(loader.dataset, IterableDataset):
+        raise ValueError(
+            "data must be a DataLoader without a sampler of its own: take a Subset of the data set instead"
+        )
+    if loader.collate_fn is not default_collate and loader.batch_size is not None:
+        raise ValueError("data must be a DataLoader without a collate_fn of its own: let the data set give (x, known)")
+
+
 def _arrays(data: DataLoader[Any] | Dataset[Any]) -> Arrays:
     """Items of a data set as samples in memory; batches are then ours, of the loader's size."""
     loader = data if isinstance(data, DataLoader) else None
+    if loader is not None:
+        _require_plain(loader)
     dataset = loader.dataset if loader is not None else data
     if not isinstance(dataset, Dataset) or isinstance(dataset, IterableDataset):
         raise ValueError(

@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 import adlightning
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.messages import nearest
+from adlightning.core.raw_input import as_array
 from adlightning.data.arrays import Arrays
 from adlightning.run import fit
 
@@ -78,32 +80,27 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self.random_state = random_state
         self.verbose = verbose
         self.trainer = trainer
-        for name, value in arguments.items():  # as scikit-learn keeps parameters
-            setattr(self, name, value)
+        if arguments:  # apart: one may have a method's name, as VAE's score_samples
+            self._given = arguments
 
     # ---- parameters -----------------------------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """All parameters, the method's arguments that were given among them."""
-        return {name: value for name, value in vars(self).items() if name[0] != "_" and name[-1] != "_"}
+        return {name: getattr(self, name) for name in _own()} | self._arguments()
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, or arguments of the method. What a method has no argument for is refused by `fit`."""
         for name, value in params.items():
-            if (
-                not name.isidentifier()
-                or name[0] == "_"
-                or name[-1] == "_"
-                or callable(getattr(type(self), name, None))
-            ):
-                raise ValueError(f"a parameter cannot be named {name!r}")
-            setattr(self, name, value)
+            if name in _own():
+                setattr(self, name, value)
+            else:
+                self._given = self._arguments() | {name: value}
         return self
 
     def _arguments(self) -> dict[str, Any]:
         """Those of the method."""
-        own = inspect.signature(Detector).parameters
-        return {name: value for name, value in self.get_params().items() if name not in own}
+        return dict(getattr(self, "_given", {}))
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
@@ -133,8 +130,13 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
         return self
 
+    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.int64]:
+        """Verdicts (N,) on the training samples; arguments as of :meth:`fit`."""
+        return self.fit(X, y).predict(X)
+
     def _samples(self, X: ArrayLike, reset: bool) -> NDArray[Any]:
         """Samples checked as scikit-learn does; tables and series as float64, images as they are."""
+        X = as_array(X, "X") if isinstance(X, Tensor) else X
         image = isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim > 2
         return np.asarray(
             validate_data(
@@ -184,6 +186,12 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 file = Path(folder) / "detector.ckpt"
                 file.write_bytes(content)
                 self.detector_ = load_detector(file)
+
+
+def _own() -> list[str]:
+    """Names of the parameters that are not the method's."""
+    parameters = inspect.signature(Detector).parameters.values()
+    return [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
 
 
 def _class_of(method: str | type[AnomalyDetector]) -> type[AnomalyDetector]:

@@ -19,7 +19,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from pytorch_lightning import Callback
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import adlightning as ad
 from adlightning.cli.registry import DATAMODULES, DETECTORS, PARTS
@@ -128,6 +129,27 @@ def test_a_fit_with_the_same_seed_is_the_same_and_another_seed_is_not() -> None:
     assert not np.array_equal(scores(1), scores(2))
 
 
+def test_a_data_object_is_split_by_each_fit_s_own_seed_and_a_detector_is_trained_once() -> None:
+    data = ad.Arrays(TABLE, TEST, LABELS)
+    first, second = (ad.fit(ad.KDE(), data, seed=seed, progress=False).data.split.validation for seed in (0, 5))
+    assert not np.array_equal(first, second)
+    run = ad.fit(ad.KDE(), ad.Arrays(TABLE, seed=5), progress=False)
+    assert np.array_equal(run.data.split.validation, second)
+    with pytest.raises(ValueError, match="detector must be a new KDE, this one is trained already"):
+        ad.fit(run.detector, data, progress=False)
+
+
+def test_ctrl_c_is_ctrl_c() -> None:
+    class Interrupt(Callback):
+        """Somebody at the keyboard."""
+
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ad.fit(ad.KDE(), ad.Arrays(TABLE), callbacks=Interrupt(), progress=False)
+
+
 @pytest.mark.filterwarnings("ignore:max_epochs=")
 def test_weights_are_selected_by_a_validation_metric_and_the_report_says_so() -> None:
     run = ad.fit(small(), ad.Arrays(TABLE, TEST, LABELS), max_epochs=3, monitor="val/score_mean", progress=False)
@@ -155,6 +177,16 @@ def test_a_run_folder_is_left_where_one_is_asked_for_and_only_if_new(tmp_path: P
         ({"monitor": "val/acu"}, "monitor must be one of val/score_mean, .* got 'val/acu'"),
         ({"precison": "16"}, "have no argument precison; nearest: precision"),
         ({"data": [1, 2]}, "data must be a datamodule, such as ad.Arrays"),
+        ({"max_epochs": 2.0}, r"max_epochs must be a whole number and at least 1, got 2\.0"),
+        ({"max_epochs": None}, "max_epochs must be a whole number and at least 1, got None"),
+        (
+            {"data": DataLoader(TensorDataset(torch.ones(9, 2)), sampler=SubsetRandomSampler(range(3)))},
+            "a DataLoader without a sampler of its own",
+        ),
+        (
+            {"data": DataLoader(TensorDataset(torch.ones(9, 2)), collate_fn=lambda items: items)},
+            "a DataLoader without a collate_fn of its own",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -200,8 +232,9 @@ def test_a_detector_scores_images_in_any_form_alike(tmp_path: Path) -> None:
 def test_the_columns_of_a_frame_are_matched_by_name() -> None:
     frame = pd.DataFrame(TABLE, columns=list("abcd"), index=[f"row {i}" for i in range(80)])
     data = ad.Arrays(frame, frame[:5], np.zeros(5))
-    detector = ad.fit(ad.KDE(), data, progress=False).detector
-    assert data.sample_names("test")[0] == "row 0"
+    run = ad.fit(ad.KDE(), data, progress=False)
+    detector = run.detector
+    assert run.scores["name"][0] == "row 0"
     assert np.array_equal(detector.score(frame[["d", "c", "b", "a"]]), detector.score(frame))
     with pytest.raises(ValueError, match="lacks the columns 'd'"):
         detector.score(frame[["a", "b", "c"]])
@@ -222,6 +255,8 @@ def test_what_is_known_reaches_training_and_labels_do_not() -> None:
     [
         ({"X_train": np.zeros(5)}, r"X_train must be a table \(N, D\), .* got float64 of shape \(5,\)"),
         ({"X_train": [[1, 2]]}, "X_train must be a NumPy array, a tensor or a pandas frame, got a list"),
+        ({"X_train": np.zeros((4, 2), complex)}, "X_train holds complex128, numbers are needed"),
+        ({"X_train": np.array([["1", "2"]])}, "X_train holds <U1, numbers are needed"),
         ({"X_train": np.full((4, 2), np.nan)}, "X_train holds nan at row 0, column 0"),
         ({"X_train": np.zeros((4, 3, 8, 3), np.uint8)}, "channels may come first or last: say channels='first'"),
         ({"X_train": np.full((4, 3, 8, 8), 7.0)}, r"images with the value 7.0: uint8 in 0..255 or floats in \[0, 1\]"),
@@ -307,10 +342,17 @@ def test_an_experiment_is_what_the_command_line_makes_of_its_config(tmp_path: Pa
     assert made.trainer == {"max_epochs": 120, "seed": 0}
 
 
+def test_a_shorter_experiment_pretrains_its_share_as_on_the_command_line() -> None:
+    with pytest.warns(UserWarning, match=r"pretraining.epochs=60: pretraining.epochs is 2 here"):
+        made = ad.experiment("deep_sad/digits", {"trainer.max_epochs": 4})
+    assert made.detector.arguments["pretraining"].epochs == 2
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("deep_sad/dig", {}, "there is no|is no file|cannot be read"),
+        ("deep_sad/digit", {}, "there is no file deep_sad/digit; nearest: deep_sad/digits"),
+        ("deep_sad/digits", {"trainer.max_epoch": 3}, "no argument max_epoch; nearest: max_epochs"),
         ("deep_sad/digits", {"eta": 2}, "overrides: eta must begin with model, data or trainer"),
         ("deep_sad/digits", {"model.etta": 2}, "etta"),
         ("benchmarks/deep_sad_digits", {}, "must be an experiment, with model and data"),

@@ -67,6 +67,9 @@ def test_what_is_known_is_used_by_methods_that_can() -> None:
     options: dict[str, Any] = {"max_epochs": 6, "random_state": 0, "eta": 5.0}
     labelled, ignorant = (Detector("DeepSAD", **options).fit(x, y).anomaly_score(x) for y in (known, None))
     assert not np.array_equal(labelled, ignorant)
+    again = Detector("DeepSAD", **options)
+    again.fit_predict(x, known)
+    assert np.array_equal(again.anomaly_score(x), labelled)
     with pytest.raises(ValueError, match=r"known must be among -1, 0, 1, got .*2"):
         Detector("DeepSAD", **options).fit(x, known + 3)
 
@@ -76,8 +79,20 @@ def test_parameters_are_cloned_and_set() -> None:
     assert detector.get_params()["eta"] == 2.0
     again = clone(detector.set_params(eta=3.0, eps=1e-5))
     assert (again.get_params()["eta"], again.get_params()["eps"], again.max_epochs) == (3.0, 1e-5, 3)
-    with pytest.raises(ValueError, match="a parameter cannot be named 'fit'"):
-        detector.set_params(fit=1)
+    for name in ("fit", "foo_", "_x"):
+        with pytest.raises(ValueError, match=f"DeepSAD: .*{name}"):
+            Detector("DeepSAD", max_epochs=2).set_params(**{name: 1}).fit(X)
+    images = RNG.integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
+    drawn = Detector("VAE", score_samples=2, max_epochs=1).fit(images)  # a method of the estimator has that name
+    assert np.array_equal(drawn.score_samples(images), -drawn.anomaly_score(images))
+
+
+def test_the_caller_s_own_draws_go_on_undisturbed() -> None:
+    np.random.seed(5)  # noqa: NPY002
+    first = np.random.normal(size=3)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    Detector("KDE", random_state=0).fit(X)
+    assert np.array_equal(np.random.normal(size=3), first)  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

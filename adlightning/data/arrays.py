@@ -71,8 +71,10 @@ class ArraySource(AnomalySource):
         if self._columns:
             raise ValueError(f"{what} must be a pandas frame, as X_train is, got a {type(x).__name__}")
         array = as_array(x, what)
+        if array.dtype.kind not in "buif":
+            raise ValueError(f"{what} holds {array.dtype}, numbers are needed")
         if self.kind == "image":
-            return image_bytes(array, what, self._order)
+            return image_bytes(array, what, self._order).clone()  # the caller's own may change
         return as_features(array, what)
 
     def _require_alike(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -90,6 +91,14 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
 
     validates_on_tested_kinds: bool = False
     """Whether validation holds anomalies of a kind that is tested: what is chosen by them is chosen by an oracle."""
+
+    def with_seed(self, seed: int) -> Self:
+        """A copy that splits and orders by this seed, where it has none of its own; the source is shared."""
+        other = copy.copy(self)
+        other.seed = self.seed if self.seed is not None else seed
+        other.trainer = None
+        other._ready, other._columns = False, None
+        return other
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
