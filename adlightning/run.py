@@ -16,19 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    TensorDataset,
-    default_collate,
-)
+from torch.utils.data import DataLoader, Dataset
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
@@ -47,7 +37,7 @@ from adlightning.core.detector import AnomalyDetector
 from adlightning.core.faults import TrainingFault
 from adlightning.core.messages import nearest
 from adlightning.core.phases import untrained
-from adlightning.data.arrays import Arrays
+from adlightning.data.data_sets import arrays_of
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import require_new, user_path
 
@@ -191,7 +181,7 @@ def fit(
     _check(detector, max_epochs, monitor, trainer_options)
     silence_noise()
     shorten_first_phase(detector, max_epochs)
-    datamodule = (data if isinstance(data, AnomalyDataModule) else _arrays(data)).with_seed(seed)
+    datamodule = (data if isinstance(data, AnomalyDataModule) else arrays_of(data)).with_seed(seed)
     timing = Timing()
     with seeded(seed), _quiet(not progress), _folder(run_dir, monitor) as folder, RunDirClaim() as claim:
         best = selecting(monitor, folder / "checkpoints", type(detector)) if folder is not None else None
@@ -321,42 +311,3 @@ def _folder(run_dir: str | Path | None, monitor: str | None) -> Iterator[Path | 
     else:
         with tempfile.TemporaryDirectory(prefix="adlightning-") as folder:
             yield Path(folder)
-
-
-def _require_plain(loader: DataLoader[Any]) -> None:
-    """Refuse a loader whose own sampling or collation would be lost."""
-    sampled = type(loader.sampler) not in (SequentialSampler, RandomSampler) or type(loader.batch_sampler) not in (
-        BatchSampler,
-        type(None),
-    )
-    if sampled and not isinstance(loader.dataset, IterableDataset):
-        raise ValueError(
-            "data must be a DataLoader without a sampler of its own: take a Subset of the data set instead"
-        )
-    if loader.collate_fn is not default_collate and loader.batch_size is not None:
-        raise ValueError("data must be a DataLoader without a collate_fn of its own: let the data set give (x, known)")
-
-
-def _arrays(data: DataLoader[Any] | Dataset[Any]) -> Arrays:
-    """Items of a data set as samples in memory; batches are then ours, of the loader's size."""
-    loader = data if isinstance(data, DataLoader) else None
-    if loader is not None:
-        _require_plain(loader)
-    dataset = loader.dataset if loader is not None else data
-    if not isinstance(dataset, Dataset) or isinstance(dataset, IterableDataset):
-        raise ValueError(
-            "data must be a datamodule, such as ad.Arrays(X), or a data set of (x, known) with a length, or a "
-            f"DataLoader of one, got a {type(dataset).__name__}"
-        )
-    if isinstance(dataset, TensorDataset):
-        columns = list(dataset.tensors)
-    else:
-        items = [dataset[i] for i in range(len(dataset))]  # type: ignore[arg-type]  # those with a length have one
-        rows = [item if isinstance(item, (tuple, list)) else (item,) for item in items]
-        columns = [torch.stack([torch.as_tensor(value) for value in column]) for column in zip(*rows, strict=True)]
-    if len(columns) not in (1, 2):
-        raise ValueError(f"items of the data set must be (x, known) or x, got {len(columns)} values")
-    options: dict[str, Any] = {}
-    if loader is not None and loader.batch_size is not None:
-        options = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
-    return Arrays(columns[0], known=columns[1] if len(columns) == 2 else None, name="data set", **options)
