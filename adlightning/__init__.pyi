@@ -89,7 +89,7 @@ from .data.unlabelled import (
     TransductiveLabelled as TransductiveLabelled,
     TransductiveOneVsAll as TransductiveOneVsAll,
 )
-from .experiment import (
+from .experiments import (
     experiment as experiment,
 )
 from .methods import (

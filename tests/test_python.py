@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import logging
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,13 @@ def test_every_detector_datamodule_source_and_part_is_a_public_name() -> None:
         ad.DeepSADD  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["run", "experiment", "data.arrays"])
+def test_no_public_name_is_that_of_a_module_whose_import_would_take_its_place() -> None:
+    modules = [info.name for info in pkgutil.iter_modules(ad.__path__)]
+    assert "run" in modules
+    assert not set(modules) & set(ad.__all__)
+
+
+@pytest.mark.parametrize("module", ["run", "experiments", "data.arrays"])
 def test_the_examples_of_docstrings_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"adlightning.{module}"))
     assert found.attempted > 0
