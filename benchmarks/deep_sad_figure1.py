@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from adlightning.__main__ import main as adlightning
 from adlightning.callbacks.plots import titled_figure
@@ -63,6 +64,14 @@ def main() -> None:
             panel.set(xlim=LIMITS, ylim=LIMITS, xticks=[], yticks=[], aspect="equal")
         shown = {**handles, "novel": panels[1].collections[-1]}
         figure.legend(list(shown.values()), [WORDS[kind] for kind in shown], loc="outside lower center", ncols=4)
+    reduce_colours(options.out)
+
+
+def reduce_colours(picture: Path) -> None:
+    """A quarter of the bytes: planes of smooth colours are large, and the repository keeps the picture."""
+    with Image.open(picture) as opened:
+        reduced = opened.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    reduced.save(picture, optimize=True)
 
 
 def fitted(method: str, folder: Path) -> Any:

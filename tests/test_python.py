@@ -270,7 +270,7 @@ def test_what_is_known_reaches_training_and_labels_do_not() -> None:
         ({"channels": "middle"}, "channels must be first, last or None, got 'middle'"),
         ({"X_test": TEST[:, :3]}, r"X_train and X_test must hold samples of one shape, got \(4,\) and \(3,\)"),
         ({"X_test": pd.DataFrame(TEST)}, "X_test must be an array, as X_train is, got a pandas frame"),
-        ({"y_test": LABELS}, "y_test needs x_test"),
+        ({"y_test": LABELS}, "y_test needs X_test"),
         ({"X_test": TEST, "y_test": LABELS[:-1]}, r"y_test must have one number a sample, \(30,\), got \(29,\)"),
         ({"X_test": TEST, "y_test": LABELS + 1}, "y_test must be among -1, 0, 1, got .*2"),
         ({"known": np.full(80, "normal")}, "known must be among -1, 0, 1, got .*normal"),

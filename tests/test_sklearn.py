@@ -117,6 +117,7 @@ def test_a_random_state_makes_fits_alike() -> None:
 
 def test_pickled_detectors_score_alike_and_can_be_pickled_again() -> None:
     detector = Detector(KDE, random_state=0).fit(X)
+    # scikit-learn's estimators travel pickled, to processes for one: ours of our own making, no file of a user's
     once = pickle.loads(pickle.dumps(detector))
     twice = pickle.loads(pickle.dumps(once))
     assert np.array_equal(twice.anomaly_score(X_TEST), detector.anomaly_score(X_TEST))

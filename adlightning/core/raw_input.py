@@ -110,10 +110,7 @@ def image_bytes(array: NDArray[Any], what: str, order: ChannelOrder) -> Tensor:
     if array.dtype.kind == "f":
         outside = ~((array >= 0) & (array <= 1))
         if outside.any():
-            value = array[outside][0]
-            raise ValueError(
-                f"{what} holds images with the value {value}: uint8 in 0..255 or floats in [0, 1] are needed"
-            )
+            raise ValueError(f"{what} holds images with the value {array[outside][0]}: {_IMAGES}")
         array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise ValueError(f"{what} holds {array.dtype} images: {_IMAGES}")

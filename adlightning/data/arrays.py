@@ -40,7 +40,7 @@ class ArraySource(AnomalySource):
         if channels not in (None, "first", "last"):
             raise ValueError(f"channels must be first, last or None, got {channels!r}")
         if x_test is None and y_test is not None:
-            raise ValueError("y_test needs x_test, the samples that it labels")
+            raise ValueError("y_test needs X_test, the samples that it labels")
         self._columns = tuple(map(str, x_train.columns)) if isinstance(x_train, pd.DataFrame) else ()
         if self._columns:
             refuse_twins("X_train", self._columns)
