@@ -23,6 +23,8 @@ from .core.ranking_metric import (
 )
 from .core.thresholds import (
     Contamination as Contamination,
+    FalseDiscoveryRate as FalseDiscoveryRate,
+    FalsePositiveRate as FalsePositiveRate,
     FixedThreshold as FixedThreshold,
     NormalQuantile as NormalQuantile,
     ThresholdRule as ThresholdRule,

@@ -168,6 +168,11 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Verdicts (N,): +1 normal, -1 anomaly."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    def p_value(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Conformal p-values (N,), how often a normal sample scores as high; of those held out of training."""
+        check_is_fitted(self)
+        return self.detector_.p_value(self._samples(X, reset=False))
+
     # ---- on disk --------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:

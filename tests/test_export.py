@@ -146,7 +146,9 @@ def test_the_documented_reader_gives_the_scores_of_the_verb(
     np.testing.assert_allclose(scores, frame["score"], rtol=1e-5)
     extra = {export.METADATA: ""}
     graph = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
-    np.testing.assert_allclose(graph(torch.from_numpy(names["x"])).detach(), frame["score"], rtol=1e-5)
+    given = {name: values.detach() for name, values in graph(torch.from_numpy(names["x"])).items()}
+    np.testing.assert_allclose(given["scores"], frame["score"], rtol=1e-5)
+    np.testing.assert_allclose(given["p_values"], frame["p_value"], rtol=1e-5)
     how = json.loads(about["image_files"])
     assert json.loads(extra[export.METADATA])["image_files"] == how
     assert how["resize"] == [16, 24]
@@ -221,7 +223,7 @@ def test_a_pt2_scores_raw_input_as_the_verb_score_does(method: str, fit: Fit, tm
     assert verb(run, "torch", f"--out={file}") == 0
     extra = {"adlightning.json": ""}
     module, x = torch.export.load(file, extra_files=extra).module(), raw_input(run)
-    scores = module(x).numpy()  # no weight wants a gradient
+    scores = module(x)["scores"].numpy()  # no weight wants a gradient
     wanted = load_detector(run).score(x, batch_size=4)
     assert_same(scores, wanted)
     threshold = json.loads(extra["adlightning.json"])["threshold"]
@@ -241,8 +243,9 @@ def test_an_exported_file_gives_the_verdicts_of_the_verb_score(table_run: Path, 
     assert described["input"].startswith("3 features")
     assert json.loads(described["features"]) == ["length", "width", "mass"]
     x = frame[json.loads(described["features"])].to_numpy(described["dtype"])
-    scores = session.run(["scores"], {"x": x})[0]
+    scores, p = session.run(["scores", "p_values"], {"x": x})
     assert_same(scores, wanted.score.to_numpy())
+    np.testing.assert_allclose(p, wanted.p_value, rtol=1e-5)
     verdicts = np.where(scores > float(described["threshold"]), "anomaly", "normal")
     assert list(verdicts) == list(wanted.verdict)
     assert set(verdicts) == {"anomaly", "normal"}

@@ -88,8 +88,12 @@ def test_a_threshold_that_is_given_needs_no_samples(run: Path) -> None:
 def test_another_rule_for_the_same_scores_needs_their_samples(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match=r"threshold\.quantile=0\.5 .trained with 0\.95. needs the samples"):
-        load_detector(run, scoring={"threshold.quantile": 0.5})
+    with pytest.raises(ValueError, match=r"threshold=Contamination .trained with NormalQuantile. needs the samples"):
+        load_detector(run, scoring={"threshold": "Contamination"})
+    few = r"threshold=FalsePositiveRate with rate=0\.01 needs at least 99 held-out normal samples, there are 11"
+    with pytest.raises(ValueError, match=few):
+        load_detector(run, scoring={"threshold": "FalsePositiveRate"})
+    other = load_detector(run, scoring={"threshold.quantile": 0.5})
     images = np.zeros((2, *load_detector(run).built_for.shape[1:]), dtype=np.uint8)
     np.save(tmp_path / "x.npy", images)
     data = ["score", f"--ckpt_path={run}", f"--data={tmp_path / 'x.npy'}", f"--out={tmp_path / 'out.csv'}"]
@@ -99,6 +103,7 @@ def test_another_rule_for_the_same_scores_needs_their_samples(
     assert main(["test", *arguments]) == 0
     trained, now = read_report(run), read_report(tmp_path / "t")
     assert now["threshold"]["score"] < trained["threshold"]["score"]
+    assert now["threshold"]["score"] == pytest.approx(other.threshold.item())
     assert now["test_sets"]["test"]["metrics"] == trained["test_sets"]["test"]["metrics"]
     capsys.readouterr()
 

@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 
 import adlightning
 from adlightning.callbacks.timing import peak_memory_mb
+from adlightning.core.conformal import p_values
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.metrics import NoRanking, ScoredSamples, bootstrap_intervals, ranking_metrics
 from adlightning.core.phases import untrained
+from adlightning.core.scoring import without_p_values, without_verdict
 
 
 def describe_run(
@@ -48,13 +51,17 @@ def describe_run(
         "notes": [*notes, *_scored_with(detector), *_left_out(trainer, detector), *detector.remarks()],
         "selection": "oracle" if detector.selection == "oracle" else selection,
         "not_tested": untrained(detector) or _not_tested(detector),
-        "test_sets": {name: describe_scores(scored, threshold) for name, scored in detector.results.items()},
+        "test_sets": {
+            name: describe_scores(scored, detector.threshold_over(scored.scores))
+            for name, scored in detector.results.items()
+        },
         "threshold": {
             "rule": type(detector.threshold_rule).__name__,
             **vars(detector.threshold_rule),
             "score": threshold,
             "fitted_on": detector.training_record.get("threshold_from"),
         },
+        "p_values": _p_values(detector),
         "samples": data.counts(),
         "split": data.split_fingerprint(),
         "seed": data.effective_seed(),
@@ -95,8 +102,19 @@ def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:
     return [*notes, f"tested on {taken:g} of {there} batches ({limit})"]
 
 
-def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str, Any]:
-    """Ranking metrics with 95 % bootstrap intervals, and rates at the threshold; a note where something is missing."""
+def _p_values(detector: AnomalyDetector) -> dict[str, Any] | None:
+    """By how many held-out normal samples there are p-values, and the smallest that there is; None for no p-values."""
+    n = len(detector.held_out_scores)
+    return {"held_out": n, "smallest": 1 / (n + 1)} if n else None
+
+
+def describe_scores(scored: ScoredSamples, threshold: float) -> dict[str, Any]:
+    """Ranking metrics with 95 % bootstrap intervals, and rates at the threshold; a note where something is missing.
+
+    Args:
+        scored: of a test set.
+        threshold: infinite for one that no sample exceeds, NaN for none.
+    """
     labels, scores = scored.labels, scored.scores
     described: dict[str, Any] = {"normal": int((labels == 0).sum()), "anomalies": int((labels == 1).sum())}
     try:
@@ -106,7 +124,7 @@ def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str,
     except NoRanking as error:
         described["metrics"] = {}
         described["note"] = f"no ranking metrics: {error}"
-    if threshold is not None:
+    if not math.isnan(threshold):
         flagged = scores > threshold
         rates = {"false_positive_rate": labels == 0, "recall": labels == 1}
         described["at_threshold"] = {k: float(flagged[of].mean()) for k, of in rates.items() if of.any()}
@@ -114,18 +132,30 @@ def describe_scores(scored: ScoredSamples, threshold: float | None) -> dict[str,
     return described
 
 
-def score_frame(scored: ScoredSamples, names: tuple[str, ...], threshold: float) -> pd.DataFrame:
-    """One row a sample: index, name, label (empty where unknown), score, verdict (empty without a threshold)."""
-    verdict = np.where(scored.scores > threshold, "anomaly", "normal") if math.isfinite(threshold) else ""
+def score_frame(scored: ScoredSamples, names: tuple[str, ...], detector: AnomalyDetector) -> pd.DataFrame:
+    """One row a sample: index, name, label (empty where unknown), score, p_value, verdict.
+
+    Without held-out normals there is no p-value, without a threshold no verdict: the columns are empty then.
+    """
     return pd.DataFrame(
         {
             "index": scored.index,
             "name": [names[i] for i in scored.index],
             "label": pd.Series(scored.labels).where(lambda y: y >= 0).astype("Int64"),
             "score": scored.scores,
-            "verdict": verdict,
+            **judged(scored.scores, detector),
         }
     )
+
+
+def judged(scores: NDArray[np.float64], detector: AnomalyDetector) -> dict[str, Any]:
+    """What a detector says of scores (N,) of samples that are judged together: columns `p_value` and `verdict`."""
+    n, threshold = len(scores), detector.threshold_over(scores)
+    no_verdict = without_verdict(detector) or math.isnan(threshold)
+    return {
+        "p_value": np.full(n, math.nan) if without_p_values(detector) else p_values(scores, detector.held_out()),
+        "verdict": [""] * n if no_verdict else np.where(scores > threshold, "anomaly", "normal"),
+    }
 
 
 def _not_tested(detector: AnomalyDetector) -> str | None:

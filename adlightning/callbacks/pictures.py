@@ -43,7 +43,7 @@ def write_test_pictures(
             own,
             scored,
             images=read,
-            threshold=finite(detector.threshold.item()),
+            threshold=finite(detector.threshold_over(scored.scores)),
             names=detector.data.sample_names(name),
             title_prefix=words,
         )

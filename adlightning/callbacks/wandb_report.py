@@ -135,7 +135,7 @@ class WandbReport(pl.Callback):
         self._send_report()
         for logger in self._running:
             for name, scored in pl_module.results.items():
-                frame = score_frame(scored, pl_module.data.sample_names(name), pl_module.threshold.item())
+                frame = score_frame(scored, pl_module.data.sample_names(name), pl_module)
                 with self._staged():
                     logger.log_table(key=f"scores/{name}", dataframe=frame.astype({"label": "float64"}))
         self._send_results()

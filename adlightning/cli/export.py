@@ -41,7 +41,8 @@ PROBES = (2, 1, 3)  # batch sizes: the graph is traced with the first
 def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
     """Write a detector's score as one graph, from raw input (B, ...) to scores (B,), float32, for batches of any size.
 
-    The graph is run on random input and compared with the detector before anything is written.
+    Where normal samples were held out of training, conformal p-values (B,) are a second output. The graph is run on
+    random input and compared with the detector before anything is written.
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
@@ -107,6 +108,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "dtype": spec.dtype,
         "shape": list(spec.shape),
         "threshold": detector.threshold.item(),
+        "held_out": len(detector.held_out_scores) or None,
         "features": list(spec.features) or None,
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
@@ -118,12 +120,15 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
 def trace(detector: AnomalyDetector) -> ExportedProgram:
     """The score as a graph from `x` (B, ...), B any number from 1 on, without the paths of the code that it came from.
 
+    It gives `{"scores": (B,), "p_values": (B,)}`, the second where there are any.
+
     Raises:
         ValueError: the score does what no graph does, such as to branch by the values of its input.
     """
     import torch
     from torch import nn
 
+    from adlightning.core.conformal import p_values_in_a_graph
     from adlightning.core.scoring import bounded
 
     class Scorer(nn.Module):
@@ -131,8 +136,11 @@ def trace(detector: AnomalyDetector) -> ExportedProgram:
             super().__init__()
             self.detector = detector
 
-        def forward(self, x: Tensor) -> Tensor:
-            return bounded(self.detector.anomaly_score(x).float(), self.detector.preprocess.is_far(x))
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            scores = bounded(self.detector.anomaly_score(x).float(), self.detector.preprocess.is_far(x))
+            held_out = self.detector.held_out_scores
+            p = {"p_values": p_values_in_a_graph(scores, held_out)} if len(held_out) else {}
+            return {"scores": scores, **p}
 
     x = random_input(detector.built_for, PROBES[0])
     try:
@@ -166,7 +174,8 @@ def as_torch(program: ExportedProgram, described: dict[str, Any]) -> Exported:
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={METADATA: json.dumps(described)})
     file.seek(0)
-    return Exported(file.getvalue(), torch.export.load(file).module())
+    graph = torch.export.load(file).module()
+    return Exported(file.getvalue(), lambda x: graph(x)["scores"])
 
 
 def as_onnx(program: ExportedProgram, described: dict[str, Any]) -> Exported:
@@ -177,9 +186,10 @@ def as_onnx(program: ExportedProgram, described: dict[str, Any]) -> Exported:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            outputs = ("scores", "p_values") if "held_out" in described else ("scores",)
             program = _with_resize_as_products(program)
             onnx_program = torch.onnx.export(
-                program, dynamo=True, input_names=["x"], output_names=["scores"], verbose=False
+                program, dynamo=True, input_names=["x"], output_names=list(outputs), verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
         first = next(iter(str(error.__cause__ or error).splitlines()), "")

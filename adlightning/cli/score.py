@@ -30,7 +30,7 @@ def score(
     device: str = "auto",
     scoring: Mapping[str, Any] | None = None,
 ) -> None:
-    """Score your own data with a trained detector: one row a sample with name, score and verdict.
+    """Score your own data with a trained detector: a row a sample with name, score, p-value and verdict.
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
@@ -46,8 +46,9 @@ def score(
     import pandas as pd
     import torch
 
+    from adlightning.callbacks.description import judged
     from adlightning.checkpoints.loading import load_detector
-    from adlightning.core.scoring import without_verdict
+    from adlightning.core.scoring import without_p_values, without_verdict
 
     target = user_path(out)
     _check_targets(target, plots)
@@ -62,18 +63,21 @@ def score(
     detector = load_detector(ckpt_path, device, scoring=scoring)
     samples = read_samples(user_path(data), detector.built_for, key)
     scores = score_samples(detector, samples, batch_size)
-    threshold = detector.threshold.item()
+    threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
-    verdicts = ["" if no_verdict else "anomaly" if value > threshold else "normal" for value in scores]
-    frame = pd.DataFrame({"name": samples.names, "score": scores, "verdict": verdicts})
+    frame = pd.DataFrame({"name": samples.names, "score": scores, **judged(scores, detector)})
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     for difference in detector.rescored:
         say(f"scored with {difference}")
     if no_verdict:
         say(f"no verdicts: {no_verdict}")
     else:
-        n = verdicts.count("anomaly")
+        n = int((frame["verdict"] == "anomaly").sum())
         say(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}")
+        if reason := detector.threshold_rule.warning_over(len(frame), len(detector.held_out_scores)):
+            say(reason)
+    if reason := without_p_values(detector):
+        say(f"no p-values: {reason}")
     say(f"scores: {target}")
     if plots is not None:
         made = make_folder(user_path(plots))
@@ -144,7 +148,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse the verb's arguments and score. Standard argparse: the help must not wait for torch."""
     parser = PlainParser(
         prog="adlightning score",
-        description="Score your own data with a trained detector: one row a sample with name, score and verdict.",
+        description="Score your own data with a trained detector: a row a sample with name, score, p-value, verdict.",
     )
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
     parser.add_argument(

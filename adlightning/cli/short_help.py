@@ -68,7 +68,7 @@ _USUAL = {
     "--data.validation_fraction F": "share of the normals held out for the threshold",
     "--model.optimizer.lr LR": "learning rate",
     "--model.encoder CLASS": "LeNetEncoder, TorchvisionEncoder, TimmEncoder, or your own by its path",
-    "--model.threshold CLASS": "NormalQuantile, Contamination, FixedThreshold",
+    "--model.threshold CLASS": "NormalQuantile, FalsePositiveRate, FalseDiscoveryRate, Contamination, FixedThreshold",
 }
 
 _MORE = {

@@ -38,7 +38,7 @@ from adlightning.core.saved_arguments import require_types_of_parts
 from adlightning.core.score_table import ScoreTable
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
-from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold, normal_scores
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
 from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED
 from adlightning.preprocessing import Preprocessing
@@ -55,7 +55,8 @@ class AnomalyDetector(ScoredModule):
         preprocessing: what is done to raw input: a class of `adlightning.preprocessing`, or one's own, made for the
             shape of a raw sample. None takes [0, 1] for images and standardised features for tables and series. It is
             fitted on training data without their known anomalies.
-        threshold: what the threshold is fitted by: `NormalQuantile`, `Contamination`, `FixedThreshold`, or one's own.
+        threshold: what the threshold is fitted by: `NormalQuantile`, `FalsePositiveRate`, `FalseDiscoveryRate`,
+            `Contamination`, `FixedThreshold`, or one's own.
 
     Raises:
         ValueError: an argument outside its range.
@@ -112,6 +113,7 @@ class AnomalyDetector(ScoredModule):
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
         self.register_buffer("threshold", torch.tensor(math.nan))
+        self.register_buffer("held_out_scores", torch.empty(0))
 
     # ---- what a method writes, beside `training_step` and `anomaly_score` -----------------------------------------
 
@@ -206,6 +208,7 @@ class AnomalyDetector(ScoredModule):
         """Refuse a fit that could not come to a detector, and data without the kinds of samples that it needs."""
         if stage == "fit":
             self._require_kinds()
+            self._require_enough_held_out()
             require_training(self)
             watch_the_objective(self)
 
@@ -224,6 +227,11 @@ class AnomalyDetector(ScoredModule):
                 f"{type(self).__name__} needs known normals and unlabelled samples to train on, got {n_normal} and "
                 f"{n_unlabelled}: use InductiveOneVsAll, TransductiveOneVsAll and the like, or give samples of both"
             )
+
+    def _require_enough_held_out(self) -> None:
+        labels = self.data.split.validation_labels
+        if reason := self.threshold_rule.refusal(len(normal_scores(np.zeros(len(labels)), labels))):
+            raise ValueError(reason)
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -313,9 +321,12 @@ class AnomalyDetector(ScoredModule):
         if not self.ready_to_score() or self._threshold_step == self.trainer.global_step:
             return False
         split = self.data.split
-        if self.data.has_validation and self.threshold_rule.uses_held_out:
+        if self.data.has_validation:
             scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
-            self._fit_threshold(ScoredSamples(scores, split.validation_labels, split.validation), "validation")
+            held_out = ScoredSamples(scores, split.validation_labels, split.validation)
+            self._keep_held_out(held_out)
+        if self.data.has_validation and self.threshold_rule.uses_held_out:
+            self._fit_threshold(held_out, "validation")
         else:
             rows, known = self.data.training_rows()
             rows, known = rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
@@ -330,9 +341,18 @@ class AnomalyDetector(ScoredModule):
         if self.fits_at_end:
             self.forget_fit()
 
+    def _keep_held_out(self, scored: ScoredSamples) -> None:
+        kept = np.sort(normal_scores(scored.scores, scored.labels))
+        self.held_out_scores = torch.from_numpy(kept).float().to(self.device)
+        self.training_record["held_out"] = len(kept)
+
     def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
         self.check_scores(scored.scores)
-        self.threshold.fill_(fit_threshold(self.threshold_rule, scored.scores, scored.labels))
+        rule, scores, labels = self.threshold_rule, scored.scores, scored.labels
+        if len(scores) < len(self.data.split.validation) and rule.refusal(len(normal_scores(scores, labels))):
+            self.threshold.fill_(scores.max())  # a trial, or a limit of batches until the fit ends: too few to count
+        else:
+            self.threshold.fill_(fit_threshold(rule, scores, labels))
         self.threshold_samples = scored
         self.training_record["threshold_from"] = "given" if self.threshold_rule.is_given else source
 
@@ -383,6 +403,7 @@ class AnomalyDetector(ScoredModule):
             return
         self.check_scores(scored.scores)
         if self.trainer.state.fn == "fit" and self.threshold_rule.uses_held_out:
+            self._keep_held_out(scored)
             self._fit_threshold(scored, "validation")
             if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step

@@ -12,8 +12,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from adlightning.core.messages import nearest
 from adlightning.core.parts import described, known_class
 from adlightning.core.thresholds import fit_threshold
@@ -57,14 +55,20 @@ def require_known_threshold(detector: ScoredModule) -> None:
     """Refuse another rule for the same scores where there are no samples to fit it to.
 
     Raises:
-        ValueError: a rule that takes scores, of a detector that scores as it was trained to.
+        ValueError: a rule that takes other scores than those of the held-out normals, which the detector keeps.
     """
-    only = detector.rescored and all(text.startswith(THRESHOLD) for text in detector.rescored)
-    if only and not detector.threshold_rule.is_given:
+    if detector.rescored and _same_scores(detector.rescored) and not math.isfinite(detector.threshold.item()):
+        rule, kept = detector.threshold_rule, len(detector.held_out_scores)
+        if rule.of_normals and (reason := rule.refusal(kept)) and kept:
+            raise ValueError(reason)
         raise ValueError(
             f"{detector.rescored[0]} needs the samples that a threshold is fitted to: `test` has them, here "
             "threshold=FixedThreshold threshold.value=... gives one"
         )
+
+
+def _same_scores(differences: list[str]) -> bool:
+    return all(text.startswith(THRESHOLD) for text in differences)
 
 
 def _set(arguments: dict[str, Any], path: list[str], value: Any, place: str) -> None:
@@ -111,8 +115,15 @@ def _short(value: Any) -> Any:
 
 
 def take_other_scores(detector: ScoredModule, differences: list[str]) -> None:
-    """Note what a detector scores by now; its threshold was fitted to other scores, and only a given one is known."""
+    """Note what a detector scores by now; its threshold was fitted to other scores, and is known where it is given.
+
+    Where the scores are the same, so are those of held-out normals, and a rule for them gives its threshold.
+    """
     detector.rescored = sorted(differences)
-    if differences:
-        rule = detector.threshold_rule
-        detector.threshold.fill_(fit_threshold(rule, np.empty(0)) if rule.is_given else math.nan)
+    if not differences:
+        return
+    if not _same_scores(differences):
+        detector.held_out_scores = detector.held_out_scores[:0]
+    rule, held_out = detector.threshold_rule, detector.held_out()
+    enough = rule.of_normals and len(held_out) and not rule.refusal(len(held_out))
+    detector.threshold.fill_(fit_threshold(rule, held_out) if rule.is_given or enough else math.nan)

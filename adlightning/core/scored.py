@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.above import from_above
+from adlightning.core.conformal import p_values
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
@@ -29,6 +31,7 @@ from adlightning.core.scoring import (
     require_scores,
     score_batches,
     scoring,
+    without_p_values,
     without_scores,
     without_verdict,
 )
@@ -74,6 +77,9 @@ class ScoredModule(pl.LightningModule, ABC):
 
     threshold: Tensor
     """Scores above it are anomalies; NaN until training has ended."""
+
+    held_out_scores: Tensor
+    """Scores (n,) of held-out normal samples, sorted upwards, which p-values rank a score among; empty without any."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -191,7 +197,33 @@ class ScoredModule(pl.LightningModule, ABC):
         scores = self.score(x, batch_size)
         if reason := without_verdict(self):
             raise ValueError(f"{type(self).__name__} cannot give verdicts: {reason}")
-        return scores > self.threshold.item()
+        return scores > self.threshold_over(scores)
+
+    def p_value(
+        self, x: NDArray[Any] | Tensor | pd.DataFrame | str | Path, batch_size: int = 500
+    ) -> NDArray[np.float64]:
+        """Conformal p-values (N,) in (0, 1] of raw samples: how often a normal sample scores as high.
+
+        `(1 + #{held-out normal scores >= score}) / (n + 1)`: of normal samples at most a share `a` has a p-value of `a`
+        or less. Arguments as of :meth:`score`.
+
+        Raises:
+            ValueError: as :meth:`score`, or a detector without scores of held-out normal samples.
+        """
+        scores = self.score(x, batch_size)
+        if reason := without_p_values(self):
+            raise ValueError(f"{type(self).__name__} cannot give p-values: {reason}")
+        return p_values(scores, self.held_out())
+
+    def held_out(self) -> NDArray[np.float64]:
+        """Scores (n,) of held-out normal samples, sorted upwards, on the host."""
+        values: NDArray[np.float64] = self.held_out_scores.double().cpu().numpy()
+        return values
+
+    def threshold_over(self, scores: NDArray[np.float64]) -> float:
+        """The threshold for samples (N,) that are judged together; NaN before training has ended."""
+        fitted = self.threshold.item()
+        return fitted if math.isnan(fitted) else self.threshold_rule.over(scores, self.held_out(), fitted)
 
     def require_ready(self) -> None:
         """Raise ValueError unless training has ended: there are no scores before it."""

@@ -212,6 +212,17 @@ def without_verdict(detector: ScoredModule) -> str | None:
     return reason
 
 
+def without_p_values(detector: ScoredModule) -> str | None:
+    """Why this detector gives no p-values; None when it does."""
+    if reason := without_scores(detector):
+        return reason
+    if len(detector.held_out_scores):
+        return None
+    if detector.rescored:
+        return f"its held-out samples were not scored with {', '.join(detector.rescored)}"
+    return "no normal samples were held out of its training (data.validation_fraction), by which to rank a score"
+
+
 def without_scores(detector: ScoredModule) -> str | None:
     """Why this detector gives no scores to anybody yet; None when it does.
 

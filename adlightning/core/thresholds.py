@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.core.conformal import discoveries, p_values
 from adlightning.core.parts import Part
 from adlightning.core.rules import Rule, between, finite
 from adlightning.labels import ANOMALY, NORMAL
+
+_ROUNDING = 1e-9
+"""By which `1 / rate` may miss a whole number."""
 
 
 class ThresholdRule(Part):
@@ -34,6 +38,10 @@ class ThresholdRule(Part):
     is_given: ClassVar[bool] = False
     """Whether the threshold does not depend on scores."""
 
+    of_normals: ClassVar[bool] = False
+    """Whether scores of held-out normal samples are all that it takes: a trained detector keeps them, and may then be
+    given this rule in place of its own."""
+
     @abstractmethod
     def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
         """The threshold on finite scores (N,) with labels (N,) in {0, 1, -1 not labelled}, None for none labelled.
@@ -41,6 +49,24 @@ class ThresholdRule(Part):
         Raises:
             ValueError: no score is left to take it from.
         """
+
+    def refusal(self, held_out: int) -> str | None:
+        """Why this many held-out normal samples are too few for it, in words; None where they are not."""
+        return None
+
+    def over(self, scores: NDArray[np.float64], held_out: NDArray[np.float64], fitted: float) -> float:
+        """The threshold for samples that are judged together, such as the rows of a file: the fitted one.
+
+        Args:
+            scores: (N,) of these samples.
+            held_out: (n,) scores of held-out normal samples, sorted upwards.
+            fitted: the detector's threshold.
+        """
+        return fitted
+
+    def warning_over(self, n: int, held_out: int) -> str | None:
+        """What keeps alarms from n samples that are judged together, in words; None for nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -56,12 +82,81 @@ class NormalQuantile(ThresholdRule):
     quantile: float = 0.95
 
     argument_rules: ClassVar[Mapping[str, Rule]] = {"quantile": between(0, 1)}
+    of_normals: ClassVar[bool] = True
 
     def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
         """The quantile. Raises ValueError where every sample is labelled an anomaly."""
-        if labels is not None:
-            scores = scores[labels == NORMAL] if (labels == NORMAL).any() else scores[labels != ANOMALY]
-        return _quantile(self, scores, self.quantile, "samples not labelled anomalies")
+        return _quantile(self, normal_scores(scores, labels), self.quantile, "samples not labelled anomalies")
+
+
+@dataclass(frozen=True)
+class FalsePositiveRate(ThresholdRule):
+    """The lowest threshold that a new normal sample exceeds with at most this probability, of held-out normal samples.
+
+    An alarm is a conformal p-value of at most `rate` (Vovk et al. 2005). Where :class:`NormalQuantile` aims at a rate,
+    this keeps it, for any number of held-out samples. It needs `1 / rate - 1` of them: 99 for 0.01.
+
+    Args:
+        rate: in (0, 1).
+    """
+
+    rate: float = 0.01
+
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"rate": between(0, 1)}
+    of_normals: ClassVar[bool] = True
+
+    def refusal(self, held_out: int) -> str | None:
+        """Held-out samples must be as many as their smallest p-value, `1 / (n + 1)`, needs to be at most the rate."""
+        if (needed := math.ceil(1 / self.rate - _ROUNDING) - 1) <= held_out:
+            return None
+        rate = f"a rate of {math.ceil(1000 / (held_out + 1)) / 1000:g} or more" if held_out else "another rule"
+        return (
+            f"threshold={type(self).__name__} with rate={self.rate:g} needs at least {needed} held-out normal samples, "
+            f"there are {held_out}: hold out more (data.validation_fraction), or take {rate}"
+        )
+
+    def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
+        """The k-th largest score of the n normals, for k the whole part of `rate * (n + 1)`.
+
+        Raises:
+            ValueError: they are too few.
+        """
+        normal = normal_scores(scores, labels)
+        if reason := self.refusal(len(normal)):
+            raise ValueError(reason)
+        allowed = math.floor(self.rate * (len(normal) + 1) + _ROUNDING)
+        return float(np.sort(normal)[max(len(normal) - allowed, 0)])
+
+
+@dataclass(frozen=True)
+class FalseDiscoveryRate(FalsePositiveRate):
+    """Of the alarms over a file, or a test set, at most this share is expected to be false.
+
+    The conformal p-values of the samples that are judged together go through Benjamini and Hochberg's procedure: the
+    more anomalies a file has, the lower its threshold. For one sample alone it is :class:`FalsePositiveRate`. Samples
+    are assumed to be drawn independently of each other.
+
+    Args:
+        rate: in (0, 1).
+    """
+
+    rate: float = 0.05
+
+    def over(self, scores: NDArray[np.float64], held_out: NDArray[np.float64], fitted: float) -> float:
+        """The held-out score that all discoveries exceed; infinite for none."""
+        found = discoveries(p_values(scores, held_out), self.rate)
+        if not found.any():
+            return math.inf
+        return float(held_out[np.searchsorted(held_out, scores[found].min(), side="left") - 1])
+
+    def warning_over(self, n: int, held_out: int) -> str | None:
+        """So few held-out samples that a lone anomaly among n would go unnoticed."""
+        if (together := math.ceil(n / (self.rate * (held_out + 1)) - _ROUNDING)) <= 1:
+            return None
+        return (
+            f"{type(self).__name__} with rate={self.rate:g} over {n} samples gives alarm only where {together} or more "
+            f"exceed all {held_out} held-out normal samples: {math.ceil(n / self.rate)} would show a lone one"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +221,14 @@ def fit_threshold(
     if not isinstance(given, (int, float, np.number)) or math.isnan(given):
         raise ValueError(f"threshold: {type(rule).__name__}.fit must give a number, got {given!r}")
     return float(given)
+
+
+def normal_scores(scores: NDArray[np.float64], labels: NDArray[Any] | None) -> NDArray[np.float64]:
+    """Scores of samples labelled normal or, where none is, of those not labelled anomalies."""
+    if labels is None:
+        return scores
+    kept: NDArray[np.float64] = scores[labels == NORMAL] if (labels == NORMAL).any() else scores[labels != ANOMALY]
+    return kept
 
 
 def _quantile(rule: ThresholdRule, scores: NDArray[np.float64], share: float, which: str) -> float:

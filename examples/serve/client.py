@@ -17,7 +17,7 @@ from typing import Any
 
 
 def ask(server: str, files: list[Path]) -> dict[str, Any]:
-    """Scores, verdicts and the threshold."""
+    """Scores, p-values, verdicts and the threshold."""
     if files[0].suffix == ".csv":
         with files[0].open(newline="") as opened:
             rows = [[float(value) for value in row.values()] for row in csv.DictReader(opened)]

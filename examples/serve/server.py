@@ -1,4 +1,4 @@
-"""Serve an exported detector: images or rows in, scores and verdicts out. Needs onnxruntime and litserve alone.
+"""Serve an exported detector: images or rows in, scores, p-values, verdicts out. Needs onnxruntime and litserve.
 
 adlightning export --ckpt_path RUN --format onnx --out model.onnx
 python server.py model.onnx --port 8000
@@ -22,7 +22,7 @@ Image.MAX_IMAGE_PIXELS = 2**26  # Pillow refuses an image of twice as many
 
 
 class Scorer(litserve.LitAPI):
-    """`{"rows": [[...], ...]}` or `{"images": [BASE64 of a file, ...]}` to a score and a verdict for each."""
+    """`{"rows": [[...], ...]}` or `{"images": [BASE64 of a file, ...]}` to a score, a p-value, a verdict each."""
 
     def __init__(self, model: str) -> None:
         super().__init__()
@@ -55,12 +55,15 @@ class Scorer(litserve.LitAPI):
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {self.input.name: x})[0]
+    def predict(self, x: np.ndarray) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = self.session.run(None, {self.input.name: x})
+        return outputs
 
-    def encode_response(self, scores: np.ndarray) -> dict[str, Any]:
+    def encode_response(self, outputs: list[np.ndarray]) -> dict[str, Any]:
+        scores, *p_values = outputs  # p-values where normal samples were held out of training
         verdicts = ["anomaly" if score > self.threshold else "normal" for score in scores]
-        return {"scores": scores.tolist(), "verdicts": verdicts, "threshold": self.threshold}
+        said = {"scores": scores.tolist(), "verdicts": verdicts, "threshold": self.threshold}
+        return said | ({"p_values": p_values[0].tolist()} if p_values else {})
 
 
 if __name__ == "__main__":
