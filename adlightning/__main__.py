@@ -22,6 +22,7 @@ VERBS = {
     "test": "score the test sets with a checkpoint: metrics, scores, plots",
     "predict": "write the test sets' scores with a checkpoint, without looking at labels",
     "score": "score your own images, table or .npz with a checkpoint",
+    "explain": "say which columns or time steps make the score of each of your own samples",
     "export": "write a detector as one ONNX or torch.export graph, from raw input to scores",
     "configs": "list the experiments, tables and sweeps that come with the package, or copy them",
     "benchmark": "run a paper's table as a grid of fits, and go on where it stopped",
@@ -41,6 +42,7 @@ examples:
   adlightning test --ckpt_path RUN
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
   adlightning score --import my_package.vit --ckpt_path RUN --data my_images/ --out scores.csv   (a part of your own)
+  adlightning explain --ckpt_path RUN --data new.csv --out why.csv --plots
   adlightning export --ckpt_path RUN --format onnx --out model.onnx
   adlightning benchmark --config benchmarks/deep_sad_table6 --only dataset=cardio --seeds 3
   adlightning report runs/benchmarks/deep_sad_table6
@@ -105,6 +107,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.cli.score import run as run_score
 
         run_score(arguments)
+    elif verb == "explain":
+        from adlightning.cli.explain import run as run_explain
+
+        run_explain(arguments)
     elif verb == "export":
         from adlightning.cli.export import run as run_export
 

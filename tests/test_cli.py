@@ -60,7 +60,7 @@ def test_fit_leaves_a_whole_run_folder(run: Path) -> None:
     assert report["peak_memory_mb"]["host"] > 100
     assert report["samples"]["train_known_anomalies"] > 0
     scores = pd.read_csv(run / "scores.csv")
-    assert list(scores.columns) == ["index", "name", "label", "score", "verdict", "test_set"]
+    assert list(scores.columns) == ["index", "name", "label", "score", "p_value", "verdict", "test_set"]
     assert len(scores) == report["samples"]["test"]
     assert ((scores.verdict == "anomaly") == (scores.score > report["threshold"]["score"])).all()
 

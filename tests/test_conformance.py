@@ -197,7 +197,7 @@ class Untyped(Sound):
         (Still, "training_moves_weights_of_score", r"training did not change net.weight, net.bias"),
         (Forgetful, "checkpoint_is_whole_detector", "scores of the loaded detector are others"),
         (Drawn, "checkpoint_is_whole_detector", "scores of the loaded detector are others"),
-        (OfItsOwnDraws, "same_seed_gives_same_detector", "threshold, net.weight, net.bias differ"),
+        (OfItsOwnDraws, "same_seed_gives_same_detector", "threshold, held_out_scores, net.weight, net.bias differ"),
         (HalfPrecision, "mixed_precision", "bfloat16"),
     ],
 )

@@ -52,7 +52,6 @@ _OF_TRAINING: dict[str, type] = {
     "lr_schedulers": list,
 }
 _LONGEST_NAME = 200
-_MOST_HELD_OUT = 2**31
 _PICKLE = "data.pkl"
 _MORE_WEIGHTS, _TIMES_WEIGHTS = 1000, 10  # some are made only to be put in the place of others
 _RECORDED = ("seed", "split")
@@ -126,7 +125,6 @@ def _check_training(record: Mapping[str, Any]) -> None:
         "split": isinstance(record["split"], str) and len(record["split"]) <= _LONGEST_NAME,
         "epochs": type(epochs) is int and epochs >= 0,
         "threshold_from": record.get("threshold_from", "given") in ("given", "training", "validation"),
-        "held_out": type(held_out := record.get("held_out", 0)) is int and 0 <= held_out <= _MOST_HELD_OUT,
         "batches": counted and 0 < batches[0] < batches[1],
         "chosen": isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen),
     }
@@ -143,13 +141,14 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
     saved = checkpoint["adlightning"]
     rebuilt_arguments(cls, saved["hyperparameters"])
     most = _MORE_WEIGHTS + _TIMES_WEIGHTS * len(checkpoint["state_dict"])
-    text = repr((saved["hyperparameters"], saved["input"], saved["training"].get("held_out")))
-    described = _described(cls, _Saved(text, saved, most))
+    described = _described(cls, _Saved(repr((saved["hyperparameters"], saved["input"])), saved, most))
     if described is None:
         return  # it is built and loaded as it is
     if missing := described.arguments - saved["hyperparameters"].keys():
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {', '.join(sorted(missing))} is missing")
-    needed, given = described.forms, checkpoint["state_dict"]
+    needed, given = dict(described.forms), checkpoint["state_dict"]
+    if (held_out := given.get("held_out_scores")) is not None and held_out.ndim == 1:
+        needed["held_out_scores"] = f"{tuple(held_out.shape)} of {torch.float32}"  # as many as were held out
     forms = {name: _form(value) for name, value in given.items()}
     wrong = sorted(name for name in needed.keys() | forms.keys() if needed.get(name) != forms.get(name))
     if wrong:
@@ -188,7 +187,6 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
         with torch.device("meta"), _at_most(saved.most_weights):
             detector = cls(**rebuilt_arguments(cls, saved.values["hyperparameters"]))
             detector.configure_for(InputSpec.from_dict(saved.values["input"]))
-            detector.held_out_scores = torch.empty(saved.values["training"].get("held_out", 0))
             forms = {name: _form(value) for name, value in detector.state_dict().items()}
     except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error

@@ -1,273 +1,152 @@
-"""What jsonargparse and OmegaConf say of a command line, in a user's words: name, rule, value, nearest names."""
+"""The `explain` verb: which columns of a table, or steps of a series, make the score of each of your own samples."""
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning import Trainer
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from adlightning.cli.imports import add_import
+from adlightning.cli.plain_parser import PlainParser
+from adlightning.cli.score import require_targets, usable_device
+from adlightning.core.terminal import say
+from adlightning.data.own_samples import read_samples
+from adlightning.files.disk import make_folder, remove_made, user_path, write_new
 
-from adlightning.cli.types_in_words import admits, class_at, hints_of, in_words
-from adlightning.core.detector import AnomalyDetector
-from adlightning.core.messages import nearest, plain_message
-from adlightning.core.parts import class_path
-from adlightning.data.modules import AnomalyDataModule
+if TYPE_CHECKING:
+    from adlightning.core.attribution import Attributions
+    from adlightning.core.contracts import InputSpec
 
-_KEY_OR_CLASS = re.compile(r"Parser key \"([^\"]+)\"|Problem with given class_path '([^']+)'")
-_NO_CLASS = re.compile(r"Expected a dot import path string: ?(.*)")
-_NO_OPTION = re.compile(r"Option '([^']*)' is not accepted|does not accept option '([^']*)'")
-_NO_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of (\w+)")
-_VALUE = re.compile(r"Got value: ?([^\n]*)|Given value: ?([^\n]*)")
-_NESTED_VALUE = re.compile(r"NestedArg\(key='[^']*', val='?(.*?)'?\)\Z", re.DOTALL)
-_EXPECTED = re.compile(r"Expected an? (.*?)(?:\. Got value|\n|\Z)")
-_PART = re.compile(
-    r"expects a function or a callable class: .*?(?:Got|Given) value: Namespace\(class_path='([^']+)'", re.DOTALL
-)
-_REQUIRED = re.compile(r"the following arguments are required: (.*)")
-_FAMILIES = ("adlightning", "pytorch_lightning", "lightning", "torch.optim", "torch.nn.modules.module")
-"""Where classes come from that are an argument, or a part's base."""
-
-_TYPES = {
-    "<class 'int'>": "a whole number",
-    "<class 'float'>": "a number",
-    "<class 'bool'>": "true or false",
-    "<class 'str'>": "text",
-    "<class 'NoneType'>": "null",
-    "<class 'list'>": "a list",
-    "<class 'dict'>": "names with values",
-}
+N_REASONS = 3
+"""Columns that are named in words."""
 
 
-def explain(message: str, verb: str, options: Iterable[str]) -> str:
-    """A parser's message as one line that names the argument, the rule and the value.
+def explain(
+    ckpt_path: str,
+    data: str,
+    out: str,
+    plots: str | None = None,
+    top: int = 20,
+    key: str | None = None,
+    batch_size: int = 100,
+    device: str = "auto",
+) -> None:
+    """Say for each sample what its score is made of, against the median of the normal training samples.
+
+    A row has name, score, p-value, verdict, the three values that add most in words, and what each column adds; of a
+    series, what each time step adds.
 
     Args:
-        message: as jsonargparse has it.
-        verb: the verb that is parsed.
-        options: names of all options of the verb, without dashes.
+        ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
+        data: a CSV/TSV/Parquet table, an .npy or .npz.
+        out: the CSV file to write; must not exist yet.
+        plots: folder for a picture of each of the most anomalous samples.
+        top: so many of them.
+        key: array of the .npz; needed when it holds more than one.
+        batch_size: samples at a time.
+        device: cpu, cuda, cuda:1, mps, or auto.
+
+    Raises:
+        ValueError: an argument outside its range, input that does not fit, a detector of images, or captum is missing.
     """
-    place, cls = _place(message)
-    name = ".".join(place)
-    if "unrecognized arguments: " in message:
-        unknown = message.partition("unrecognized arguments: ")[2]
-        if cls is not None and place:
-            return _no_inner_option(unknown.split()[0].partition("=")[0].lstrip("-"), place, cls)
-        return _unrecognized(unknown, verb, options)
-    if "has no attribute" in message and (path := _innermost(message)) and not path.startswith("adlightning."):
-        return f"{name}: there is no {path}"
-    if found := _REQUIRED.search(message):
-        return _required(found[1], place, cls, verb)
-    if found := _NO_OPTION.search(message):
-        unknown = next(group for group in found.groups() if group)
-        return _no_option(unknown.removeprefix(f"{verb}."), place, cls, options)
-    if found := _NO_SUBCLASS.search(message):
-        return f"{name} must be a subclass of {found[2]}, got {found[1]}"
-    if found := _NO_CLASS.search(message):
-        hint = _hint(place, cls)
-        if hint is not None and admits(hint, float):  # a number or a tensor, say
-            return f"{name} must be a number, got {found[1].strip()}"
-        return _no_class(name, found[1].strip(), hint)
-    if "No module named" in message:
-        missing = message.partition("No module named")[2].split("\n")[0].strip()
-        path = _innermost(message) or name
-        remedy = "--import MODULE looks in the current folder too"
-        return f"{name}: {path} cannot be imported: there is no module {missing}; {remedy}"
-    if found := _VALUE.search(message):
-        given = "null" if "Given value type: <class 'NoneType'>" in message else found[1] or found[2] or ""
-        given = given.partition(". Got value: ")[0]
-        given = nested[1] if (nested := _NESTED_VALUE.match(given.strip())) else given.strip()
-        hint = _hint(place, cls)
-        if bases := _bases([hint]) if isinstance(hint, type) else []:
-            return _no_instance(name, given, bases[0])
-        return _wrong_value(name, "null" if given == "None" else given, hint, message)
-    return " ".join(plain_message(message).split())
+    import pandas as pd
+    from rich.progress import track
 
+    from adlightning.callbacks.attributions import write_attributions
+    from adlightning.callbacks.description import judged
+    from adlightning.checkpoints.loading import load_detector
+    from adlightning.core.attribution import COMPLETE, attribute
 
-def _place(message: str) -> tuple[list[str], type | None]:
-    """The names down to the argument that a message is of, and the class whose argument it is."""
-    place: list[str] = []
-    cls: type | None = None
-    for key, path in _KEY_OR_CLASS.findall(message):
-        if key:
-            parts = [part for part in key.split(".") if part not in ("init_args", "class_path")]
-            place += parts if place[-len(parts) :] != parts else []
-        else:
-            cls = _known_class(path)
-    if found := _PART.search(message):  # a part of a detector: the parser has imported it
-        cls = class_at(found[1])
-    if place[:1] == ["trainer"] and cls is None:
-        cls = Trainer
-    return place, cls
-
-
-def _innermost(message: str) -> str | None:
-    """The innermost class path that a message is of."""
-    return next((path for _, path in reversed(_KEY_OR_CLASS.findall(message)) if path), None)
-
-
-def _hint(place: list[str], cls: type | None) -> Any:
-    """The type hint of an argument, None where it is not known."""
-    roots = {"model": AnomalyDetector, "data": AnomalyDataModule}
-    if len(place) == 1:
-        return roots.get(place[0])
-    return hints_of(cls).get(place[-1]) if cls and place else None
-
-
-def _known_class(path: str) -> type | None:
-    wanted = path.rpartition(".")[2]
-    roots = (AnomalyDetector, AnomalyDataModule, *_bases(hints_of(Trainer).values()))
-    candidates = [*roots, *_bases(_all_hints())]
-    return next((c for c in _subclasses(candidates) if c.__name__ == wanted), None)
-
-
-def _all_hints() -> Iterator[Any]:
-    for cls in _subclasses([AnomalyDetector, AnomalyDataModule]):
-        yield from hints_of(cls).values()
-
-
-def _bases(hints: Iterable[Any]) -> list[type]:
-    """The classes, of this package or Lightning's, that hints name at any depth."""
-    found: dict[type, None] = {}
-    for hint in hints:
-        if isinstance(hint, type) and hint.__module__.startswith(_FAMILIES):
-            found[hint] = None
-        found |= dict.fromkeys(_bases(get_args(hint)))
-    return list(found)
-
-
-def _subclasses(roots: Iterable[type]) -> list[type]:
-    found: dict[type, None] = {}
-    left = list(roots)
-    while left:
-        cls = left.pop()
-        if cls not in found:
-            found[cls] = None
-            left += type.__subclasses__(cls)
-    return list(found)
-
-
-def _paths_of(name: str) -> list[str]:
-    """Import paths of all classes of optimisers, schedules and networks that a name without a path may mean."""
-    return sorted({class_path(cls) for cls in _subclasses([Optimizer, LRScheduler, nn.Module]) if cls.__name__ == name})
-
-
-def _unrecognized(text: str, verb: str, options: Iterable[str]) -> str:
-    first = text.split()[0] if text.split() else text
-    if not first.strip("-") or not first.startswith("-"):
-        return f"{first!r} is no option: options are --NAME=VALUE (adlightning {verb} --help)"
-    return _no_option(first.partition("=")[0].lstrip("-").removesuffix("+"), [], None, options)
-
-
-def _no_option(unknown: str, place: list[str], cls: type | None, options: Iterable[str]) -> str:
-    """There is no such option: the nearest ones, and the classes that have one of this name."""
-    if cls is None or (cls is Trainer and unknown.startswith("trainer.")) or not place:
-        known = [*options, *_arguments_of_all("model", AnomalyDetector), *_arguments_of_all("data", AnomalyDataModule)]
-        near = nearest(unknown, known) or [option for option in known if option.endswith(f".{unknown}")]
-        return f"there is no option {unknown}" + _hints(near, [])
-    name = ".".join((*place, unknown))
-    near = [".".join((*place, n)) for n in nearest(unknown, hints_of(cls))]
-    return f"there is no {name}: {cls.__name__} has no argument {unknown}" + _hints(near, _owners(unknown))
-
-
-def _no_inner_option(unknown: str, place: list[str], cls: type) -> str:
-    """There is no such argument of a part that is no class of its own on the command line."""
-    names = [
-        f"{name}.{inner.name}" for name, hint in hints_of(cls).items() if is_dataclass(hint) for inner in fields(hint)
-    ]
-    near = [".".join((*place, name)) for name in nearest(unknown, names)]
-    return f"there is no {'.'.join((*place, unknown))}" + _hints(near, [])
-
-
-def _arguments_of_all(place: str, root: type) -> list[str]:
-    return [f"{place}.{name}" for name in dict.fromkeys(n for cls in _subclasses([root]) for n in hints_of(cls))]
-
-
-def _owners(argument: str) -> list[str]:
-    """Detectors and datamodules that have an argument of this name."""
-    known = _subclasses([AnomalyDetector, AnomalyDataModule])
-    concrete = [cls for cls in known if not getattr(cls, "__abstractmethods__", None)]
-    return sorted(cls.__name__ for cls in concrete if argument in hints_of(cls))
-
-
-def _hints(near: list[str], owners: list[str]) -> str:
-    most = 4
-    if near:
-        return f"; nearest: {', '.join(near[:3])}"
-    if owners:
-        return f"; it is an argument of {', '.join(owners[:most])}{' and others' if len(owners) > most else ''}"
-    return ""
-
-
-def _no_class(name: str, given: str, hint: Any) -> str:
-    bases = _bases([hint]) if name else [AnomalyDetector, AnomalyDataModule]
-    offered = ("adlightning.networks", "adlightning.preprocessing") if nn.Module in bases else ("",)
-    known = [
-        cls
-        for cls in _subclasses(bases)
-        if not getattr(cls, "__abstractmethods__", None) and cls.__module__.startswith(offered)
-    ]
-    names = sorted({cls.__name__ for cls in known if not cls.__name__.startswith("_")})
-    ours = bool(bases) and all(base.__module__.startswith("adlightning") for base in bases)
-    near = nearest(given.rpartition(".")[2], names)
-    those = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join(names)}" if ours else ""
-    return f"{name}{': ' if name else ''}there is no class {given or '(empty)'}{those}, or the import path of your own"
-
-
-def _no_instance(name: str, given: str, base: type) -> str:
-    """A value that stands where a class and its arguments belong."""
-    if given.startswith("{"):
-        try:
-            keys = [str(key) for key in ast.literal_eval(given) if key not in ("class_path", "init_args")]
-        except (ValueError, SyntaxError):
-            keys = []
-        rule = f"{name} must be given by class_path and init_args alone"
-        return f"{rule}, got {', '.join(keys)} beside them" if keys else f"{rule}, got {given}"
-    near = nearest(given.rpartition(".")[2], [cls.__name__ for cls in _subclasses([base])])
-    return f"{name} must be a subclass of {base.__name__}, got {given}" + (
-        f"; nearest: {', '.join(near)}" if near else ""
+    target = user_path(out)
+    require_targets(target, plots)
+    for name, value in (("batch_size", batch_size), ("top", top)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    detector = load_detector(ckpt_path, usable_device(device))
+    samples = read_samples(user_path(data), detector.built_for, key)
+    shown = track(samples.spans(batch_size), description="explaining", transient=True)
+    found = attribute(detector, samples.batches(shown))
+    raw = next(samples.batches([range(len(samples.x))])).double().numpy()
+    names = names_of_values(detector.built_for)
+    said = [in_words(found, raw, names, row) for row in range(len(raw))]
+    adds = found.values.sum(axis=2) if found.values.ndim == 3 else found.values
+    frame = pd.DataFrame(
+        {"name": samples.names, "score": found.scores, **judged(found.scores, detector), "because": said}
     )
-
-
-def _required(missing: str, place: list[str], cls: type | None, verb: str) -> str:
-    names = [name.strip().removeprefix(f"{verb}.") for name in missing.split(",")]
-    if cls is not None and place:
-        names = [".".join((*place, name)) for name in names]
-        return f"{', '.join(f'--{name}=...' for name in names)} must be given: {cls.__name__} needs it"
-    names.sort(reverse=True)  # the model before the data
-    classes = " ".join(f"--{name}=CLASS" for name in names)
-    config = f"adlightning {verb} --config NAME (adlightning configs lists them)"
-    return f"{' and '.join(names)} must be given: {config}, or {classes}"
-
-
-def _wrong_value(name: str, given: str, hint: Any, message: str) -> str:
-    if hint is None:
-        kinds = dict.fromkeys(_TYPES.get(kind, kind) for kind in _EXPECTED.findall(message))
-        words = " or ".join(kinds) or "of another kind"
-    else:
-        words = in_words(hint)
-    if len(paths := _paths_of(given)) > 1:
-        return f"{name}: there are several {given}, give the path of one: {', '.join(paths)}"
-    near = nearest(given, words.removeprefix("one of ").split(", ")) if words.startswith("one of ") else []
-    return f"{name} must be {words}, got {given or 'nothing'}" + (f"; nearest: {', '.join(near)}" if near else "")
-
-
-def explain_interpolation(error: OmegaConfBaseException, verb: str) -> str:
-    """A `${...}` that stands for nothing: where it is, what it names, and what to do."""
-    place = str(error.full_key or "").removeprefix(f"{verb}.").replace(".init_args", "")
-    text = str(error).splitlines()[0].replace(f"[{verb}].", "")
-    if found := re.search(r"Interpolation key '([^']*)' not found", text):
-        key = found[1].lstrip(".")
-        remedy = (
-            "give --run_dir"
-            if place == "run_dir"
-            else "keys are whole, ${data.init_args.batch_size}, and there must be a value"
+    columns = [f"adds {name}" for name in columns_of(detector.built_for)]
+    frame = pd.concat([frame, pd.DataFrame(adds, columns=columns)], axis=1)
+    write_new(target, frame.to_csv(index=False, float_format="%.9g"))
+    if not found.complete:
+        say(
+            f"by exchange: the score of a {type(detector).__name__} has no gradient, so a column adds what the score "
+            "loses when its value becomes the median normal one; these need not add up to the score"
         )
-        return f"{place}: there is no option {key} for ${{{key}}} to stand for: {remedy}"
-    return f"{place}: what stands in ${{...}} cannot be worked out: {text}"
+    elif missed := int((found.missed() > 2 * COMPLETE).sum()):
+        words = f"of {missed} of {len(frame)} samples miss the difference of the scores by more than {2 * COMPLETE:.0%}"
+        say(f"integrated gradients {words}")
+    say(f"the median normal sample has the score {found.baseline_score:.6g}")
+    say(f"reasons: {target}")
+    if plots is not None:
+        made = make_folder(user_path(plots))
+        try:
+            paths = write_attributions(user_path(plots), found, raw, samples.names, names, top)
+            say(f"plots: {len(paths)} in {plots}")
+        finally:
+            remove_made(made)  # where nothing could be drawn
+
+
+def columns_of(spec: InputSpec) -> list[str]:
+    """Names of the columns of a table, or of the steps of a series."""
+    if spec.kind == "series":
+        return [f"step {step}" for step in range(spec.shape[0])]
+    return list(spec.features) or [f"feature {column}" for column in range(spec.shape[0])]
+
+
+def names_of_values(spec: InputSpec) -> list[str]:
+    """Names of all values of a sample, flat."""
+    if spec.kind != "series":
+        return columns_of(spec)
+    steps, channels = spec.shape
+    return [
+        f"step {step}" if channels == 1 else f"channel {channel} at step {step}"
+        for step in range(steps)
+        for channel in range(channels)
+    ]
+
+
+def in_words(found: Attributions, raw: object, names: Sequence[str], row: int) -> str:
+    """The values that add most to a sample's score: `mass = 9.1 (normally 2.3): +4.7; ...`."""
+    import numpy as np
+
+    adds, values = found.values[row].ravel(), np.asarray(raw)[row].ravel()
+    most = [i for i in np.argsort(-adds, kind="stable")[:N_REASONS] if adds[i] > 0]
+    median = found.baseline.ravel()
+    return "; ".join(f"{names[i]} = {values[i]:.4g} (normally {median[i]:.4g}): +{adds[i]:.3g}" for i in most)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the verb's arguments and explain. Standard argparse: the help must not wait for torch."""
+    parser = PlainParser(
+        prog="adlightning explain",
+        description="Say which columns of a table, or time steps of a series, make the score of each of your samples.",
+    )
+    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
+    parser.add_argument("--data", required=True, help="a CSV/TSV/Parquet table, an .npy or .npz")
+    parser.add_argument("--out", required=True, help="the CSV file to write; must not exist yet")
+    parser.add_argument(
+        "--plots",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="also draw the most anomalous samples, a picture each, into FOLDER or, without one, OUT's name + _plots",
+    )
+    parser.add_argument("--top", type=int, default=20, help="how many are drawn (20)")
+    parser.add_argument("--key", help="array of the .npz; needed when it holds more than one")
+    parser.add_argument("--batch_size", type=int, default=100, help="samples at a time (100)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
+    add_import(parser)
+    options = vars(parser.parse_args(arguments))
+    if options["plots"] == "":
+        out = user_path(options["out"])
+        options["plots"] = str(Path(out).with_name(f"{out.stem}_plots"))
+    explain(**options)

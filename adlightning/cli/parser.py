@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
-from adlightning.cli.explain import explain
+from adlightning.cli.parser_messages import explain
 from adlightning.cli.parsing import PartsParser
 from adlightning.core.messages import for_terminal
 

@@ -44,23 +44,16 @@ def score(
             then, since the threshold was fitted to other scores.
     """
     import pandas as pd
-    import torch
 
     from adlightning.callbacks.description import judged
     from adlightning.checkpoints.loading import load_detector
     from adlightning.core.scoring import without_p_values, without_verdict
 
     target = user_path(out)
-    _check_targets(target, plots)
+    require_targets(target, plots)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    detector = load_detector(ckpt_path, device, scoring=scoring)
+    detector = load_detector(ckpt_path, usable_device(device), scoring=scoring)
     samples = read_samples(user_path(data), detector.built_for, key)
     scores = score_samples(detector, samples, batch_size)
     threshold = detector.threshold_over(scores)
@@ -98,7 +91,21 @@ def score_samples(detector: AnomalyDetector, samples: NamedSamples, batch_size: 
     return score_batches(detector, samples.batches(shown))
 
 
-def _check_targets(out: Path, plots: str | None) -> None:
+def usable_device(device: str) -> str:
+    """The device by its name, `auto` resolved. Raises ValueError where it cannot be used."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def require_targets(out: Path, plots: str | None) -> None:
+    """Raise ValueError where something would be overwritten: the file, or a folder for pictures with content."""
     require_new(out)
     folder = None if plots is None else user_path(plots)
     if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

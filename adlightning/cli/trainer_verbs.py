@@ -33,13 +33,13 @@ from adlightning.checkpoints.writing import AtomicCheckpointIO
 from adlightning.cli import registry
 from adlightning.cli.arguments import require_class_first
 from adlightning.cli.endings import what_is_kept, where_it_stood
-from adlightning.cli.explain import explain_interpolation
 from adlightning.cli.fitting import SEED, TRAINER_DEFAULTS, monitors_of, selecting, test_selected
 from adlightning.cli.imports import HELP, OPTION
 from adlightning.cli.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.cli.noise import silence_noise
 from adlightning.cli.options import check_options, classes_explained, trainer_explained
 from adlightning.cli.parser import AnomalyParser
+from adlightning.cli.parser_messages import explain_interpolation
 from adlightning.cli.parsing import PARSER_MODE, keep_names_as_written
 from adlightning.cli.run_dirs import RunDirClaim
 from adlightning.cli.shorter import shorten_first_phase

@@ -17,6 +17,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from adlightning.core.attribution import median_normal
 from adlightning.core.averaging import average_weights_alone
 from adlightning.core.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
 from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
@@ -71,9 +72,6 @@ class AnomalyDetector(ScoredModule):
     needs_unlabelled: ClassVar[bool] = False
     """True for methods that contrast known normals with unlabelled samples: an epoch is one pass over the normals, each
     batch has as many unlabelled samples as a full one has normals, and a fit without both kinds is refused."""
-
-    score_needs: str | None = None
-    """What a score needs beyond a forward pass, in words: the detector is then not exported. None for nothing."""
 
     differentiated_twice: tuple[str, ...] = ()
     """Names of networks whose gradients training differentiates again: they are not compiled."""
@@ -185,6 +183,8 @@ class AnomalyDetector(ScoredModule):
             return
         self.input_spec = spec
         self.preprocess = prepared_for(spec, self.preprocessing)
+        no_median = torch.full(spec.shape if spec.kind != "image" else (0,), math.nan)
+        self.register_buffer("median_normal", no_median.double() if spec.offsets else no_median)
         self.build(self.preprocess.output_shape())
         if lazy := [name for name, weight in self.named_parameters() if is_lazy(weight)]:
             raise ValueError(
@@ -292,6 +292,9 @@ class AnomalyDetector(ScoredModule):
                 load()
         if not self.preprocess.fitted:
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
+        if self.median_normal.isnan().any():
+            normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
+            self.median_normal.copy_(median_normal(normals, len(self.data.training_rows()[0])))
 
     def training_data(self) -> Iterable[TrainBatch]:
         """One pass over the whole training set in fixed order, the same on every rank; for fitting, not for steps."""
@@ -344,7 +347,6 @@ class AnomalyDetector(ScoredModule):
     def _keep_held_out(self, scored: ScoredSamples) -> None:
         kept = np.sort(normal_scores(scored.scores, scored.labels))
         self.held_out_scores = torch.from_numpy(kept).float().to(self.device)
-        self.training_record["held_out"] = len(kept)
 
     def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
         self.check_scores(scored.scores)

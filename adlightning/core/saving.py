@@ -54,7 +54,6 @@ def take_description(detector: ScoredModule, checkpoint: dict[str, Any]) -> None
         raise ValueError(refusal)
     detector.configure_for(spec)
     detector.training_record = dict(saved["training"])
-    detector.held_out_scores = detector.threshold.new_empty(saved["training"].get("held_out", 0))
     if getattr(detector, "_trainer", None) is not None:
         _refuse_other_split(detector)
         _take_marks(detector, checkpoint["state_dict"])

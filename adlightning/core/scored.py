@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.above import from_above
+from adlightning.core.attribution import Attributions, attribute
 from adlightning.core.conformal import p_values
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
@@ -57,6 +58,9 @@ class ScoredModule(pl.LightningModule, ABC):
     """Names of the constructor's arguments that no training depends on: a trained detector may be given others, as it
     may be given another `threshold`."""
 
+    score_needs: str | None = None
+    """What a score needs beyond a forward pass, in words: it is then not exported. None for nothing."""
+
     arguments: dict[str, Any]
     """What the constructor was given, defaults included."""
 
@@ -80,6 +84,9 @@ class ScoredModule(pl.LightningModule, ABC):
 
     held_out_scores: Tensor
     """Scores (n,) of held-out normal samples, sorted upwards, which p-values rank a score among; empty without any."""
+
+    median_normal: Tensor
+    """The median of the normal training samples, raw, value by value; NaN before training, and (0,) for images."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -127,6 +134,12 @@ class ScoredModule(pl.LightningModule, ABC):
         """Refuse a checkpoint of another class; build for the input that it was trained on."""
         with naming_checkpoint(self):
             take_description(self, checkpoint)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take as many held-out scores as there are."""
+        if (given := state_dict.get(f"{prefix}held_out_scores")) is not None and given.ndim == 1:
+            self.held_out_scores = self.held_out_scores.new_empty(given.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **given: Any) -> Self:  # type: ignore[override]
@@ -214,6 +227,19 @@ class ScoredModule(pl.LightningModule, ABC):
         if reason := without_p_values(self):
             raise ValueError(f"{type(self).__name__} cannot give p-values: {reason}")
         return p_values(scores, self.held_out())
+
+    def explain(self, x: NDArray[Any] | Tensor | pd.DataFrame | str | Path, batch_size: int = 100) -> Attributions:
+        """What each value of raw samples adds to their scores, against the median of the normal training samples.
+
+        Args:
+            x: samples of a table or series, as of :meth:`score`.
+            batch_size: samples at a time.
+
+        Raises:
+            ValueError: as :meth:`score`, a detector of images, or captum is missing.
+        """
+        self.require_ready()
+        return attribute(self, raw_batches(x, self.built_for, batch_size))
 
     def held_out(self) -> NDArray[np.float64]:
         """Scores (n,) of held-out normal samples, sorted upwards, on the host."""
