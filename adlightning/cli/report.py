@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from adlightning.report.compare import Comparison
     from adlightning.report.drawing import Picture
+    from adlightning.report.grid import Grid
     from adlightning.report.page import Section
 
 FORMATS = ("rich", "markdown", "latex", "csv", "html")
@@ -35,6 +36,8 @@ def run(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     out = None if options.out is None else user_path(options.out)
     _check(options.results, options.table, options.metric, options.format, out)
+    if options.ranks and not options.results:
+        raise ValueError("results must be given to rank the methods of: adlightning report RESULTS --ranks")
     rows = []
     if options.results:
         from adlightning.benchmark.store import read_rows_with_scores
@@ -43,6 +46,9 @@ def run(arguments: list[str]) -> None:
         if not rows and not options.table:
             raise ValueError(f"results: there are no rows in {', '.join(options.results)}")
     runs = runs_frame(rows)
+    if options.ranks:
+        _report_ranks(runs, options.table, options.metric or "auroc", options.format, out)
+        return
     comparisons = compare(runs, options.table, options.metric)
     if options.table:
         runs = _of_tables(runs, comparisons)
@@ -51,10 +57,14 @@ def run(arguments: list[str]) -> None:
         return
     pictures = _pictures(comparisons, options.format, out)
     text = _text(runs, comparisons, options.format, pictures, out)
+    _write(text, {} if out is None or options.format != "markdown" else _files(pictures, out), out)
+
+
+def _write(text: str, files: Mapping[str, Picture], out: Path | None) -> None:
+    """Write a report and the pictures beside it, or nothing; without a file, to the terminal."""
     if out is None:
         sys.stdout.write(text)
         return
-    files = _files(pictures, out) if options.format == "markdown" else {}
     written: list[Path] = []
     try:
         for name, picture in files.items():
@@ -68,6 +78,37 @@ def run(arguments: list[str]) -> None:
     print(f"report: {out}")
 
 
+def _report_ranks(runs: pd.DataFrame, tables: list[str], metric: str, kind: str, out: Path | None) -> None:
+    """Methods by their mean rank, in the place of tables beside published numbers."""
+    from adlightning.published import table_id
+    from adlightning.report.latex import latex_report
+    from adlightning.report.markdown import markdown_report
+    from adlightning.report.page import html_page
+    from adlightning.report.rank_tables import rank_facts, rank_section
+    from adlightning.report.ranks import rank_methods
+
+    if tables:
+        places = zip(runs["paper"], runs["table"], strict=True)
+        runs = runs[[table_id(paper, table) in tables for paper, table in places]]
+    ranking = rank_methods(runs, metric)
+    if kind == "csv":
+        _write(ranking.ranks.join(ranking.values, rsuffix=f" {metric}").to_csv(float_format="%.9g"), {}, out)
+        return
+    section, facts = rank_section(ranking), rank_facts(ranking)
+    grids = [section.grid, *section.extras]
+    if kind == "rich":
+        _print_rich(grids, facts, out)
+        return
+    files = {} if out is None or kind == "html" else _files({"": list(section.pictures)}, out)
+    captions = {name: picture.caption for name, picture in files.items()}
+    title = f"{len(ranking.methods)} methods ranked over {len(ranking.values)} cells"
+    if kind == "html":
+        text = html_page(title, facts, [section])
+    else:
+        text = {"markdown": markdown_report, "latex": latex_report}[kind](title, facts, grids, captions)
+    _write(text, files, out)
+
+
 def _parser() -> argparse.ArgumentParser:
     description = (
         "Results beside the published numbers, in the papers' own layout. Without RESULTS the published alone."
@@ -78,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="FILE", help="file to write, which must not exist yet; default: the terminal")
     table_help = "only this table, with all its rows: deep_sad_table6, drocc_text; may be given several times"
     parser.add_argument("--table", action="append", default=[], help=table_help)
+    parser.add_argument(
+        "--ranks",
+        action="store_true",
+        help="rank the methods over all cells of data set and class instead: mean ranks, Friedman's test, Wilcoxon's "
+        "of each pair with Holm's correction, a critical-difference diagram (html; markdown and latex with --out)",
+    )
     metric_help = "our values of this metric instead of the paper's, f1_drocc_release or another of metrics.json"
     parser.add_argument("--metric", metavar="NAME", help=metric_help)
     return parser
@@ -118,15 +165,19 @@ def _sections(comparisons: list[Comparison], pictures: Mapping[str, list[Picture
 
 
 def _write_rich(runs: pd.DataFrame, comparisons: list[Comparison], out: Path | None) -> None:
+    from adlightning.report.extras import overview
+
+    grids = [grid for section in _sections(comparisons, {}) for grid in (section.grid, *section.extras)]
+    _print_rich(grids, overview(runs, comparisons), out)
+
+
+def _print_rich(grids: list[Grid], facts: list[tuple[str, str]], out: Path | None) -> None:
     import io
 
     from rich.console import Console
 
-    from adlightning.report.extras import overview
     from adlightning.report.terminal import print_grids
 
-    grids = [grid for section in _sections(comparisons, {}) for grid in (section.grid, *section.extras)]
-    facts = overview(runs, comparisons)
     if out is None:
         wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH
         print_grids(Console(width=wide), grids, facts)

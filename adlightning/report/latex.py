@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from adlightning.report.grid import Entry, Grid
 
@@ -28,15 +28,24 @@ _ESCAPES = {
 }
 
 
-def latex_report(title: str, facts: Sequence[tuple[str, str]], grids: Sequence[Grid]) -> str:
-    """All tables, to be \\input into a document; what was run goes before them as comments."""
+def latex_report(
+    title: str, facts: Sequence[tuple[str, str]], grids: Sequence[Grid], pictures: Mapping[str, str] = {}
+) -> str:
+    """All tables and pictures (caption by file name), to be \\input into a document; what was run is in comments."""
+    packages = "booktabs,longtable,graphicx" if pictures else "booktabs,longtable"
     head = [
         title,
         *(f"{name}: {text}" for name, text in facts),
-        r"Needs \usepackage[T1]{fontenc} \usepackage{booktabs,longtable}",
+        rf"Needs \usepackage[T1]{{fontenc}} \usepackage{{{packages}}}",
     ]
     comments = "\n".join(f"% {' '.join(line.split())}" for line in head)
-    return "\n\n".join([comments, *(latex_table(grid) for grid in grids)]) + "\n"
+    figures = [_figure(file, caption) for file, caption in pictures.items()]
+    return "\n\n".join([comments, *(latex_table(grid) for grid in grids), *figures]) + "\n"
+
+
+def _figure(file: str, caption: str) -> str:
+    lines = [r"\begin{figure}", r"\centering", rf"\includegraphics[width=\linewidth]{{{file}}}"]
+    return "\n".join([*lines, rf"\caption{{{escape(caption)}}}", r"\end{figure}"])
 
 
 def latex_table(grid: Grid) -> str:
