@@ -22,6 +22,7 @@ VERBS = {
     "test": "score the test sets with a checkpoint: metrics, scores, plots",
     "predict": "write the test sets' scores with a checkpoint, without looking at labels",
     "score": "score your own images, table or .npz with a checkpoint",
+    "compare": "train every suitable method on your own data, and rank them on one page",
     "explain": "say which columns or time steps make the score of each of your own samples",
     "export": "write a detector as one ONNX or torch.export graph, from raw input to scores",
     "configs": "list the experiments, tables and sweeps that come with the package, or copy them",
@@ -42,6 +43,7 @@ examples:
   adlightning test --ckpt_path RUN
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
   adlightning score --import my_package.vit --ckpt_path RUN --data my_images/ --out scores.csv   (a part of your own)
+  adlightning compare --data my.csv --label_column label --minutes 10
   adlightning explain --ckpt_path RUN --data new.csv --out why.csv --plots
   adlightning export --ckpt_path RUN --format onnx --out model.onnx
   adlightning benchmark --config benchmarks/deep_sad_table6 --only dataset=cardio --seeds 3
@@ -101,7 +103,7 @@ def _help() -> str:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
-    if verb not in ("benchmark", "configs", "report", "sweep"):
+    if verb not in ("benchmark", "compare", "configs", "report", "sweep"):
         arguments = import_named(arguments)
     if verb == "score":
         from adlightning.cli.score import run as run_score
@@ -119,6 +121,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.cli.benchmark import run as run_benchmark
 
         return run_benchmark(arguments)
+    elif verb == "compare":
+        from adlightning.cli.compare import run as run_compare
+
+        return run_compare(arguments)
     elif verb == "sweep":
         from adlightning.cli.sweep import run as run_sweep
 

@@ -86,7 +86,7 @@ class Progress:
             self.failures.append(f"{cell.name}: {row['error']}")
             self._say(f"failed: {self.failures[-1]}", "red")
         if not self.console.is_terminal:
-            value = f"AUROC {_aurocs(row)}" if row["status"] == "done" else "failed"
+            value = "failed" if row["status"] != "done" else f"AUROC {found}" if (found := _aurocs(row)) else "done"
             line = f"[{self.n_done + len(self.failures)}/{self.n}] {cell.name}: {value}, "
             self._say(line + f"{row['seconds'].get('total', 0):.1f} s; {self._left()} left")
 
@@ -125,8 +125,8 @@ class Progress:
 
 
 def _aurocs(row: Row) -> str:
-    """`0.9871`, or of several test sets `mnist 0.9871, omniglot 0.9982`."""
-    parts = row.get("test_sets", {"": row})
+    """`0.9871`, or of several test sets `mnist 0.9871, omniglot 0.9982`; empty where nothing was tested."""
+    parts = row.get("test_sets", {"": row} if "metrics" in row else {})
     return ", ".join(f"{name} {part['metrics']['auroc']:.4f}".strip() for name, part in parts.items())
 
 

@@ -63,7 +63,7 @@ def costs_grid(comparison: Comparison) -> Grid | None:
             values = [float(means[name].get((j, dataset), float("nan"))) for dataset in datasets]
             if any(value == value for value in values):
                 stub = (Entry(column.heading), Entry(text))
-                shown = _short if name == "peak_memory_mb" else _seconds
+                shown = short if name == "peak_memory_mb" else seconds
                 lines.append(Line(text, stub, tuple(Entry(shown(value)) for value in values)))
     devices = ", ".join(sorted(set(done["device"]) - {""}))
     return Grid(
@@ -102,17 +102,18 @@ def overview(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[tupl
     return [*tables, *facts]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A number of three digits, or whole from 100 on."""
     if value != value:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _seconds(value: float) -> str:
+def seconds(value: float) -> str:
     """Seconds of rows, which have milliseconds."""
     if value < 0.001:
         return "<0.001"
-    return f"{value:.3f}" if value < 0.1 else _short(value)
+    return f"{value:.3f}" if value < 0.1 else short(value)
 
 
 def _duration(seconds: float) -> str:

@@ -79,8 +79,8 @@ def _pairs_grid(ranking: Ranking) -> Grid:
     n_cells, smallest = len(ranking.values), 2.0 ** (1 - len(ranking.values)) * len(lines)
     remarks = [f"{STAR}: p < {ALPHA} after Holm's correction for {len(lines)} pairs"]
     if smallest >= ALPHA:
-        remarks.append(f"no pair can differ at {ALPHA}: of {n_cells} cells and {len(lines)} pairs none falls below")
-        remarks[-1] += f" {min(smallest, 1):.2g}"
+        least = f"{min(smallest, 1):.2g} is the least that {n_cells} cells and {len(lines)} pairs allow"
+        remarks.append(f"no pair can differ at {ALPHA}: {least}")
     return Grid(
         id="rank_pairs",
         title="Pairs",
