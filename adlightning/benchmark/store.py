@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ class Results:
     def __init__(self, folder: Path, any_code: bool = False) -> None:
         self.folder = folder
         self.any_code = any_code
+        self._rows_due = 0.0  # on the clock that only runs forward
 
     def key(self, cell: Cell) -> str:
         """What a cell's result is filed under: hash of its configuration and version of the code behind it."""
@@ -194,6 +196,15 @@ class Results:
         path = self.folder / "rows.csv"
         write_atomically(path, pd.json_normalize(self.rows()).to_csv(index=False))
         return path
+
+    def keep_rows(self) -> None:
+        """Bring `rows.csv` up to date after a cell, so that a command that is killed leaves one.
+
+        Where it takes long, for thousands of cells, it is done less often: at most a tenth of the time goes into it.
+        """
+        if (began := time.monotonic()) >= self._rows_due:
+            self.write_rows()
+            self._rows_due = time.monotonic() + 9 * (time.monotonic() - began)
 
     # ---- reading --------------------------------------------------------------------------------------------------
 

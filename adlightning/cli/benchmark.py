@@ -16,7 +16,7 @@ from rich.table import Table
 from adlightning.benchmark.cluster import cluster_options, run_on_cluster
 from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
 from adlightning.benchmark.pool import Pool, find_devices
-from adlightning.benchmark.store import Results, read_rows
+from adlightning.benchmark.store import Results, Row, read_rows
 from adlightning.benchmark.tasks import Task, tasks_of
 from adlightning.benchmark.view import Expectation, Progress, duration
 from adlightning.cli.plain_parser import PlainParser
@@ -144,11 +144,16 @@ def _work(
 ) -> None:
     """Run what is missing, here or on a cluster."""
     missing = [cell for task in tasks for cell in task.cells]
+
+    def finished(cell: Cell, row: Row) -> None:
+        progress.finished(cell, row)
+        results.keep_rows()
+
     if given.cluster is not None:
         with Progress(missing, expectation, jobs, list) as progress:
             run_on_cluster(
                 *(tasks, results, given.cluster, jobs, given.cells_per_job, cluster_options(given.cluster_option)),
-                *(progress.finished, progress.watch, run_verb, given.keep_checkpoints),
+                *(finished, progress.watch, run_verb, given.keep_checkpoints),
             )
         return
     pool = Pool(results, devices, jobs, run_verb, FIT_NEEDS, given.keep_checkpoints)
@@ -159,7 +164,7 @@ def _work(
         return [(worker.waiting[0], now - worker.since) for worker in pool.workers if worker.waiting]
 
     with Progress(missing, expectation, jobs, running) as progress:
-        pool.run(tasks, progress.finished, progress.watch, stop=lambda: time.monotonic() > until)
+        pool.run(tasks, finished, progress.watch, stop=lambda: time.monotonic() > until)
 
 
 def _print_plan(

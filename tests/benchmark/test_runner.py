@@ -122,7 +122,7 @@ def test_a_grid_killed_in_the_middle_goes_on_to_the_same_table(whole: tuple[Path
     arguments = ["--config", str(file), "--results", str(killed), "--devices=cpu"]
     process = subprocess.Popen([sys.executable, "-m", "adlightning", "benchmark", *arguments], start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(killed.glob("cells/*.json")) and time.monotonic() < deadline:
+    while not (killed / "rows.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)  # the parent only: its worker has to notice
     process.wait()
@@ -130,6 +130,7 @@ def test_a_grid_killed_in_the_middle_goes_on_to_the_same_table(whole: tuple[Path
     n_done = len(list(killed.glob("cells/*.json")))
     assert 0 < n_done < 4
     assert [path for path in (killed / "cells").iterdir() if path.suffix != ".json"] == []
+    assert len(read_rows(killed / "rows.csv")) in (n_done - 1, n_done)  # up to date but for what came just then
     assert bench(file, killed) == 0
     assert len(list(killed.glob("cells/*.json"))) == 4
     assert list((killed / "partial").iterdir()) == []
