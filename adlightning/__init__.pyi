@@ -16,6 +16,12 @@ from .checkpoints.loading import (
 from .core.detector import (
     AnomalyDetector as AnomalyDetector,
 )
+from .core.maps import (
+    MaximumOfMap as MaximumOfMap,
+    MeanOfMap as MeanOfMap,
+    Reduction as Reduction,
+    TopShare as TopShare,
+)
 from .core.ranking_metric import (
     Ranked as Ranked,
     RankingMetric as RankingMetric,
@@ -123,6 +129,7 @@ from .methods import (
     GeometricTransforms as GeometricTransforms,
     Likelihood as Likelihood,
     LikelihoodRatio as LikelihoodRatio,
+    PatchKNN as PatchKNN,
     SemiSupervisedAMA as SemiSupervisedAMA,
     SkipGANomaly as SkipGANomaly,
     SoftBoundaryDeepSVDD as SoftBoundaryDeepSVDD,
@@ -181,6 +188,7 @@ from .networks import (
     VGG11 as VGG11,
     ALADEncoder as ALADEncoder,
     ALADGenerator as ALADGenerator,
+    BackbonePatches as BackbonePatches,
     ConvolutionalEnergy as ConvolutionalEnergy,
     DAGMMDecoder as DAGMMDecoder,
     DAGMMEncoder as DAGMMEncoder,
@@ -208,6 +216,7 @@ from .networks import (
     MobileNetV2Encoder as MobileNetV2Encoder,
     PixelCNNPP as PixelCNNPP,
     PlainMLP as PlainMLP,
+    RawPatches as RawPatches,
     RecurrentEnergy as RecurrentEnergy,
     ResidualCritic as ResidualCritic,
     ResidualGenerator as ResidualGenerator,

@@ -46,6 +46,7 @@ from adlightning.methods import (
     GeometricTransforms,
     Likelihood,
     LikelihoodRatio,
+    PatchKNN,
     SemiSupervisedAMA,
     SkipGANomaly as Skip,
     SoftBoundaryDeepSVDD,
@@ -60,7 +61,7 @@ from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.methods.stacked_ss_dgm import M1Pretraining
-from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PixelCNNPP, PlainMLP
+from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PixelCNNPP, PlainMLP, RawPatches
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.energy import RecurrentEnergy
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
@@ -249,6 +250,8 @@ def _trials() -> dict[str, Trial]:
     found |= {name: Trial(cls(**arguments), "image") for name, (cls, arguments) in GENERATIVE.items()}
     found |= {name: Trial(cls(**arguments), "table", max_epochs=1) for name, (cls, arguments) in SHALLOW.items()}
     found["dsebm on series"] = Trial(DSEBM(energy=partial(RecurrentEnergy, hidden=(4,), state_dim=4)), "series")
+    patches = PatchKNN(features=partial(RawPatches, size=4, stride=2), max_patches=200)
+    found["patch_knn"] = Trial(patches, "image", max_epochs=1)
     found["series"] = Trial(Autoencoder(encoder=partial(LSTMEncoder, rep_dim=4)), "series")
     for name, trial in found.items():
         trial.name = name

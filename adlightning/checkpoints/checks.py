@@ -147,8 +147,9 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
     if missing := described.arguments - saved["hyperparameters"].keys():
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {', '.join(sorted(missing))} is missing")
     needed, given = dict(described.forms), checkpoint["state_dict"]
-    if (held_out := given.get("held_out_scores")) is not None and held_out.ndim == 1:
-        needed["held_out_scores"] = f"{tuple(held_out.shape)} of {torch.float32}"  # as many as were held out
+    for name in cls.sized_by_data:
+        if name in needed and name in given and _only_longer(given[name], described.shapes[name]):
+            needed[name] = _form(given[name])
     forms = {name: _form(value) for name, value in given.items()}
     wrong = sorted(name for name in needed.keys() | forms.keys() if needed.get(name) != forms.get(name))
     if wrong:
@@ -178,6 +179,7 @@ class _Description:
     arguments: frozenset[str]
     forms: dict[str, str]
     weights: frozenset[str]
+    shapes: dict[str, tuple[int, ...]]
 
 
 @lru_cache(maxsize=4)  # a checkpoint is read several times in a run, and spectra are normalised slowly without memory
@@ -187,7 +189,7 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
         with torch.device("meta"), _at_most(saved.most_weights):
             detector = cls(**rebuilt_arguments(cls, saved.values["hyperparameters"]))
             detector.configure_for(InputSpec.from_dict(saved.values["input"]))
-            forms = {name: _form(value) for name, value in detector.state_dict().items()}
+            state = detector.state_dict()
     except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {error}") from error
     except RuntimeError as error:
@@ -195,7 +197,9 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
             raise ValueError(f"its arguments describe a {cls.__name__} that no memory could hold: {error}") from error
         return None
     weights = frozenset(name for name, _ in detector.named_parameters())
-    return _Description(frozenset(detector.arguments), forms, weights)
+    forms = {name: _form(value) for name, value in state.items()}
+    shapes = {name: tuple(state[name].shape) for name in cls.sized_by_data if name in state}
+    return _Description(frozenset(detector.arguments), forms, weights, shapes)
 
 
 @contextmanager
@@ -212,6 +216,11 @@ def _at_most(weights: int) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def _only_longer(given: Tensor, needed: tuple[int, ...]) -> bool:
+    """Whether a tensor has another length than is needed, and nothing else."""
+    return given.dtype == torch.float32 and given.ndim == len(needed) and given.shape[1:] == needed[1:]
 
 
 def _form(value: Tensor) -> str:

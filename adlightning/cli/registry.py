@@ -131,6 +131,12 @@ METHODS: tuple[Method, ...] = (
         "measured on digits",
     ),
     Method(
+        "PatchCore (Roth et al. 2022): nearest neighbours of patches, with maps",
+        ("PatchKNN",),
+        "`configs/patch_knn/`",
+        "measured on digits",
+    ),
+    Method(
         "WAIC (Choi et al. 2018) of WGANs' critics, or of densities: Glow (Kingma and Dhariwal 2018)",
         ("WAIC", "DensityWAIC"),
         "`configs/waic/`, `configs/density_waic/`",

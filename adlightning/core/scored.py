@@ -58,6 +58,9 @@ class ScoredModule(pl.LightningModule, ABC):
     """Names of the constructor's arguments that no training depends on: a trained detector may be given others, as it
     may be given another `threshold`."""
 
+    sized_by_data: ClassVar[tuple[str, ...]] = ("held_out_scores",)
+    """Buffers whose first dimension is as long as the training data made it; a checkpoint says how long."""
+
     score_needs: str | None = None
     """What a score needs beyond a forward pass, in words: it is then not exported. None for nothing."""
 
@@ -136,9 +139,11 @@ class ScoredModule(pl.LightningModule, ABC):
             take_description(self, checkpoint)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take as many held-out scores as there are."""
-        if (given := state_dict.get(f"{prefix}held_out_scores")) is not None and given.ndim == 1:
-            self.held_out_scores = self.held_out_scores.new_empty(given.shape)
+        """Make room for as much as the training data left."""
+        for name in self.sized_by_data:
+            own, given = getattr(self, name), state_dict.get(f"{prefix}{name}")
+            if given is not None and given.ndim == own.ndim and given.shape[1:] == own.shape[1:]:
+                setattr(self, name, own.new_empty(given.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @classmethod
@@ -240,6 +245,39 @@ class ScoredModule(pl.LightningModule, ABC):
         """
         self.require_ready()
         return attribute(self, raw_batches(x, self.built_for, batch_size))
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """Where raw images (B, C, H, W) are anomalous, (B, H, W) at their size, higher for more anomalous.
+
+        Raises:
+            NotImplementedError: the method does not know where.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say where an image is anomalous")
+
+    @property
+    def gives_maps(self) -> bool:
+        """Whether it has an :meth:`anomaly_map`."""
+        return type(self).anomaly_map is not ScoredModule.anomaly_map
+
+    def maps(self, x: NDArray[Any] | Tensor | str | Path, batch_size: int = 50) -> NDArray[np.float32]:
+        """Where raw images are anomalous, (N, H, W) at their size, in eval mode without gradients.
+
+        Args:
+            x: images, as of :meth:`score`.
+            batch_size: images at a time.
+
+        Raises:
+            ValueError: as :meth:`score`, or a method that does not know where.
+        """
+        self.require_ready()
+        if not self.gives_maps:
+            raise ValueError(f"{type(self).__name__} does not say where an image is anomalous")
+        with scoring(self):
+            found = [
+                self.anomaly_map(part.to(self.device)).float().cpu()
+                for part in raw_batches(x, self.built_for, batch_size)
+            ]
+        return torch.cat(found).numpy() if found else np.empty((0, *self.built_for.shape[1:]), dtype=np.float32)
 
     def held_out(self) -> NDArray[np.float64]:
         """Scores (n,) of held-out normal samples, sorted upwards, on the host."""

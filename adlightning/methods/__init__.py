@@ -25,6 +25,7 @@ from adlightning.methods.geometric_transforms import GeometricTransforms
 from adlightning.methods.goad import GOAD
 from adlightning.methods.likelihood import Likelihood
 from adlightning.methods.likelihood_ratio import LikelihoodRatio
+from adlightning.methods.patch_knn import PatchKNN
 from adlightning.methods.s_score import SScore
 from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
@@ -62,6 +63,7 @@ __all__ = [
     "GeometricTransforms",
     "Likelihood",
     "LikelihoodRatio",
+    "PatchKNN",
     "SScore",
     "SemiSupervisedAMA",
     "SkipGANomaly",

@@ -27,6 +27,7 @@ from adlightning.networks.logits import build_logits
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
 from adlightning.networks.mlp import MLPDecoder, MLPEncoder, PlainMLP
 from adlightning.networks.mobilenet import MobileNetV2Encoder
+from adlightning.networks.patches import BackbonePatches, RawPatches
 from adlightning.networks.pixelcnn import PixelCNNPP
 from adlightning.networks.pretrained import read_weights
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
@@ -42,6 +43,7 @@ __all__ = [
     "VGG11",
     "ALADEncoder",
     "ALADGenerator",
+    "BackbonePatches",
     "ConvolutionalEnergy",
     "DAGMMDecoder",
     "DAGMMEncoder",
@@ -69,6 +71,7 @@ __all__ = [
     "MobileNetV2Encoder",
     "PixelCNNPP",
     "PlainMLP",
+    "RawPatches",
     "RecurrentEnergy",
     "ResidualCritic",
     "ResidualGenerator",

@@ -36,6 +36,27 @@ def read_weights(argument: str, network: str, weights: str) -> dict[str, Any]:
     return read_state_dict(argument, weights, f"null or one of {', '.join(names)}")
 
 
+def take_over(argument: str, part: nn.Module, network: str, weights: str) -> None:
+    """Give a part of a torchvision network its weights.
+
+    Args:
+        argument: what the user calls `weights`, for messages.
+        part: whose weights have the names of the whole network's.
+        network: its name.
+        weights: as of :func:`read_weights`.
+
+    Raises:
+        ValueError: as :func:`read_weights`, or weights that do not fit; none is taken over then.
+    """
+    state, wanted = read_weights(argument, network, weights), part.state_dict()
+    if missing := [key for key in wanted if key not in state]:
+        raise ValueError(f"{argument}: {weights} lacks {missing[0]} and {len(missing) - 1} others")
+    try:
+        part.load_state_dict({key: state[key] for key in wanted})
+    except RuntimeError as error:
+        raise ValueError(f"{argument}: {weights} does not fit {network}: {error}") from None
+
+
 def read_state_dict(argument: str, file: str, instead: str) -> dict[str, Any]:
     """A `state_dict` from a file that `torch.save` wrote, or from a .safetensors; nothing in it is run.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from adlightning.networks.pretrained import read_weights
+from adlightning.networks.pretrained import take_over
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -75,14 +75,5 @@ class TorchvisionLayer(nn.Module):
         if self.ready:
             return
         if self.weights is not None:
-            self._load(self.weights)
+            take_over("weights", self.extractor, self.name, self.weights)
         self.ready.fill_(True)
-
-    def _load(self, weights: str) -> None:
-        state, wanted = read_weights("weights", self.name, weights), self.extractor.state_dict()
-        if missing := [key for key in wanted if key not in state]:
-            raise ValueError(f"weights: {weights} lacks {missing[0]} and {len(missing) - 1} others")
-        try:
-            self.extractor.load_state_dict({key: state[key] for key in wanted})
-        except RuntimeError as error:
-            raise ValueError(f"weights: {weights} does not fit {self.name}: {error}") from None

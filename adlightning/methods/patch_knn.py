@@ -1,0 +1,244 @@
+"""PatchCore: neighbours of patches (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from adlightning.core.contracts import InputSpec, TrainBatch
+from adlightning.core.detector import AnomalyDetector
+from adlightning.core.maps import Reduction, enlarged
+from adlightning.core.parts import PreprocessingFactory, network_part
+from adlightning.core.rules import between, positive
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.networks.patches import RawPatches
+
+PatchFeatures = Callable[[tuple[int, ...]], nn.Module]
+"""From the shape of a preprocessed image to a module from images (B, C, H, W) to features of patches (B, d, h, w)."""
+
+_PROJECTED = 128
+"""Dimensions in which the coreset is chosen: distances hardly change (Section 3.2; Johnson and Lindenstrauss)."""
+
+_PAIRS = 2**25
+"""Distances held at once while scoring."""
+
+
+def nearest(patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance (N,) of patches (N, d) to the nearest of a bank (M, d), and which it is, (N,)."""
+    squares = patches.square().sum(1)[:, None] + bank.square().sum(1)[None] - 2 * patches @ bank.T
+    index = squares.argmin(dim=1)
+    return (patches - bank[index]).norm(dim=1), index  # anew: a difference of large squares loses a small distance
+
+
+def reweighted(distance: Tensor, patch: Tensor, neighbor: Tensor, bank: Tensor, n: int) -> Tensor:
+    """Scores (B,) of images by their most distant patch (PatchCore, Equation 7).
+
+    A patch whose nearest neighbour lies far from its own neighbours in the bank is rarer, and weighs more: the score is
+    `(1 - softmax of the distances to the neighbours' n nearest, at the nearest one) * distance`.
+
+    Args:
+        distance: (B,) of the most distant patch of each image to its nearest neighbour.
+        patch: (B, d), that patch.
+        neighbor: (B,), the place of that neighbour in the bank.
+        bank: (M, d).
+        n: neighbours in the bank, the nearest one counted.
+    """
+    nearest_one = bank[neighbor]
+    around = (nearest_one[:, None] - bank[None]).square().sum(-1).topk(n, dim=1, largest=False).indices
+    distances = (patch[:, None] - bank[around]).norm(dim=-1)
+    return (1 - torch.exp(distance - distances.logsumexp(dim=1))) * distance
+
+
+def greedy_coreset(patches: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Places (n,) of patches (N, d) so chosen that every patch lies near one (Algorithm 1): always the farthest next.
+
+    Args:
+        patches: all there are.
+        n: how many are chosen, at most N.
+        generator: of the projection, and of the first one.
+    """
+    dim = patches.shape[1]
+    if dim > _PROJECTED:
+        projection = torch.randn(dim, _PROJECTED, generator=generator).to(patches) / _PROJECTED**0.5
+        patches = patches @ projection
+    chosen = torch.empty(n, dtype=torch.long)
+    chosen[0] = torch.randint(len(patches), (), generator=generator)
+    left = torch.full((len(patches),), torch.inf, device=patches.device)
+    for i in range(n - 1):
+        left = torch.minimum(left, (patches - patches[chosen[i]]).square().sum(1))
+        chosen[i + 1] = left.argmax()
+    return chosen
+
+
+class PatchKNN(AnomalyDetector):
+    """PatchCore: an image is as anomalous as the patch that is least like any patch of normal images.
+
+    Nothing is trained. A bank holds patches of the training images, and a map says how far each patch of an image is
+    from its nearest one. For defects that are small, where the rest of the image is normal.
+
+    Args:
+        features: a class made for the shape of a preprocessed image: `RawPatches`, its values; `BackbonePatches`,
+            activations of a torchvision network; or one's own, from (B, C, H, W) to (B, d, h, w).
+        coreset: share of the patches that the bank keeps, in (0, 1], chosen so that all lie near one; 1 keeps all.
+        max_patches: patches at most from which they are chosen, drawn at random where there are more. The bank takes
+            4 bytes for each of their values.
+        neighbors: by how many neighbours in the bank the score of an image is weighed, as in the paper; 1 for none.
+        reduction: how a map becomes a score; null for the paper's, the most distant patch, weighed.
+        preprocessing: as in :class:`AnomalyDetector`.
+        threshold: as in :class:`AnomalyDetector`.
+
+    Raises:
+        ValueError: an argument outside its range, or data that are no images.
+    """
+
+    uses_known_anomalies = False
+    fits_at_end = True
+    scoring_arguments: ClassVar = ("neighbors", "reduction")
+    sized_by_data: ClassVar = (*AnomalyDetector.sized_by_data, "bank")
+    argument_rules: ClassVar = {"coreset": between(0, 1, "right"), "max_patches": positive, "neighbors": positive}
+    bank: Tensor
+
+    def __init__(
+        self,
+        features: PatchFeatures = partial(RawPatches, size=8, stride=4),
+        coreset: float = 0.1,
+        max_patches: int = 50_000,
+        neighbors: int = 9,
+        reduction: Reduction | None = None,
+        preprocessing: PreprocessingFactory | None = None,
+        threshold: ThresholdRule = NormalQuantile(quantile=0.95),
+    ) -> None:
+        super().__init__(preprocessing, threshold)
+        self.make_features = network_part("features", features)
+        self.coreset = coreset
+        self.max_patches = max_patches
+        self.neighbors = neighbors
+        self.reduction = reduction
+        self._n_patches = 0
+
+    # ---- construction ---------------------------------------------------------------------------------------------
+
+    def configure_for(self, spec: InputSpec) -> None:
+        """Refuse what is no image."""
+        if spec.kind != "image":
+            raise ValueError(f"PatchKNN takes images (C, H, W), of which it compares patches; the data are {spec}")
+        super().configure_for(spec)
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        """The features, and a bank that holds nothing yet."""
+        self.features = self.make_features(shape)
+        with torch.no_grad():
+            given = self.features(torch.zeros(1, *shape))
+        if given.ndim != 4:
+            raise ValueError(f"features must give patches (B, d, h, w), got {tuple(given.shape)} for one image")
+        self.register_buffer("bank", torch.empty(0, given.shape[1]))
+        self.idle = nn.Parameter(torch.zeros(()))  # Lightning saves no checkpoint before a step
+
+    def configure_optimizers(self) -> Any:
+        """Steps that move nothing."""
+        return SGD([self.idle], lr=0.0)
+
+    def trains_by_gradient(self) -> bool:
+        """Nothing is trained."""
+        return False
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+        """Nothing."""
+        return 0 * self.idle
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
+        """A loss that is always 0 is worth no curve."""
+        super().on_train_batch_end(None, batch, batch_idx)
+
+    def first_scored(self) -> int:
+        """The first epoch is the last."""
+        return 0
+
+    def in_last_epoch(self) -> bool:
+        """Nothing follows an epoch that trains nothing."""
+        return True
+
+    def forget_fit(self) -> None:
+        """The bank is empty again."""
+        self.bank = self.bank[:0]
+
+    @torch.no_grad()
+    def fit_on_training_data(self) -> None:
+        """Fill the bank with a coreset of the patches of normal images."""
+        self.trainer.should_stop = True
+        draw = torch.Generator().manual_seed(self._fit_seed)
+        patches = self._candidates(draw)
+        if self.coreset < 1:
+            patches = patches[greedy_coreset(patches, max(1, round(self.coreset * len(patches))), draw)]
+        self.bank = patches.to(self.device)
+
+    def _candidates(self, draw: torch.Generator) -> Tensor:
+        """Patches (N, d) of normal images, at most `max_patches` of them, each with the same chance."""
+        kept, order, self._n_patches = torch.empty(0), torch.empty(0), 0
+        for x in self.normal_data():
+            patches = _rows(self.features(self.preprocess(x)).float()).cpu()
+            kept = torch.cat([kept, patches]) if len(kept) else patches
+            order = torch.cat([order, torch.rand(len(patches), generator=draw)])
+            self._n_patches += len(patches)
+            if len(kept) > self.max_patches:
+                first = order.topk(self.max_patches, largest=False, sorted=False).indices.sort().values
+                kept, order = kept[first], order[first]
+        return kept
+
+    def remarks(self) -> list[str]:
+        """How large the bank is."""
+        size = self.bank.numel() * self.bank.element_size() / 2**20
+        of = f" of {self._n_patches:,} of normal images" if self._n_patches else ""
+        return [f"the bank holds {len(self.bank):,} patches{of}, {size:.1f} MiB"]
+
+    # ---- scores ---------------------------------------------------------------------------------------------------
+
+    def ready_to_score(self) -> bool:
+        """Only with a bank."""
+        return len(self.bank) > 0
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """The distance of the most distant patch (B,), weighed; or what the reduction makes of the map."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
+        features = self.features(self.preprocess(x)).float()
+        distances, neighbors = self._distances(features)
+        distance, most = distances.max(dim=1)
+        if (n := min(self.neighbors, len(self.bank))) < 2:
+            return distance
+        neighbor = neighbors.gather(1, most[:, None])[:, 0]
+        patch = features.flatten(2).gather(2, most[:, None, None].expand(-1, features.shape[1], 1))[:, :, 0]
+        parts = self._parts(x.shape[0], 1)
+        return torch.cat([reweighted(distance[p], patch[p], neighbor[p], self.bank, n) for p in parts])
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """Distances of patches to their nearest in the bank (B, H, W), at the size of raw images."""
+        features = self.features(self.preprocess(x)).float()
+        distance, _ = self._distances(features)
+        return enlarged(distance.view(x.shape[0], *features.shape[2:]), (x.shape[2], x.shape[3]))
+
+    def _distances(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Of patches (B, d, h, w) to their nearest, (B, h * w), and which it is."""
+        n, each = features.shape[0], features.shape[2] * features.shape[3]
+        parts = [nearest(_rows(features[part]), self.bank) for part in self._parts(n, each)]
+        distance, index = (torch.cat(column).view(n, each) for column in zip(*parts, strict=True))
+        return distance, index
+
+    def _parts(self, n: int, each: int) -> Sequence[slice]:
+        """Images in parts of which no more than so many distances are held; all at once in an exported graph."""
+        if torch.compiler.is_exporting():
+            return [slice(None)]
+        step = max(1, _PAIRS // max(each * len(self.bank), 1))
+        return [slice(first, first + step) for first in range(0, n, step)]
+
+
+def _rows(features: Tensor) -> Tensor:
+    """Patches (B, d, h, w) as (B * h * w, d)."""
+    return features.flatten(2).transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,139 @@
+"""PatchCore: distances, weights and coreset by hand, maps that show where, a bank that a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision import models
+
+import adlightning as ad
+from adlightning.core.maps import MaximumOfMap, MeanOfMap, TopShare, enlarged, smoothed
+from adlightning.methods.patch_knn import greedy_coreset, nearest, reweighted
+from adlightning.networks.patches import BackbonePatches, RawPatches
+
+PATCHES = partial(RawPatches, size=4, stride=2)
+
+
+def parts(n: int, scratched: bool = False, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Striped images (n, 1, 24, 24) with noise, and where the bright scratch lies that some have."""
+    rng = np.random.default_rng(seed)
+    x = 100 + 60 * np.sin(np.arange(24) + rng.uniform(0, 6, (n, 1, 1))) + rng.normal(0, 4, (n, 24, 24))
+    where = np.zeros((n, 24, 24), dtype=bool)
+    for i in range(n if scratched else 0):
+        row, column = rng.integers(3, 18, 2)
+        where[i, row : row + 2, column : column + 5] = True
+    x[where] += 80
+    return x.clip(0, 255).astype(np.uint8)[:, None], where
+
+
+def test_nearest_by_hand() -> None:
+    bank = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    distance, index = nearest(torch.tensor([[0.0, 1.0], [3.0, 4.0], [100.0, 4.0]]), bank)
+    assert distance.tolist() == pytest.approx([1, 0, 97])
+    assert index.tolist() == [0, 1, 1]
+
+
+def test_a_small_distance_between_large_values_is_not_lost() -> None:
+    bank = torch.tensor([[1000.0, 1000.0], [0.0, 0.0]])
+    distance, _ = nearest(bank[:1] + 1e-3, bank)
+    assert distance.item() == pytest.approx(1e-3 * math.sqrt(2), rel=0.1)
+
+
+def test_equation_7_by_hand() -> None:
+    bank = torch.tensor([[0.0], [1.0], [10.0]])
+    patch, neighbor = torch.tensor([[2.0]]), torch.tensor([1])
+    score = reweighted(torch.tensor([1.0]), patch, neighbor, bank, 2)  # of 1 the two nearest are 1 and 0
+    assert score.item() == pytest.approx((1 - math.e / (math.e + math.e**2)) * 1)
+    far = reweighted(torch.tensor([500.0]), torch.tensor([[501.0]]), neighbor, bank, 2)
+    assert far.item() == pytest.approx(500 * (1 - 1 / (1 + math.e)))  # no overflow
+
+
+def test_the_coreset_takes_the_farthest_next() -> None:
+    patches = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
+    for seed in range(5):
+        chosen = greedy_coreset(patches, 3, torch.Generator().manual_seed(seed))
+        assert {patches[i].item() // 4 for i in chosen} == {0.0, 1.0, 2.0}  # one of each heap
+    everything = greedy_coreset(patches, 6, torch.Generator().manual_seed(0))
+    assert sorted(everything.tolist()) == list(range(6))
+
+
+def test_a_small_defect_is_found_and_shown() -> None:
+    (train, _), (good, _), (bad, where) = parts(40), parts(20, seed=1), parts(20, True, seed=2)
+    data = ad.Arrays(train, np.concatenate([good, bad]), [0] * 20 + [1] * 20)
+    run = ad.fit(ad.PatchKNN(features=PATCHES), data, progress=False)
+    assert run.metrics["auroc"] == 1.0
+    maps = run.detector.maps(bad)
+    assert maps.shape == (20, 24, 24)
+    assert maps.dtype == np.float32
+    assert all(maps[i][where[i]].mean() > 3 * maps[i][~where[i]].mean() for i in range(20))
+    assert "patches of 4,356 of normal images" in run.report["notes"][-1]
+    np.testing.assert_allclose(run.detector.maps(bad, batch_size=3), maps, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", [MeanOfMap(), MaximumOfMap(sigma=0), TopShare(0.05)])
+def test_a_trained_bank_is_scored_by_any_reduction(reduction: ad.Reduction, tmp_path: Path) -> None:
+    detector = ad.fit(ad.PatchKNN(features=PATCHES), ad.Arrays(parts(20)[0]), progress=False)
+    path = detector.save(tmp_path / "d.ckpt")
+    x, _ = parts(5, True, seed=3)
+    loaded = ad.load_detector(path, scoring={"reduction": reduction})
+    wanted = reduction.reduce(torch.from_numpy(detector.detector.maps(x)))
+    np.testing.assert_allclose(loaded.score(x), wanted, rtol=1e-4)
+    same = ad.load_detector(path)
+    assert torch.equal(same.state_dict()["bank"], detector.detector.state_dict()["bank"])
+    np.testing.assert_array_equal(same.score(x), detector.detector.score(x))
+
+
+def test_reductions_by_hand() -> None:
+    maps = torch.zeros(1, 10, 10)
+    maps[0, 4, 4], maps[0, 0, 0] = 8.0, 4.0
+    assert MeanOfMap().reduce(maps).item() == pytest.approx(0.12)
+    assert MaximumOfMap(sigma=0).reduce(maps).item() == 8
+    assert TopShare(0.02, sigma=0).reduce(maps).item() == 6
+    assert TopShare(0.0001, sigma=0).reduce(maps).item() == 8
+    assert smoothed(torch.ones(2, 5, 7), 2.0) == pytest.approx(1)  # also at the borders
+    assert smoothed(maps, 1.0)[0, 4, 4].item() == pytest.approx(8 / (2 * math.pi), rel=0.05)
+    assert enlarged(torch.tensor([[[1.0, 3.0]]]), (1, 4)).tolist() == [[[1.0, 1.5, 2.5, 3.0]]]
+
+
+def test_patches_of_a_network_with_weights_of_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = models.resnet18()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    weights, layers = str(tmp_path / "weights.pth"), ["layer1", "layer2"]
+    features = partial(BackbonePatches, name="resnet18", layers=layers, weights=weights)
+    detector = ad.fit(ad.PatchKNN(features=features), ad.Arrays(parts(12)[0]), progress=False).detector
+    assert detector.state_dict()["bank"].shape[1] == 64 + 128
+    made = detector.features
+    assert isinstance(made, BackbonePatches)
+    assert torch.equal(made.extractor.conv1.weight, network.conv1.weight)
+    assert detector.maps(parts(2)[0]).shape == (2, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ad.PatchKNN(coreset=0), r"coreset must lie in \(0, 1\], got 0"),
+        (lambda: ad.PatchKNN(neighbors=0), "neighbors must be positive"),
+        (lambda: ad.MaximumOfMap(sigma=-1), "sigma must not be negative, got -1"),
+        (lambda: ad.TopShare(share=0.0), r"share must lie in \(0, 1\], got 0.0"),
+        (lambda: RawPatches((1, 6, 8)), "size must be at most the smaller side of an image, got 8"),
+        (lambda: BackbonePatches((1, 64, 64), "resnet17"), "name must be the name of a torchvision network"),
+        (lambda: BackbonePatches((1, 64, 64), "resnet18", ["layer9"]), r"layers must be layers of resnet18 \(conv1"),
+        (lambda: BackbonePatches((1, 64, 64), "resnet18", neighborhood=2), "neighborhood must be odd"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()  # type: ignore[operator]
+
+
+def test_tables_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"PatchKNN takes images \(C, H, W\)"):
+        ad.fit(ad.PatchKNN(), ad.Arrays(np.zeros((10, 3)) + np.arange(10)[:, None]), progress=False)
+    with pytest.raises(ValueError, match="KDE does not say where an image is anomalous"):
+        ad.fit(ad.KDE(), ad.Arrays(parts(12)[0]), progress=False).detector.maps(parts(2)[0])
