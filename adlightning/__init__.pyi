@@ -112,6 +112,7 @@ from .methods import (
     DROCCOE as DROCCOE,
     DSEBM as DSEBM,
     GOAD as GOAD,
+    PCA as PCA,
     SSDGM as SSDGM,
     VAE as VAE,
     WAIC as WAIC,

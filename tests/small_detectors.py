@@ -29,6 +29,7 @@ from adlightning.methods import (
     DROCCOE,
     DSEBM,
     GOAD,
+    PCA,
     SSDGM,
     VAE,
     WAIC,
@@ -251,6 +252,7 @@ def _trials() -> dict[str, Trial]:
     found |= {name: Trial(cls(**arguments), "table", max_epochs=1) for name, (cls, arguments) in SHALLOW.items()}
     found["dsebm on series"] = Trial(DSEBM(energy=partial(RecurrentEnergy, hidden=(4,), state_dim=4)), "series")
     patches = PatchKNN(features=partial(RawPatches, size=4, stride=2), max_patches=200)
+    found["pca on table"] = Trial(PCA(components=2), "table", max_epochs=1)
     found["patch_knn"] = Trial(patches, "image", max_epochs=1)
     found["series"] = Trial(Autoencoder(encoder=partial(LSTMEncoder, rep_dim=4)), "series")
     for name, trial in found.items():

@@ -104,6 +104,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in LIMITED_METHODS for data in LIMITED_DATA}
     wanted |= {f"configs/{method}/cifar10_augmented.yaml" for method in ("binary_classifier", "deep_sad")}
     wanted |= {f"configs/{method}/imagenet10.yaml" for method in ("binary_classifier", "deep_sad")}
+    wanted |= {f"configs/pca/{data}.yaml" for data in ("digits", "mnist", "fashion_mnist", "folder", "table")}
     wanted |= {f"configs/patch_knn/{data}.yaml" for data in ("digits", "mnist", "fashion_mnist", "folder")}
     images = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
     wanted |= {f"configs/{method}/{data}.yaml" for method in SEARCHED for data in images}

@@ -131,9 +131,9 @@ METHODS: tuple[Method, ...] = (
         "measured on digits",
     ),
     Method(
-        "PatchCore (Roth et al. 2022): nearest neighbours of patches, with maps",
-        ("PatchKNN",),
-        "`configs/patch_knn/`",
+        "PatchCore (Roth et al. 2022), nearest neighbours of patches; principal components; both with maps",
+        ("PatchKNN", "PCA"),
+        "`configs/patch_knn/`, `configs/pca/`",
         "measured on digits",
     ),
     Method(

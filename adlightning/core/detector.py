@@ -181,6 +181,8 @@ class AnomalyDetector(ScoredModule):
             if refusal := self.input_spec.refusal(spec):
                 raise ValueError(refusal)
             return
+        if getattr(self, "reduction", None) is not None and spec.kind != "image":
+            raise ValueError(f"reduction must be null but for images, of which there are maps; the data are {spec}")
         self.input_spec = spec
         self.preprocess = prepared_for(spec, self.preprocessing)
         no_median = torch.full(spec.shape if spec.kind != "image" else (0,), math.nan)

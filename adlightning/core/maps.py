@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from adlightning.core.parts import Part
 from adlightning.core.rules import Rule, at_least, between
+from adlightning.preprocessing import Preprocessing
 
 
 class Reduction(Part):
@@ -96,3 +97,18 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[1:] == size:
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def residual_map(prepared: Tensor, reconstruction: Tensor, preprocess: Preprocessing, raw: Tensor) -> Tensor:
+    """Squared differences (B, H, W) of preprocessed images and their reconstructions, the mean over channels.
+
+    Args:
+        prepared: (B, C, h, w).
+        reconstruction: like `prepared`.
+        preprocess: what prepared them; pixels that it added around are cut off.
+        raw: the images (B, C, H, W), at whose size the map is.
+    """
+    squares = (reconstruction.float() - prepared.float()).square().mean(dim=1)
+    if pad := getattr(preprocess, "pad", 0):
+        squares = squares[:, pad:-pad, pad:-pad]
+    return enlarged(squares, (raw.shape[2], raw.shape[3]))

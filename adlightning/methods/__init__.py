@@ -26,6 +26,7 @@ from adlightning.methods.goad import GOAD
 from adlightning.methods.likelihood import Likelihood
 from adlightning.methods.likelihood_ratio import LikelihoodRatio
 from adlightning.methods.patch_knn import PatchKNN
+from adlightning.methods.pca import PCA
 from adlightning.methods.s_score import SScore
 from adlightning.methods.skip_ganomaly import SkipGANomaly
 from adlightning.methods.ss_dgm import SSDGM
@@ -46,6 +47,7 @@ __all__ = [
     "DROCCOE",
     "DSEBM",
     "GOAD",
+    "PCA",
     "SSDGM",
     "VAE",
     "WAIC",

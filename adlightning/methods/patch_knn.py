@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
-from adlightning.core.contracts import InputSpec, TrainBatch
-from adlightning.core.detector import AnomalyDetector
+from adlightning.core.contracts import InputSpec
+from adlightning.core.fitted_once import FittedOnce
 from adlightning.core.maps import Reduction, enlarged
 from adlightning.core.parts import PreprocessingFactory, network_part
 from adlightning.core.rules import between, positive
@@ -75,7 +74,7 @@ def greedy_coreset(patches: Tensor, n: int, generator: torch.Generator) -> Tenso
     return chosen
 
 
-class PatchKNN(AnomalyDetector):
+class PatchKNN(FittedOnce):
     """PatchCore: an image is as anomalous as the patch that is least like any patch of normal images.
 
     Nothing is trained. A bank holds patches of the training images, and a map says how far each patch of an image is
@@ -96,10 +95,8 @@ class PatchKNN(AnomalyDetector):
         ValueError: an argument outside its range, or data that are no images.
     """
 
-    uses_known_anomalies = False
-    fits_at_end = True
     scoring_arguments: ClassVar = ("neighbors", "reduction")
-    sized_by_data: ClassVar = (*AnomalyDetector.sized_by_data, "bank")
+    sized_by_data: ClassVar = (*FittedOnce.sized_by_data, "bank")
     argument_rules: ClassVar = {"coreset": between(0, 1, "right"), "max_patches": positive, "neighbors": positive}
     bank: Tensor
 
@@ -131,48 +128,22 @@ class PatchKNN(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """The features, and a bank that holds nothing yet."""
+        super().build(shape)
         self.features = self.make_features(shape)
         with torch.no_grad():
             given = self.features(torch.zeros(1, *shape))
         if given.ndim != 4:
             raise ValueError(f"features must give patches (B, d, h, w), got {tuple(given.shape)} for one image")
         self.register_buffer("bank", torch.empty(0, given.shape[1]))
-        self.idle = nn.Parameter(torch.zeros(()))  # Lightning saves no checkpoint before a step
-
-    def configure_optimizers(self) -> Any:
-        """Steps that move nothing."""
-        return SGD([self.idle], lr=0.0)
-
-    def trains_by_gradient(self) -> bool:
-        """Nothing is trained."""
-        return False
 
     # ---- training -------------------------------------------------------------------------------------------------
-
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """Nothing."""
-        return 0 * self.idle
-
-    def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
-        """A loss that is always 0 is worth no curve."""
-        super().on_train_batch_end(None, batch, batch_idx)
-
-    def first_scored(self) -> int:
-        """The first epoch is the last."""
-        return 0
-
-    def in_last_epoch(self) -> bool:
-        """Nothing follows an epoch that trains nothing."""
-        return True
 
     def forget_fit(self) -> None:
         """The bank is empty again."""
         self.bank = self.bank[:0]
 
-    @torch.no_grad()
-    def fit_on_training_data(self) -> None:
+    def fit_to_normals(self) -> None:
         """Fill the bank with a coreset of the patches of normal images."""
-        self.trainer.should_stop = True
         draw = torch.Generator().manual_seed(self._fit_seed)
         patches = self._candidates(draw)
         if self.coreset < 1:
