@@ -95,7 +95,7 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
         (["--data=nowhere.csv"], "data: there is no file or folder"),
         (["--methods=kdee"], "methods: there is no kdee for table; nearest: kde"),
         (["--methods=kde"], "methods must be two or more to compare, there are 1"),
-        (["--minutes=0"], "must be a positive number of minutes, got 0"),
+        (["--minutes=0"], "must be a positive number, got 0"),
         (["--seeds=0"], "must be a whole number of at least 1, got 0"),
     ],
 )

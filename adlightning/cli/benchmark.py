@@ -212,13 +212,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _hours(text: str) -> float:
+def positive_time(text: str) -> float:
+    """A positive number of hours or minutes, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of hours, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
     return value
 
 
@@ -253,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--jobs", type=positive, help="cells at a time (default: one a device); more than devices share them")
     add("--devices", default="auto", help="auto (every GPU, else the CPU), cpu, or cuda:0,cuda:1")
-    add("--max-hours", type=_hours, help="begin no cell after so many hours")
+    add("--max-hours", type=positive_time, help="begin no cell after so many hours")
     add("--dry-run", action="store_true", help="say what would be run, and how long it may take")
     add("--rows-from", metavar="ROWS", help="go on from the finished cells of another results folder or file of rows")
     add("--any-code", action="store_true", help="count cells as done that another version of the code did")

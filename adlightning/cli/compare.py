@@ -15,7 +15,7 @@ from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.tasks import tasks_of
 from adlightning.benchmark.view import Expectation, Progress
-from adlightning.cli.benchmark import FIT_NEEDS, positive, run_verb, set_options
+from adlightning.cli.benchmark import FIT_NEEDS, positive, positive_time, run_verb, set_options
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.stopping import Stopped
 from adlightning.core.terminal import say
@@ -218,16 +218,6 @@ def _suitable(every: list[Contender], test: bool, asked: bool) -> tuple[list[Con
     return chosen, left_out
 
 
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of minutes, got {text}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = PlainParser(
         prog="adlightning compare",
@@ -242,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--kind", choices=list(PLACES), help="what the data are (default: by what is there)")
     add("--methods", help="only these, by commas: deep_svdd,kde (default: all that suit)")
     add("--seeds", type=positive, default=3, help="fits a method, of other weights and splits (default: 3)")
-    add("--minutes", type=_minutes, help="end after so many minutes with what is there; the same command goes on")
+    add("--minutes", type=positive_time, help="end after so many minutes with what is there; the same command goes on")
     add("--jobs", type=positive, help="fits at a time (default: one a device)")
     add("--devices", default="auto", help="auto (every GPU, else the CPU), cpu, or cuda:0,cuda:1")
     add("--out", help="folder of results (default: runs/compare/NAME); taken up where it stopped")

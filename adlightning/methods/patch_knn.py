@@ -67,9 +67,11 @@ def greedy_coreset(patches: Tensor, n: int, generator: torch.Generator) -> Tenso
         patches = patches @ projection
     chosen = torch.empty(n, dtype=torch.long)
     chosen[0] = torch.randint(len(patches), (), generator=generator)
-    left = torch.full((len(patches),), torch.inf, device=patches.device)
+    squares = patches.square().sum(dim=1)
+    left = torch.full_like(squares, torch.inf)
     for i in range(n - 1):
-        left = torch.minimum(left, (patches - patches[chosen[i]]).square().sum(1))
+        last = chosen[i]
+        left = torch.minimum(left, squares + squares[last] - 2 * (patches @ patches[last]))
         chosen[i + 1] = left.argmax()
     return chosen
 
