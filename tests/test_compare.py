@@ -59,7 +59,7 @@ def test_without_labels_each_half_scores_the_other(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out
     assert "agrees" in said
     assert "validation_fraction" not in said
-    runs = [pd.read_csv(path) for path in (out / "runs").glob("*/scores.csv")]
+    runs = [pd.read_csv(path) for path in (out / "runs").glob("*/held_out.csv")]
     assert {len(frame) for frame in runs} == {51}
     page = (out / "comparison.html").read_text()
     assert "without labels nothing says which method is right" in page

@@ -72,7 +72,7 @@ def test_a_folder_of_images_gets_a_row_each_with_name_score_and_verdict(
 ) -> None:
     assert score(digits_run, images, tmp_path / "s.csv", "--plots") == 0
     table = pd.read_csv(tmp_path / "s.csv")
-    assert list(table.columns) == ["name", "score", "verdict"]
+    assert list(table.columns) == ["name", "score", "p_value", "verdict"]
     assert sorted(table.name) == sorted(p.relative_to(images).as_posix() for p in images.rglob("*.png"))
     assert set(table.verdict) <= {"normal", "anomaly"}
     assert table.loc[table.verdict == "anomaly", "score"].min() > table.loc[table.verdict == "normal", "score"].max()

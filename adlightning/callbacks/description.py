@@ -148,6 +148,15 @@ def score_frame(scored: ScoredSamples, names: tuple[str, ...], detector: Anomaly
     )
 
 
+def held_out_frame(detector: AnomalyDetector) -> pd.DataFrame | None:
+    """One row a held-out sample: index, name, score; None where the threshold was fitted to others."""
+    scored = detector.threshold_samples
+    if scored is None or not np.isin(scored.index, detector.data.split.validation).all():
+        return None
+    names = detector.data.train_samples.names
+    return pd.DataFrame({"index": scored.index, "name": [names[i] for i in scored.index], "score": scored.scores})
+
+
 def judged(scores: NDArray[np.float64], detector: AnomalyDetector) -> dict[str, Any]:
     """What a detector says of scores (N,) of samples that are judged together: columns `p_value` and `verdict`."""
     n, threshold = len(scores), detector.threshold_over(scores)

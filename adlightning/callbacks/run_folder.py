@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.boundary import boundary_axes
 from adlightning.callbacks.checkpoints import BestCheckpoint
-from adlightning.callbacks.description import describe_run, score_frame
+from adlightning.callbacks.description import describe_run, held_out_frame, score_frame
 from adlightning.callbacks.pictures import write_fit_pictures, write_test_pictures
 from adlightning.callbacks.timing import Timing
 from adlightning.core.detector import AnomalyDetector
@@ -96,12 +96,16 @@ class RunFolder(pl.Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What can be said before any test, and where there is none, pictures of what the threshold was fitted to."""
+        """What can be said before any test; where there is none, scores and pictures of what was held out."""
         assert isinstance(pl_module, AnomalyDetector)
         if self.best is not None and not self.best.best_model_path:
             self.notes.append(f"monitor={self.best.monitor} selected nothing: the trained detector was not validated")
         self._write_report(trainer, pl_module)
-        if self.draw and not pl_module.data.test_names:
+        if pl_module.data.test_names:
+            return
+        if (held_out := held_out_frame(pl_module)) is not None:
+            write_atomically(self.folder / "held_out.csv", held_out.to_csv(index=False, float_format="%.9g"))
+        if self.draw:
             self.plots += write_fit_pictures(self.folder / "plots", pl_module)
 
     def _write_report(self, trainer: pl.Trainer, detector: AnomalyDetector) -> None:

@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     say(f"{len(cells) - len(missing)} of {len(cells)} fits were done before; in {results.folder}")
     if missing:
         try:
-            _work(missing, results, find_devices(given.devices), given.jobs, given.minutes, test)
+            _work(missing, results, find_devices(given.devices), given.jobs, given.minutes)
         except Stopped as error:
             error.note = f": what is done is in {results.folder}, the same command goes on"
             _sum_up(cells, options, results, kind, data, test, left_out)
@@ -77,28 +77,9 @@ def kind_of(data: Path, time_column: str | None) -> Kind:
     return "sound" if next(data.rglob("*.wav"), None) is not None else "folder"
 
 
-def fit_and_score(verb: str, arguments: list[str]) -> None:
-    """A fit without a test, and the scores of what it held out; imported in the processes that fit."""
-    import pandas as pd
-
-    from adlightning.experiments import experiment
-    from adlightning.run import fit
-
-    made = experiment(arguments[arguments.index("--config") + 1])
-    run_dir = next(text.partition("=")[2] for text in arguments if text.startswith("--run_dir="))
-    run = fit(made.detector, made.data, run_dir=run_dir, progress=False, **made.trainer)
-    held_out = run.detector.threshold_samples
-    assert held_out is not None
-    names = [run.data.train_samples.names[i] for i in held_out.index]
-    frame = pd.DataFrame({"name": names, "score": held_out.scores})
-    write_atomically(Path(run_dir) / "scores.csv", frame.to_csv(index=False, float_format="%.9g"))
-
-
-def _work(
-    missing: list[Cell], results: Results, devices: list[str], jobs: int | None, minutes: float | None, test: bool
-) -> None:
+def _work(missing: list[Cell], results: Results, devices: list[str], jobs: int | None, minutes: float | None) -> None:
     jobs = min(jobs or len(devices), len(missing))
-    pool = Pool(results, devices, jobs, run_verb if test else fit_and_score, FIT_NEEDS, keep_checkpoints=True)
+    pool = Pool(results, devices, jobs, run_verb, FIT_NEEDS, keep_checkpoints=True)
     until = time.monotonic() + minutes * 60 if minutes is not None else float("inf")
     late: set[str] = set()
 
@@ -196,7 +177,9 @@ def _columns(given: argparse.Namespace) -> dict[str, Any]:
 
 def _has_labels(kind: Kind, data: Path, options: dict[str, Any]) -> bool:
     if kind in ("folder", "sound") and data.is_dir():
-        return (data / "test" / "anomaly").is_dir() or "data.label_column" in options
+        if (data / "test").is_dir() and not (data / "test" / "anomaly").is_dir():
+            raise ValueError(f"data: {data / 'test'} must hold anomalies to test with, or not be there")
+        return (data / "test").is_dir() or "data.label_column" in options
     return "data.label_column" in options
 
 

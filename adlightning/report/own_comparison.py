@@ -31,7 +31,7 @@ class Trained:
         method: its name.
         seed: of weights and split.
         row: what the benchmark's pool keeps of it.
-        run: its run folder, with `scores.csv` and `metrics.json`.
+        run: its run folder, with `scores.csv` or `held_out.csv`, and `metrics.json`.
     """
 
     method: str
@@ -90,10 +90,11 @@ def compared(trained: Sequence[Trained], tested: bool) -> Compared:
 
 
 def _scores(run: Path) -> pd.DataFrame:
-    """Scores of a run by the names of samples."""
+    """Scores of a run by the names of samples: of those tested, else of those held out."""
     import pandas as pd
 
-    frame = pd.read_csv(run / "scores.csv", dtype={"name": str})
+    tested = run / "scores.csv"
+    frame = pd.read_csv(tested if tested.exists() else run / "held_out.csv", dtype={"name": str})
     return frame.drop_duplicates("name").set_index("name")
 
 
