@@ -97,6 +97,9 @@ from .data.unlabelled import (
     TransductiveLabelled as TransductiveLabelled,
     TransductiveOneVsAll as TransductiveOneVsAll,
 )
+from .data.windows import (
+    Windows as Windows,
+)
 from .experiments import (
     experiment as experiment,
 )
@@ -237,6 +240,7 @@ from .preprocessing import (
     StandardizeChannels as StandardizeChannels,
     StandardizeFeatures as StandardizeFeatures,
     StandardizeMinMax as StandardizeMinMax,
+    StandardizeSeries as StandardizeSeries,
     SymmetricRange as SymmetricRange,
     UnitRange as UnitRange,
 )

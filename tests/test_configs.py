@@ -75,6 +75,10 @@ TABLES = (
     *("table", "arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"),
     *("abalone", "noisy_sine", "sine", "sphere"),
 )
+WINDOW_METHODS = (
+    *("autoencoder", "deep_sad", "deep_svdd", "drocc", "dsebm", "isolation_forest", "kde", "lof"),
+    *("nearest_neighbor", "ocsvm"),
+)
 SMALL_DATA = (
     *("digits", "folder", "table", "thyroid"),
     *("abalone", "cifar10_augmented", "imagenet10", "noisy_sine", "paradigms", "sine", "speech_commands", "sphere"),
@@ -85,7 +89,11 @@ IMAGENET10 = (
     *("french_horn", "garbage_truck", "gas_pump", "golf_ball", "parachute"),
 )
 BLOCKS = ("model", "data", "trainer")
-NEEDED = {"FolderData": {"root": "images"}, "TableData": {"path": "table.csv", "label_column": "label"}}
+NEEDED = {
+    "FolderData": {"root": "images"},
+    "TableData": {"path": "table.csv", "label_column": "label"},
+    "Windows": {"path": "sensors.csv", "label_column": "label"},
+}
 """What a config of one's own data leaves to whoever runs it."""
 ONE_BATCH = [
     "--plots=false",  # tests/callbacks
@@ -126,6 +134,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in WAIC_METHODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in SVMS for data in ("digits", "table")}
+    wanted |= {f"configs/{method}/windows.yaml" for method in WINDOW_METHODS}
     wanted |= {f"configs/{method}/paradigms.yaml" for method in ("ocsvm", *SVMS, "ss_dgm", "deep_sad")}
     assert wanted <= set(CONFIGS)
 
@@ -166,6 +175,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_small_image_sets(root / "data", rng)
     frame = pd.DataFrame(rng.normal(size=(90, 5)), columns=list("abcde"))
     frame.assign(label=["normal"] * 64 + ["anomaly"] * 16 + [""] * 10).to_csv(root / "table.csv", index=False)
+    events = ["normal"] * 20 + ["anomaly"] * 4 + ["normal"] * 50 + ["anomaly"] * 16
+    frame.assign(label=events).to_csv(root / "sensors.csv", index=False)
     return root
 
 
@@ -201,6 +212,8 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
         return [f"--data.root={own / 'images'}"]
     if name == "TableData":
         return [f"--data.path={own / 'table.csv'}", "--data.label_column=label"]
+    if name == "Windows":
+        return [f"--data.path={own / 'sensors.csv'}", "--data.label_column=label", "--data.length=4"]
     options = source_options(arguments["source"], "--data.source", own, "words")
     if name == "OutOfDistribution" and options is not None:
         return [*options, *anomaly_options(arguments["anomaly_sources"], own)]

@@ -52,7 +52,7 @@ def describe_run(
         "selection": "oracle" if detector.selection == "oracle" else selection,
         "not_tested": untrained(detector) or _not_tested(detector),
         "test_sets": {
-            name: describe_scores(scored, detector.threshold_over(scored.scores))
+            name: describe_scores(scored, detector.threshold_over(scored.scores)) | data.range_metrics(scored)
             for name, scored in detector.results.items()
         },
         "threshold": {
@@ -132,15 +132,27 @@ def describe_scores(scored: ScoredSamples, threshold: float) -> dict[str, Any]:
     return described
 
 
-def score_frame(scored: ScoredSamples, names: tuple[str, ...], detector: AnomalyDetector) -> pd.DataFrame:
+def score_frame(
+    scored: ScoredSamples,
+    names: tuple[str, ...],
+    detector: AnomalyDetector,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> pd.DataFrame:
     """One row a sample: index, name, label (empty where unknown), score, p_value, verdict.
 
     Without held-out normals there is no p-value, without a threshold no verdict: the columns are empty then.
+
+    Args:
+        scored: the samples.
+        names: of all samples, into which `index` points.
+        detector: that scored them.
+        columns: what else is said of all samples, by its name; it comes after `name`.
     """
     return pd.DataFrame(
         {
             "index": scored.index,
             "name": [names[i] for i in scored.index],
+            **{name: [values[i] for i in scored.index] for name, values in (columns or {}).items()},
             "label": pd.Series(scored.labels).where(lambda y: y >= 0).astype("Int64"),
             "score": scored.scores,
             **judged(scored.scores, detector),

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from adlightning.callbacks.boundary import boundary_axes, write_boundary
 from adlightning.callbacks.densities import write_densities
 from adlightning.callbacks.description import finite
+from adlightning.callbacks.events import write_events
 from adlightning.callbacks.extremes import kinds_of, write_extremes
 from adlightning.callbacks.generated import write_generated
 from adlightning.callbacks.negatives import write_negatives
 from adlightning.callbacks.plots import write_plots
 from adlightning.core.detector import AnomalyDetector
+from adlightning.data.windows import Windows
 from adlightning.labels import KNOWN_ANOMALY
 
 
@@ -51,6 +53,9 @@ def write_test_pictures(
             kinds, about = kinds_of(detector.data, scored), f"{words}: the extremes of each class"
             written += write_extremes(own / "extremes.png", scored, kinds, read, about)
             written += write_generated(own, detector, scored, read, words)
+        if isinstance(detector.data, Windows):
+            about = f"{words}: scores over time"
+            written += write_events(own / "events.png", detector.data, scored, finite(detector.threshold.item()), about)
         if axes is not None:
             written.append(write_boundary(own / "boundary.png", detector, scored, axes, words))
     readers = {name: _image_reader(detector, name) for name in detector.results}
@@ -65,7 +70,7 @@ def write_fit_pictures(folder: Path, detector: AnomalyDetector) -> list[Path]:
     data, scored = detector.data, detector.threshold_samples
     if scored is None:
         return []
-    which = "held-out" if np.isin(scored.index, data.split.validation).all() else "training"
+    which = "held-out" if np.isin(scored.index, data.held_out_index()).all() else "training"
     return write_plots(
         folder,
         scored,

@@ -70,8 +70,9 @@ def explain(
     names = names_of_values(detector.built_for)
     said = [in_words(found, raw, names, row) for row in range(len(raw))]
     adds = found.values.sum(axis=2) if found.values.ndim == 3 else found.values
+    own_names = list(samples.own_names or samples.names)
     frame = pd.DataFrame(
-        {"name": samples.names, "score": found.scores, **judged(found.scores, detector), "because": said}
+        {"name": own_names, "score": found.scores, **judged(found.scores, detector), "because": said}
     )
     columns = [f"adds {name}" for name in columns_of(detector.built_for)]
     frame = pd.concat([frame, pd.DataFrame(adds, columns=columns)], axis=1)
@@ -89,7 +90,7 @@ def explain(
     if plots is not None:
         made = make_folder(user_path(plots))
         try:
-            paths = write_attributions(user_path(plots), found, raw, samples.names, names, top)
+            paths = write_attributions(user_path(plots), found, raw, own_names, names, top)
             say(f"plots: {len(paths)} in {plots}")
         finally:
             remove_made(made)  # where nothing could be drawn
@@ -107,11 +108,9 @@ def names_of_values(spec: InputSpec) -> list[str]:
     if spec.kind != "series":
         return columns_of(spec)
     steps, channels = spec.shape
-    return [
-        f"step {step}" if channels == 1 else f"channel {channel} at step {step}"
-        for step in range(steps)
-        for channel in range(channels)
-    ]
+    heads = list(spec.features) or [f"channel {channel}" for channel in range(channels)]
+    alone = channels == 1 and not spec.features
+    return [f"step {step}" if alone else f"{head} at step {step}" for step in range(steps) for head in heads]
 
 
 def in_words(found: Attributions, raw: object, names: Sequence[str], row: int) -> str:

@@ -110,6 +110,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "threshold": detector.threshold.item(),
         "held_out": len(detector.held_out_scores) or None,
         "features": list(spec.features) or None,
+        "windows": None if spec.windows is None else spec.windows.as_dict(),
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
         "image_files": how_decoded(spec.shape, spec.resize) if spec.kind == "image" else None,

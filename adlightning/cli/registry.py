@@ -176,6 +176,7 @@ DATAMODULES = {
     "TransductiveLabelled": "adlightning.data.unlabelled",
     "FolderData": "adlightning.data.own_data",
     "TableData": "adlightning.data.own_data",
+    "Windows": "adlightning.data.windows",
 }
 """Datamodules and their modules."""
 

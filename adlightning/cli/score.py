@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adlightning.core.detector import AnomalyDetector
+    from adlightning.data.window_rows import RowsOfWindows
 
 
 def score(
@@ -55,10 +56,10 @@ def score(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     detector = load_detector(ckpt_path, usable_device(device), scoring=scoring)
     samples = read_samples(user_path(data), detector.built_for, key)
-    scores = score_samples(detector, samples, batch_size)
+    scores = samples.reported(score_samples(detector, samples, batch_size))
     threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
-    frame = pd.DataFrame({"name": samples.names, "score": scores, **judged(scores, detector)})
+    frame = pd.DataFrame({"name": samples.names, **samples.columns, "score": scores, **judged(scores, detector)})
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     for difference in detector.rescored:
         say(f"scored with {difference}")
@@ -120,6 +121,7 @@ def _plot(
 
     from adlightning.callbacks.plots import write_plots
     from adlightning.core.metrics import ScoredSamples
+    from adlightning.data.window_rows import RowsOfWindows
 
     x = samples.x
     first = x[0]
@@ -128,7 +130,8 @@ def _plot(
         return torch.stack([x[int(i)] for i in index])
 
     scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.arange(len(scores)))
-    return write_plots(
+    written = [] if not isinstance(x, RowsOfWindows) else [_events(folder, x, scores, threshold, title)]
+    return written + write_plots(
         folder,
         scored,
         images=images if first.ndim == 3 and first.dtype == torch.uint8 else None,
@@ -136,6 +139,15 @@ def _plot(
         names=samples.names,
         title_prefix=title,
     )
+
+
+def _events(folder: Path, x: RowsOfWindows, scores: NDArray[np.float64], threshold: float | None, title: str) -> Path:
+    import numpy as np
+
+    from adlightning.callbacks.events import events_plot, panels
+
+    shown = panels(x.table, x.table.groups, np.arange(len(scores)), scores[x.table.rows])
+    return events_plot(folder / "events.png", shown, threshold, f"{title}: scores over time")
 
 
 def _scoring(texts: Sequence[str]) -> dict[str, Any]:

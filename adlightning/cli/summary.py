@@ -20,6 +20,8 @@ TITLES = {
     "f1_drocc_release": "F1 of normals as in DROCC's code",
 }
 
+RANGES = {"vus_roc": "VUS-ROC", "vus_pr": "VUS-PR"}
+
 
 @rank_zero_only
 def print_report(run: RunFolder) -> None:
@@ -38,6 +40,9 @@ def print_report(run: RunFolder) -> None:
         for key, entry in test["metrics"].items():
             low, high = entry["interval"]
             table.add_row(TITLES[key], f"{entry['value']:.4f}", f"{low:.4f} to {high:.4f}")
+        for key, words in RANGES.items():
+            if key in test.get("range_metrics", {}):
+                table.add_row(words, f"{test['range_metrics'][key]:.4f}", "")
         for key, value in test.get("at_threshold", {}).items():
             if key != "flagged":
                 table.add_row(f"{key.replace('_', ' ')} at the threshold", f"{value:.4f}", "")

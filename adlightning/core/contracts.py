@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from torch import Tensor
 
 from adlightning.core.messages import quoted
+from adlightning.core.windows import WindowSpec
 
 Kind = Literal["image", "table", "series"]
 
@@ -49,13 +50,14 @@ class InputSpec:
             float64.
         shape: shape of one sample, without the batch dimension.
         description: the training data in words, for messages.
-        features: column names of a table, in order; empty for other kinds or unnamed features.
+        features: column names of a table, or of the table that series were cut from, in order; else empty.
         resize: `(H, W)` to which the source resized images, or None when it took them as they were.
         channels: number of channels to which the source converted images, or None when it took them as they were.
         ignored: columns of a table that are no features (its label, for instance).
         name_column: column of a table that names its rows.
         offsets: what is subtracted from the values of a sample, flat, before they become float32, where float32 would
             lose their differences: raw input is then float64. Empty nearly always.
+        windows: how series were cut from a table; None for others.
     """
 
     kind: Kind
@@ -67,6 +69,7 @@ class InputSpec:
     ignored: tuple[str, ...] = field(default=())
     name_column: str | None = None
     offsets: tuple[float, ...] = ()
+    windows: WindowSpec | None = None
 
     @property
     def dtype(self) -> Literal["uint8", "float32", "float64"]:
@@ -83,6 +86,8 @@ class InputSpec:
         arguments: dict[str, Any] = {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         if unknown := arguments.keys() - {own.name for own in fields(cls)}:
             raise ValueError(f"an input has no {', '.join(sorted(unknown))}")
+        if (windows := arguments.get("windows")) is not None:
+            arguments["windows"] = WindowSpec.from_dict(windows if isinstance(windows, dict) else {})
         if arguments.get("kind") not in get_args(Kind):
             raise ValueError(f"the kind of an input must be one of {', '.join(get_args(Kind))}")
         rank = {"image": 3, "table": 1, "series": 2}[arguments["kind"]]
@@ -92,7 +97,7 @@ class InputSpec:
             raise ValueError(f"the shape of an input must be positive, got {arguments['shape']}")
         rules: dict[str, Callable[[Any], bool]] = {
             "description": lambda v: isinstance(v, str),
-            "features": lambda v: _is_tuple_of(str, v) and len(v) in (0, arguments["shape"][0]),
+            "features": lambda v: _is_tuple_of(str, v) and len(v) in (0, arguments["shape"][-1]),
             "resize": lambda v: v is None or (_is_tuple_of(int, v) and len(v) == 2 and min(v) > 0),
             "channels": lambda v: v is None or (type(v) is int and v in (1, 3)),
             "ignored": lambda v: _is_tuple_of(str, v),
@@ -102,6 +107,7 @@ class InputSpec:
                 and all(map(math.isfinite, v))
                 and len(v) in ((0,) if arguments["kind"] == "image" else (0, math.prod(arguments["shape"])))
             ),
+            "windows": lambda v: v is None or (arguments["kind"] == "series" and v.length == arguments["shape"][0]),
         }
         for name, holds in rules.items():
             if name in arguments and not holds(arguments[name]):

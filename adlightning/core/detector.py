@@ -231,8 +231,10 @@ class AnomalyDetector(ScoredModule):
             )
 
     def _require_enough_held_out(self) -> None:
-        labels = self.data.split.validation_labels
-        if reason := self.threshold_rule.refusal(len(normal_scores(np.zeros(len(labels)), labels))):
+        split = self.data.split
+        scored = ScoredSamples(np.zeros(len(split.validation)), split.validation_labels, split.validation)
+        scored = self.data.as_reported(scored, "train")
+        if reason := self.threshold_rule.refusal(len(normal_scores(scored.scores, scored.labels))):
             raise ValueError(reason)
 
     # ---- training -----------------------------------------------------------------------------------------------
@@ -347,13 +349,16 @@ class AnomalyDetector(ScoredModule):
             self.forget_fit()
 
     def _keep_held_out(self, scored: ScoredSamples) -> None:
+        scored = self.data.as_reported(scored, "train")
         kept = np.sort(normal_scores(scored.scores, scored.labels))
         self.held_out_scores = torch.from_numpy(kept).float().to(self.device)
 
     def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
         self.check_scores(scored.scores)
+        few = len(scored.scores) < len(self.data.split.validation)
+        scored = self.data.as_reported(scored, "train")
         rule, scores, labels = self.threshold_rule, scored.scores, scored.labels
-        if len(scores) < len(self.data.split.validation) and rule.refusal(len(normal_scores(scores, labels))):
+        if few and rule.refusal(len(normal_scores(scores, labels))):
             self.threshold.fill_(scores.max())  # a trial, or a limit of batches until the fit ends: too few to count
         else:
             self.threshold.fill_(fit_threshold(rule, scores, labels))
@@ -411,8 +416,9 @@ class AnomalyDetector(ScoredModule):
             self._fit_threshold(scored, "validation")
             if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step
-        normal = scored.scores[scored.labels != ANOMALY]
+        reported = self.data.as_reported(scored, "train")
+        normal = reported.scores[reported.labels != ANOMALY]
         logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
         with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is
-            logged |= {f"val/{k}": v for k, v in ranking_metrics(scored.scores, scored.labels).items()}
+            logged |= {f"val/{k}": v for k, v in ranking_metrics(reported.scores, reported.labels).items()}
         self.log_dict({**logged, **self.measure_held_out(scored)}, sync_dist=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,6 +155,27 @@ def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tens
     """
     if spec.kind != "table":
         raise ValueError(f"{where} is a table; the detector was trained on {spec}")
+    names, columns = trained_columns(frame, spec, where)
+    x = features_of(names, columns, where)
+    if tuple(x.shape[1:]) != spec.shape:
+        raise ValueError(f"{where} has {x.shape[1]} features; the detector was trained on {spec}")
+    return x.to(getattr(torch, spec.dtype))
+
+
+def trained_columns(
+    frame: pd.DataFrame, spec: InputSpec, where: str | Path, others: Collection[str | None] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A frame with its columns' names as text, and those that are features, in the detector's order.
+
+    Args:
+        frame: the table.
+        spec: what the detector was trained on.
+        where: the table in words, for messages.
+        others: columns that may be there beside those that training ignored.
+
+    Raises:
+        ValueError: columns are missing or unknown, or two have one name.
+    """
     names = frame.rename(columns=str)
     refuse_twins(where, list(names.columns))
     columns = spec.features or tuple(names.columns)
@@ -164,10 +185,7 @@ def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tens
             f"{where} lacks the columns {quoted(missing)}; the detector was trained on {spec}, "
             f"with columns {quoted(spec.features)}"
         )
-    extra = [column for column in names.columns if column not in (*columns, *spec.ignored, spec.name_column)]
+    extra = [column for column in names.columns if column not in (*columns, *spec.ignored, spec.name_column, *others)]
     if extra:
         raise ValueError(f"{where} has columns the detector was not trained on: {quoted(extra)}; drop them")
-    x = features_of(names, columns, where)
-    if tuple(x.shape[1:]) != spec.shape:
-        raise ValueError(f"{where} has {x.shape[1]} features; the detector was trained on {spec}")
-    return x.to(getattr(torch, spec.dtype))
+    return names, columns

@@ -193,7 +193,8 @@ class ScoredModule(pl.LightningModule, ABC):
         Args:
             x: images (N, C, H, W), (N, H, W, C) or (N, H, W), uint8 or floats in [0, 1]; features (N, D), series
                 (N, T, D); a pandas frame of a table, whose columns are matched by name; or the path of a folder of
-                images, an image, a table, an .npy or .npz.
+                images, an image, a table, an .npy or .npz. Of a detector trained on windows of a table, a frame or a
+                table gives a score for each row.
             batch_size: samples at a time; scores do not depend on it.
 
         Raises:
@@ -204,6 +205,12 @@ class ScoredModule(pl.LightningModule, ABC):
         whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
         if not whole or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number and at least 1, got {batch_size!r}")
+        if self.built_for.windows is not None and not isinstance(x, (np.ndarray, Tensor)):
+            samples = from_above("data.own_samples", "series_samples")(x, self.built_for)
+            scores: NDArray[np.float64] = samples.reported(
+                score_batches(self, samples.batches(samples.spans(int(batch_size))))
+            )
+            return scores
         return score_batches(self, raw_batches(x, self.built_for, int(batch_size)))
 
     def predict(self, x: NDArray[Any] | Tensor | pd.DataFrame | str | Path, batch_size: int = 500) -> NDArray[np.bool_]:
@@ -357,4 +364,6 @@ class ScoredModule(pl.LightningModule, ABC):
     def _gather(self) -> None:
         # a rank without a test sample takes part in gathering all the same
         scored = self.tables.get("test", ScoreTable().to(self.device)).compute()
-        self.results = {name: scored.of(rows) for name, rows in self.data.test_sets.items()}
+        self.results = {
+            name: self.data.as_reported(scored.of(rows), "test") for name, rows in self.data.test_sets.items()
+        }

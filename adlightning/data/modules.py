@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
+from adlightning.core.metrics import ScoredSamples
 from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
 from adlightning.data.loading import (
@@ -30,7 +31,7 @@ from adlightning.data.loading import (
     resident_columns,
 )
 from adlightning.data.scales import offsets_of, require_differences
-from adlightning.data.sources.base import Samples, Source
+from adlightning.data.sources.base import Part, Samples, Source
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 
 
@@ -238,6 +239,23 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def sample_names(self, test_name: str) -> tuple[str, ...]:
         """Names of all samples of a test set's part; a score's `index` points into it."""
         return self.test_samples.names
+
+    def sample_columns(self, test_name: str) -> Mapping[str, Sequence[str]]:
+        """What a score table has beside the names of a test set's part, by the column's name; a score's `index` points
+        into each."""
+        return {}
+
+    def as_reported(self, scored: ScoredSamples, part: Part) -> ScoredSamples:
+        """Scores of the samples of a part as scores of what is reported: the samples themselves."""
+        return scored
+
+    def held_out_index(self) -> NDArray[np.int64]:
+        """The `index` of what is reported and held out of training."""
+        return self.split.validation
+
+    def range_metrics(self, scored: ScoredSamples) -> dict[str, Any]:
+        """What else there is to say of reported scores of a test set; nothing where samples have no order."""
+        return {}
 
     def test_images(self, test_name: str, index: NDArray[np.int64]) -> Tensor | None:
         """Raw images of a test set by `index`; None for tables and series."""

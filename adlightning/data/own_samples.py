@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -22,6 +24,18 @@ class NamedSamples:
 
     x: Tensor | LazyImages
     names: list[str]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What is said of each beside its name, by the column's name."""
+
+    of_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    """Where the samples are windows of a table: scores of its rows, which the names are of, from theirs."""
+
+    own_names: Sequence[str] | None = None
+    """Where the samples are windows of a table: a name for each of them."""
+
+    def reported(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A score for each name, from those of the samples."""
+        return scores if self.of_rows is None else self.of_rows(scores)
 
     def batches(self, spans: Iterable[range]) -> Iterator[Tensor]:
         """The samples of each span of rows; images that are not in memory are decoded as it goes on."""
@@ -57,6 +71,8 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
     if path.suffix.lower() == ".npy":
         return _as_samples(_read_npy(path), path, spec)
     if is_table(path):
+        if spec.windows is not None:
+            return _read_windows(path, spec)
         _require_kind("table", path, "a table", spec)
         return _read_table(path, spec)
     _require_image(path)
@@ -106,6 +122,44 @@ def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
     x = frame_input(frame, spec, f"data: {path}")
     named = spec.name_column is not None and spec.name_column in frame.columns
     return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))
+
+
+def _read_windows(path: Path, spec: InputSpec) -> NamedSamples:
+    from adlightning.data.sources.table_file import read_frame
+
+    assert spec.windows is not None
+    return window_samples(read_frame(path, (spec.windows.group_column,)), spec, f"data: {path}")
+
+
+def window_samples(frame: pd.DataFrame, spec: InputSpec, where: str) -> NamedSamples:
+    """The windows of a table over time, whose scores are of its rows.
+
+    Raises:
+        ValueError: other columns than the detector's, values or times that are none, a group shorter than a window.
+    """
+    from adlightning.core.raw_input import trained_columns
+    from adlightning.data.sources.sensor_table import sensor_table
+    from adlightning.data.window_rows import RowsOfWindows
+
+    assert spec.windows is not None
+    own = (spec.windows.time_column, spec.windows.group_column)
+    named, features = trained_columns(frame, spec, where, own)
+    table = sensor_table(named, where, features, *own, None)
+    rows = RowsOfWindows(table, spec, where)
+    return NamedSamples(rows, list(map(str, range(len(frame)))), table.columns, rows.scores, rows.names())
+
+
+def series_samples(x: object, spec: InputSpec) -> NamedSamples:
+    """A frame, or what lies at a path, for a detector trained on windows. Raises ValueError as `read_samples`."""
+    import pandas as pd
+
+    from adlightning.files.disk import user_path
+
+    if isinstance(x, pd.DataFrame):
+        return window_samples(x, spec, "x")
+    if not isinstance(x, (str, Path)):
+        raise ValueError(f"x must be an array, a tensor, a pandas frame or a path, got a {type(x).__name__}")
+    return read_samples(user_path(x), spec)
 
 
 def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:

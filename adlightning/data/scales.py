@@ -75,7 +75,7 @@ def require_differences(samples: Samples, rows: Rows, fitted: Rows, split: Split
     held_out = split.validation[split.validation_labels != ANOMALY]
     require_no_extremes(samples, fitted, np.concatenate([rows, held_out]), spec)
     if spec.features and (constant := constant_among(samples.x, fitted)):
-        names = quoted([spec.features[i] for i in constant])
+        names = quoted(list(dict.fromkeys(spec.features[i % len(spec.features)] for i in constant)))
         warnings.warn(f"{spec.description}: features vary, but in no training row: {names}", stacklevel=2)
 
 
@@ -159,9 +159,8 @@ def _parts(x: Tensor | LazyImages, rows: Rows) -> Iterator[Tensor]:
 
 def feature_name(spec: InputSpec, index: int) -> str:
     """A feature of a flat sample in words: `'length'`, `3`, or, of a series, `2 at step 7`."""
-    if spec.features:
-        return repr(spec.features[index])
-    return str(index) if len(spec.shape) == 1 else f"{index % spec.shape[1]} at step {index // spec.shape[1]}"
+    name = repr(spec.features[index % spec.shape[-1]]) if spec.features else str(index % spec.shape[-1])
+    return name if len(spec.shape) == 1 else f"{name} at step {index // spec.shape[1]}"
 
 
 def row_name(samples: Samples, row: int) -> str:

@@ -16,14 +16,14 @@ BATCH_NORM_EPS = 1e-4  # of the released Deep SAD and DROCC code, in every netwo
 
 
 class MLPEncoder(nn.Module):
-    """Features (B, D) to codes (B, rep_dim), unbounded.
+    """Features (B, D), or series (B, T, D), flattened, to codes (B, rep_dim), unbounded.
 
     Layers of Linear, BatchNorm, leaky ReLU, then a bare Linear. Without `bias` there is no bias and no affine BatchNorm
     anywhere, so that the encoder can serve Deep SVDD and Deep SAD. Deep SAD, Appendix D: arrhythmia is
     `dense=(128, 64)`, `rep_dim=32`. DROCC, Appendix E.1: one layer, `dense=()`, `rep_dim=128`, with biases.
 
     Args:
-        shape: (D,) of a sample.
+        shape: (D,) or (T, D) of a sample.
         dense: units of each layer before the code; may be empty.
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
@@ -42,22 +42,26 @@ class MLPEncoder(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        require_samples_of(1, "tables (D,)", shape, "MLPEncoder")
-        _check(shape[0], dense, rep_dim, leakiness)
-        self._mirrored = partial(MLPDecoder, shape[0], dense, rep_dim, leakiness)
+        if len(shape) != 2:
+            require_samples_of(1, "tables (D,) and series (T, D)", shape, "MLPEncoder")
+        n_features = math.prod(shape)
+        _check(n_features, dense, rep_dim, leakiness)
+        self.shape = shape
+        self._mirrored = partial(MLPDecoder, n_features, dense, rep_dim, leakiness)
         self.net = nn.Sequential(
-            *dense_layers((shape[0], *dense), leakiness, bias),
-            nn.Linear((shape[0], *dense)[-1], rep_dim, bias=bias),
+            *dense_layers((n_features, *dense), leakiness, bias),
+            nn.Linear((n_features, *dense)[-1], rep_dim, bias=bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes (B, rep_dim) of samples (B, D)."""
-        codes: Tensor = self.net(x)
+        """Codes (B, rep_dim) of samples (B, D) or (B, T, D)."""
+        codes: Tensor = self.net(x.flatten(1))
         return codes
 
-    def mirrored(self, output: Output) -> MLPDecoder:
-        """A decoder (B, rep_dim) to (B, D) of the same sizes, without biases."""
-        return self._mirrored(output)
+    def mirrored(self, output: Output) -> nn.Module:
+        """A decoder (B, rep_dim) to (B, D) or (B, T, D) of the same sizes, without biases."""
+        decoder = self._mirrored(output)
+        return decoder if len(self.shape) == 1 else nn.Sequential(decoder, nn.Unflatten(1, self.shape))
 
 
 class MLPDecoder(nn.Module):

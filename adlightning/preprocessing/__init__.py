@@ -5,7 +5,7 @@ DROCC standardised channels, AMA and ADGAN [-1, 1]. Everything fitted is a float
 """
 
 from adlightning.preprocessing.base import After, Identity, Output, Preprocessing
-from adlightning.preprocessing.features import Centre, StandardizeFeatures, StandardizeMinMax
+from adlightning.preprocessing.features import Centre, StandardizeFeatures, StandardizeMinMax, StandardizeSeries
 from adlightning.preprocessing.images import GlobalContrastL1, StandardizeChannels, SymmetricRange, UnitRange
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "StandardizeChannels",
     "StandardizeFeatures",
     "StandardizeMinMax",
+    "StandardizeSeries",
     "SymmetricRange",
     "UnitRange",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import Tensor
@@ -114,6 +115,30 @@ class StandardizeFeatures(_FeatureScaling):
         scaler = StandardScaler()
         self._stream(scaler, batches)
         self._set(scaler.mean_, scaler.var_**0.5 + self.offset if self.offset else scaler.scale_)
+
+
+class StandardizeSeries(_FeatureScaling):
+    """Series (B, T, D) to mean 0 and standard deviation 1 of each feature over all steps: the same at each step.
+
+    For windows, in which a step has no meaning of its own. A constant feature is divided by 1.
+
+    Args:
+        shape: of a sample.
+    """
+
+    kinds = ("series",)
+    output = "linear"
+
+    def _fit(self, batches: Batches) -> None:
+        scaler, n = StandardScaler(), 0
+        for x in batches():
+            self._require_shape(x)
+            if len(x):
+                scaler.partial_fit(x.cpu().double().flatten(0, 1).numpy())
+                n += len(x)
+        require_samples(n)
+        steps = self.shift.shape[0]
+        self._set(np.tile(scaler.mean_, (steps, 1)), np.tile(scaler.scale_, (steps, 1)))
 
 
 class StandardizeMinMax(_FeatureScaling):

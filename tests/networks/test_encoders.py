@@ -28,6 +28,7 @@ CASES: list[Case] = [
     ("mlp", TABLE, partial(MLPEncoder, dense=(5,), rep_dim=4), 4),
     ("lstm", SERIES, partial(LSTMEncoder, rep_dim=4), 4),
     ("mobilenet_v2", LARGE, MobileNetV2Encoder, 1280),
+    ("mlp of series", SERIES, partial(MLPEncoder, dense=(5,), rep_dim=4), 4),
 ]
 
 
@@ -103,7 +104,7 @@ def test_the_networks_of_drocc() -> None:
     ("case", "shape", "message"),
     [
         (CASES[0], TABLE, r"LeNetEncoder takes images \(C, H, W\), the data have samples of shape \(6,\)"),
-        (CASES[1], SERIES, r"MLPEncoder takes tables \(D,\), .* \(7, 3\)"),
+        (CASES[1], IMAGE, r"MLPEncoder takes tables \(D,\) and series \(T, D\), .* \(1, 16, 16\)"),
         (CASES[2], TABLE, r"LSTMEncoder takes series \(T, D\), .* \(6,\)"),
         (CASES[3], SERIES, r"MobileNetV2Encoder takes images \(3, H, W\), .* \(7, 3\)"),
     ],
