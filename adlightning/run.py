@@ -83,9 +83,9 @@ class Run:
     def scores(self) -> pd.DataFrame:
         """A row for each test sample: index, name, label, score, p_value, verdict, test_set; as in `scores.csv`."""
         parts = [
-            score_frame(
-                scored, self.data.sample_names(name), self.detector, self.data.sample_columns(name)
-            ).assign(test_set=name)
+            score_frame(scored, self.data.sample_names(name), self.detector, self.data.sample_columns(name)).assign(
+                test_set=name
+            )
             for name, scored in self.detector.results.items()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -131,9 +131,9 @@ class RunFolder(pl.Callback):
 
     def _write_scores(self, detector: AnomalyDetector) -> None:
         parts = [
-            score_frame(
-                scored, detector.data.sample_names(name), detector, detector.data.sample_columns(name)
-            ).assign(test_set=name)
+            score_frame(scored, detector.data.sample_names(name), detector, detector.data.sample_columns(name)).assign(
+                test_set=name
+            )
             for name, scored in detector.results.items()
         ]
         if parts:

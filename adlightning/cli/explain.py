@@ -71,9 +71,7 @@ def explain(
     said = [in_words(found, raw, names, row) for row in range(len(raw))]
     adds = found.values.sum(axis=2) if found.values.ndim == 3 else found.values
     own_names = list(samples.own_names or samples.names)
-    frame = pd.DataFrame(
-        {"name": own_names, "score": found.scores, **judged(found.scores, detector), "because": said}
-    )
+    frame = pd.DataFrame({"name": own_names, "score": found.scores, **judged(found.scores, detector), "because": said})
     columns = [f"adds {name}" for name in columns_of(detector.built_for)]
     frame = pd.concat([frame, pd.DataFrame(adds, columns=columns)], axis=1)
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
