@@ -55,6 +55,7 @@ from .data.out_of_distribution import (
 )
 from .data.own_data import (
     FolderData as FolderData,
+    SoundData as SoundData,
     TableData as TableData,
 )
 from .data.sources import (
@@ -84,6 +85,7 @@ from .data.sources import (
     Paradigms as Paradigms,
     Samples as Samples,
     Sine as Sine,
+    SoundFolder as SoundFolder,
     Source as Source,
     SourceError as SourceError,
     SpeechCommands as SpeechCommands,

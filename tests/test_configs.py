@@ -91,6 +91,7 @@ IMAGENET10 = (
 BLOCKS = ("model", "data", "trainer")
 NEEDED = {
     "FolderData": {"root": "images"},
+    "SoundData": {"root": "wavs"},
     "TableData": {"path": "table.csv", "label_column": "label"},
     "Windows": {"path": "sensors.csv", "label_column": "label"},
 }
@@ -135,6 +136,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in SVMS for data in ("digits", "table")}
     wanted |= {f"configs/{method}/windows.yaml" for method in WINDOW_METHODS}
+    wanted |= {f"configs/{method}/sounds.yaml" for method in set(WINDOW_METHODS) - {"dsebm"}}
     wanted |= {f"configs/{method}/paradigms.yaml" for method in ("ocsvm", *SVMS, "ss_dgm", "deep_sad")}
     assert wanted <= set(CONFIGS)
 
@@ -212,6 +214,9 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
         return [f"--data.root={own / 'images'}"]
     if name == "TableData":
         return [f"--data.path={own / 'table.csv'}", "--data.label_column=label"]
+    if name == "SoundData":
+        here = find_spec("librosa") is not None and find_spec("soundfile") is not None
+        return [f"--data.root={own / 'words'}", "--data.normal_class=marvin", "--data.seconds=0.1"] if here else None
     if name == "Windows":
         return [f"--data.path={own / 'sensors.csv'}", "--data.label_column=label", "--data.length=4"]
     options = source_options(arguments["source"], "--data.source", own, "words")

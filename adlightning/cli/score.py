@@ -1,4 +1,4 @@
-"""The `score` verb: scores of your own images, table or array from a checkpoint alone."""
+"""The `score` verb: scores of your own images, sounds, table or array from a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def score(
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
-        data: a folder of images, an image, a CSV/TSV/Parquet table, an .npy or .npz.
+        data: a folder of images or of .wav files, one of these, a CSV/TSV/Parquet table, an .npy or .npz.
         out: the CSV file to write; must not exist yet.
         plots: folder for a grid of the most anomalous images and a histogram of the scores.
         key: array of the .npz to score; needed when it holds more than one.
@@ -171,7 +171,9 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
     parser.add_argument(
-        "--data", required=True, help="a folder of images, an image, a CSV/TSV/Parquet table, an .npy or .npz"
+        "--data",
+        required=True,
+        help="a folder of images or of .wav files, one of these, a CSV/TSV/Parquet table, an .npy or .npz",
     )
     parser.add_argument("--out", required=True, help="the CSV file to write; must not exist yet")
     parser.add_argument(

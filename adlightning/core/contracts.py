@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from torch import Tensor
 
 from adlightning.core.messages import quoted
+from adlightning.core.sound import SoundSpec
 from adlightning.core.windows import WindowSpec
 
 Kind = Literal["image", "table", "series"]
@@ -58,6 +59,7 @@ class InputSpec:
         offsets: what is subtracted from the values of a sample, flat, before they become float32, where float32 would
             lose their differences: raw input is then float64. Empty nearly always.
         windows: how series were cut from a table; None for others.
+        sound: how series were made of sound files; None for others.
     """
 
     kind: Kind
@@ -70,6 +72,7 @@ class InputSpec:
     name_column: str | None = None
     offsets: tuple[float, ...] = ()
     windows: WindowSpec | None = None
+    sound: SoundSpec | None = None
 
     @property
     def dtype(self) -> Literal["uint8", "float32", "float64"]:
@@ -90,6 +93,8 @@ class InputSpec:
             arguments["windows"] = WindowSpec.from_dict(windows if isinstance(windows, dict) else {})
         if arguments.get("kind") not in get_args(Kind):
             raise ValueError(f"the kind of an input must be one of {', '.join(get_args(Kind))}")
+        if (sound := arguments.get("sound")) is not None:
+            arguments["sound"] = SoundSpec.from_dict(sound if isinstance(sound, dict) else {})
         rank = {"image": 3, "table": 1, "series": 2}[arguments["kind"]]
         if not _is_tuple_of(int, arguments.get("shape")) or len(arguments["shape"]) != rank:
             raise ValueError(f"the shape of {arguments['kind']} input must be {rank} whole numbers")
@@ -107,6 +112,7 @@ class InputSpec:
                 and all(map(math.isfinite, v))
                 and len(v) in ((0,) if arguments["kind"] == "image" else (0, math.prod(arguments["shape"])))
             ),
+            "sound": lambda v: v is None or (arguments["kind"] == "series" and v.n_frames == arguments["shape"][0]),
             "windows": lambda v: v is None or (arguments["kind"] == "series" and v.length == arguments["shape"][0]),
         }
         for name, holds in rules.items():

@@ -193,8 +193,8 @@ class ScoredModule(pl.LightningModule, ABC):
         Args:
             x: images (N, C, H, W), (N, H, W, C) or (N, H, W), uint8 or floats in [0, 1]; features (N, D), series
                 (N, T, D); a pandas frame of a table, whose columns are matched by name; or the path of a folder of
-                images, an image, a table, an .npy or .npz. Of a detector trained on windows of a table, a frame or a
-                table gives a score for each row.
+                images or .wav files, one of these, a table, an .npy or .npz. Of a detector trained on windows of a
+                table, a frame or a table gives a score for each row.
             batch_size: samples at a time; scores do not depend on it.
 
         Raises:

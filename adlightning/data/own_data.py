@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
+from adlightning.data.composition import Protocol, Split, Streams, compose
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import Samples
 from adlightning.data.sources.image_folder import NormalAnomalyFolder
+from adlightning.data.sources.sound_folder import SoundFeatures, SoundFolder
 from adlightning.data.sources.table import Table
+from adlightning.labels import ANOMALY
 
 
 class FolderData(AnomalyLabelled):
@@ -112,3 +117,103 @@ class TableData(AnomalyLabelled):
             validation_anomalies=validation_anomalies,
             **loading,
         )
+
+
+class SoundData(AnomalyLabelled):
+    """Your own sounds: a folder of .wav files, any rate and length; see :class:`SoundFolder`.
+
+    Without `root/test` a share of the files is tested, whole groups where `group_pattern` or `group_column` names them:
+    no speaker or machine is in both parts. The threshold is set by whole groups, too, where there are three or more to
+    train on: it holds for new ones. Without a known normal class nothing is tested.
+
+    Args:
+        root: the folder.
+        normal_class: one class or several; null where classes are called `normal`, `anomaly` (or `abnormal`) and
+            `unlabelled`, or where there is one class or none.
+        class_pattern: regular expression whose first group is a file's class; null takes its folder.
+        group_pattern: regular expression whose first group is a file's speaker, machine or recording.
+        table: a CSV, TSV or Parquet file with a row for each file; null for none.
+        file_column: its column of paths below `root`, or of file names.
+        class_column: its column of classes; null for none.
+        group_column: its column of groups; null for none.
+        test_fraction: share of the groups, or else of the files, that is tested, in (0, 1).
+        split_seed: of the draw of what is tested.
+        seconds: of a clip; null takes the length that 95 % of the training files do not exceed, 10 at most.
+        sample_rate: to which files are brought, in Hz; null takes the lowest of the training files.
+        n_filters: filters; null takes 32, or as many as a low rate allows.
+        features: `log_mel`, or `mfcc` for the cosine transform of it.
+        labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
+        batch_size: training samples a step, on each rank.
+        validation_fraction: share of the training groups, one at least, or else of the training normals held out, in
+            [0, 1); sets the threshold, never the weights.
+        validation_anomalies: number of known anomalies held out with them, for `--monitor=val/auroc`; of groups all.
+        loading: batch sizes, seed and memory, as in :class:`AnomalyDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        normal_class: str | list[str] | None = None,
+        class_pattern: str | None = None,
+        group_pattern: str | None = None,
+        table: str | None = None,
+        file_column: str = "file",
+        class_column: str | None = None,
+        group_column: str | None = None,
+        test_fraction: float = 0.4,
+        split_seed: int = 0,
+        seconds: float | None = None,
+        sample_rate: int | None = None,
+        n_filters: int | None = None,
+        features: SoundFeatures = "log_mel",
+        labelled_anomaly_ratio: float | None = None,
+        batch_size: int = 64,
+        validation_fraction: float = 0.1,
+        validation_anomalies: int = 0,
+        **loading: Any,
+    ) -> None:
+        self.sounds = SoundFolder(
+            root,
+            normal_class=normal_class,
+            class_pattern=class_pattern,
+            group_pattern=group_pattern,
+            table=table,
+            file_column=file_column,
+            class_column=class_column,
+            group_column=group_column,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            seconds=seconds,
+            sample_rate=sample_rate,
+            n_filters=n_filters,
+            features=features,
+        )
+        super().__init__(
+            self.sounds,
+            test_split="stratified",
+            test_fraction=test_fraction,
+            pollution_ratio=0.0,
+            labelled_anomaly_ratio=labelled_anomaly_ratio,
+            batch_size=batch_size,
+            validation_fraction=validation_fraction,
+            validation_anomalies=validation_anomalies,
+            **loading,
+        )
+
+    def holds_out(self, train: Samples) -> bool:
+        """Never: the source says what is tested."""
+        return False
+
+    def make_split(self) -> tuple[Samples, Samples, Split, str]:
+        """The source's parts; whole groups are held out where there are enough."""
+        held_out = self.sounds.held_out(self.validation_fraction, self.effective_seed())
+        if held_out is None:
+            return super().make_split()
+        train, test = self.sounds.load("train"), self.sounds.load("test")
+        assert train is not None
+        protocol = Protocol(self.labelled_anomaly_ratio, 0.0, 0.0, 0)
+        streams = Streams(self.effective_seed())
+        rows, known, *_ = compose(train.y, np.flatnonzero(~held_out), train.y == ANOMALY, protocol, streams)
+        validation, tested = np.flatnonzero(held_out), np.empty(0, dtype=np.int64) if test is None else test.y
+        split = Split(rows, known, validation, train.y[validation], np.arange(len(tested)), tested)
+        return train, test or train, split, self.sounds.name

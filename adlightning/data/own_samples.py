@@ -63,6 +63,8 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
         raise ValueError(f"data: there is no file or folder {path}")
     if key is not None and path.suffix.lower() != ".npz":
         raise ValueError(f"key names an array of an .npz, and data is {path}: leave out key={key}")
+    if spec.sound is not None and (path.is_dir() or path.suffix.lower() == ".wav"):
+        return _read_sounds(path, spec)
     if path.is_dir():
         _require_kind("image", path, "a folder of images", spec)
         return _read_images(path, spec)
@@ -92,8 +94,8 @@ def _require_image(path: Path) -> None:
 
     if path.suffix.lower() not in IMAGE_SUFFIXES and not is_image(path):
         raise ValueError(
-            f"data must be a folder of images, an image ({', '.join(FORMATS)}), a table (.csv, .tsv, .parquet) or an "
-            f"array (.npy, .npz), got {path}"
+            f"data must be a folder of images, an image ({', '.join(FORMATS)}), a table (.csv, .tsv, .parquet), an "
+            f"array (.npy, .npz) or, for a detector of sound, .wav files, got {path}"
         )
 
 
@@ -122,6 +124,21 @@ def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
     x = frame_input(frame, spec, f"data: {path}")
     named = spec.name_column is not None and spec.name_column in frame.columns
     return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))
+
+
+def _read_sounds(path: Path, spec: InputSpec) -> NamedSamples:
+    import torch
+
+    from adlightning.data.sources.sounds import features, find_wavs, headers, say_what_is_done
+    from adlightning.data.sources.wav_file import require_audio
+
+    assert spec.sound is not None
+    require_audio()
+    files = find_wavs(path) if path.is_dir() else [path]
+    names = [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files]
+    say_what_is_done(headers(files), names, spec.sound, path)
+    x = features(files, spec.sound, spec.shape[1], "features")
+    return NamedSamples(torch.from_numpy(x), names)
 
 
 def _read_windows(path: Path, spec: InputSpec) -> NamedSamples:

@@ -13,6 +13,7 @@ from adlightning.data.sources.noise import GaussianNoise, UniformNoise
 from adlightning.data.sources.npz import Npz
 from adlightning.data.sources.odds import Odds
 from adlightning.data.sources.paradigms import Paradigms
+from adlightning.data.sources.sound_folder import SoundFolder
 from adlightning.data.sources.speech_commands import SpeechCommands
 from adlightning.data.sources.synthetic import NoisySine, Sine, Sphere
 from adlightning.data.sources.table import Table
@@ -46,6 +47,7 @@ __all__ = [
     "Part",
     "Samples",
     "Sine",
+    "SoundFolder",
     "Source",
     "SourceError",
     "SpeechCommands",

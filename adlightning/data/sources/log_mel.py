@@ -8,7 +8,7 @@ spectrum; log(energy + 1e-10).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from adlightning.core.contracts import SourceError
+from adlightning.core.sound import STRIDE, WINDOW
 
-WINDOW, STRIDE = 0.025, 0.010  # seconds
 PRE_EMPHASIS = 0.97
 FULL_SCALE = 32768  # of 16-bit samples
 MIN_ENERGY = 1e-10
@@ -79,11 +79,18 @@ def mel_filters(n_filters: int, n_fft: int, sample_rate: int) -> NDArray[np.floa
     return filters
 
 
-def log_mel(clips: NDArray[np.float32], filters: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]:
-    """Log energies (N, n_frames, D) of clips (N, sample_rate) of one second, through filters (D, n_fft // 2 + 1)."""
+def size_of_spectrum(sample_rate: int) -> int:
+    """What a window is transformed in: the next power of two."""
+    return 1 << (round(WINDOW * sample_rate) - 1).bit_length()
+
+
+def log_mel(
+    clips: NDArray[np.float32], filters: NDArray[np.float32], n_frames: int, sample_rate: int
+) -> NDArray[np.float32]:
+    """Log energies (N, n_frames, D) of clips (N, samples), through filters (D, n_fft // 2 + 1)."""
     import librosa
 
-    window, stride = (round(seconds * clips.shape[1]) for seconds in (WINDOW, STRIDE))
+    window, stride = (round(seconds * sample_rate) for seconds in (WINDOW, STRIDE))
     n_fft = 2 * (filters.shape[1] - 1)
     before = (n_fft - window) // 2  # the library centres a shorter window in what it transforms
     length = (n_frames - 1) * stride + n_fft - before
@@ -99,7 +106,13 @@ def log_mel(clips: NDArray[np.float32], filters: NDArray[np.float32], n_frames: 
 
 
 def features_of(
-    paths: Sequence[Path], n_frames: int, n_filters: int, sample_rate: int, cosine: bool, description: str
+    paths: Sequence[Path],
+    n_frames: int,
+    n_filters: int,
+    sample_rate: int,
+    cosine: bool,
+    description: str,
+    read: Callable[[Path], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """Features (N, n_frames, n_filters) of sound files, with a progress bar.
 
@@ -110,6 +123,7 @@ def features_of(
         sample_rate: to which clips are brought, in Hz.
         cosine: transform log energies to cepstral coefficients (MFCC, the orthonormal DCT-II), as many as filters.
         description: what the progress bar says.
+        read: a file's clip at that rate, as long as every other; None takes the first second.
 
     Raises:
         SourceError: librosa or soundfile is not installed, a file is damaged or empty, or there are too many filters.
@@ -119,11 +133,11 @@ def features_of(
         import soundfile  # noqa: F401
     except ImportError as error:
         raise SourceError(f"features of sound need {error.name}: pip install 'adlightning[audio]'") from None
-    n_fft = 1 << (round(WINDOW * sample_rate) - 1).bit_length()
-    filters = mel_filters(n_filters, n_fft, sample_rate)
+    filters = mel_filters(n_filters, size_of_spectrum(sample_rate), sample_rate)
     features = np.empty((len(paths), n_frames, n_filters), dtype=np.float32)
     for start in track(range(0, len(paths), BATCH), description=description, transient=True):
         stop = min(start + BATCH, len(paths))
-        clips = np.stack([read_clip(path, sample_rate) for path in paths[start:stop]])
-        features[start:stop] = log_mel(clips, filters, n_frames)
+        part = paths[start:stop]
+        clips = np.stack([read_clip(path, sample_rate) if read is None else read(path) for path in part])
+        features[start:stop] = log_mel(clips, filters, n_frames, sample_rate)
     return scipy.fft.dct(features, norm="ortho").astype(np.float32) if cosine else features
