@@ -78,7 +78,7 @@ def events_plot(path: Path, shown: Sequence[Panel], threshold: float | None, tit
                 axes.axhline(threshold, color="black", linestyle="--", linewidth=0.9)
             for start, stop in _runs(panel.labels == ANOMALY):
                 last = min(stop, len(panel.times) - 1)
-                axes.axvspan(panel.times[start], panel.times[last], color=COLOURS[ANOMALY], alpha=0.25, linewidth=0)
+                axes.axvspan(panel.times[start], panel.times[last], color=COLOURS[ANOMALY], alpha=0.25, linewidth=1)
             axes.set_xlim(panel.times[0], panel.times[-1])
             axes.set_ylabel("score")
             axes.tick_params(axis="x", labelsize=8)

@@ -141,7 +141,7 @@ class SoundData(AnomalyLabelled):
         seconds: of a clip; null takes the length that 95 % of the training files do not exceed, 10 at most.
         sample_rate: to which files are brought, in Hz; null takes the lowest of the training files.
         n_filters: filters; null takes 32, or as many as a low rate allows.
-        features: `log_mel`, or `mfcc` for the cosine transform of it.
+        features: `mfcc`, or `log_mel` for log energies without the cosine transform.
         labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
         batch_size: training samples a step, on each rank.
         validation_fraction: share of the training groups, one at least, or else of the training normals held out, in
@@ -165,7 +165,7 @@ class SoundData(AnomalyLabelled):
         seconds: float | None = None,
         sample_rate: int | None = None,
         n_filters: int | None = None,
-        features: SoundFeatures = "log_mel",
+        features: SoundFeatures = "mfcc",
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
         validation_fraction: float = 0.1,

@@ -44,7 +44,7 @@ _PARTS = ("train", "test")
 
 
 class SoundFolder(AnomalySource):
-    """Files .wav of a folder and those within it, as float32 series (N, frames, filters) of log filterbank energies.
+    """Files .wav of a folder and those within it, as float32 series (N, frames, filters) of MFCC or log energies.
 
     PCM of 8 to 32 bits and floats, of any rate and length. The class of a file is the folder that it lies in, of
     `root` or, where there are `root/train` and `root/test`, of these; or what `class_pattern` finds, or a column of
@@ -69,7 +69,7 @@ class SoundFolder(AnomalySource):
         seconds: of a clip; null takes the length that 95 % of the training files do not exceed, 10 at most.
         sample_rate: to which files are brought, in Hz; null takes the lowest of the training files.
         n_filters: filters; null takes 32, or as many as a low rate allows.
-        features: `log_mel`, or `mfcc` for the cosine transform of it.
+        features: `mfcc`, or `log_mel` for log energies without the cosine transform.
 
     Raises:
         ValueError: an argument outside its range, or a pattern that is none.
@@ -90,7 +90,7 @@ class SoundFolder(AnomalySource):
         seconds: float | None = None,
         sample_rate: int | None = None,
         n_filters: int | None = None,
-        features: SoundFeatures = "log_mel",
+        features: SoundFeatures = "mfcc",
     ) -> None:
         if features not in get_args(SoundFeatures):
             raise ValueError(f"features must be one of {', '.join(get_args(SoundFeatures))}, got {features!r}")
