@@ -77,7 +77,7 @@ TABLES = (
 )
 WINDOW_METHODS = (
     *("autoencoder", "deep_sad", "deep_svdd", "drocc", "dsebm", "isolation_forest", "kde", "lof"),
-    *("nearest_neighbor", "ocsvm"),
+    *("nearest_neighbor", "ocsvm", "pca"),
 )
 SMALL_DATA = (
     *("digits", "folder", "table", "thyroid"),
