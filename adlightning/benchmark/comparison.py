@@ -16,9 +16,9 @@ from adlightning.core.messages import nearest
 from adlightning.files.disk import write_atomically
 from adlightning.files.experiments import experiments
 
-Kind = Literal["table", "windows", "folder", "sound"]
+Kind = Literal["table", "windows", "folder", "sounds"]
 
-PLACES: dict[Kind, str] = {"table": "path", "windows": "path", "folder": "root", "sound": "root"}
+PLACES: dict[Kind, str] = {"table": "path", "windows": "path", "folder": "root", "sounds": "root"}
 """What the datamodule of each kind calls the data."""
 
 FIRST = ("nearest_neighbor", "isolation_forest", "kde", "ocsvm", "lof", "gmm", "deep_svdd", "autoencoder", "deep_sad")

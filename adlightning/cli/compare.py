@@ -74,7 +74,7 @@ def kind_of(data: Path, time_column: str | None) -> Kind:
     """What the data are, by what is there."""
     if data.is_file():
         return "table" if time_column is None else "windows"
-    return "sound" if next(data.rglob("*.wav"), None) is not None else "folder"
+    return "sounds" if next(data.rglob("*.wav"), None) is not None else "folder"
 
 
 def _work(missing: list[Cell], results: Results, devices: list[str], jobs: int | None, minutes: float | None) -> None:
@@ -176,10 +176,14 @@ def _columns(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _has_labels(kind: Kind, data: Path, options: dict[str, Any]) -> bool:
-    if kind in ("folder", "sound") and data.is_dir():
+    """Whether there is something to test with. Raises ValueError for a test folder without anomalies."""
+    if kind == "folder":
         if (data / "test").is_dir() and not (data / "test" / "anomaly").is_dir():
             raise ValueError(f"data: {data / 'test'} must hold anomalies to test with, or not be there")
-        return (data / "test").is_dir() or "data.label_column" in options
+        return (data / "test").is_dir()
+    if kind == "sounds":
+        both = (data / "normal").is_dir() and any((data / name).is_dir() for name in ("anomaly", "abnormal"))
+        return both or (data / "test").is_dir() or "data.normal_class" in options
     return "data.label_column" in options
 
 

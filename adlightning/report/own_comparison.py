@@ -184,7 +184,7 @@ def comparison_page(
     Args:
         comparison: what was found.
         data: name of the data.
-        kind: table, folder, windows or sound.
+        kind: table, folder, windows or sounds.
         left_out: what is not there, by the reason: methods, or fits with some seeds.
         commands: what to do with the first method, by what it does.
     """
