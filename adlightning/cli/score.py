@@ -10,6 +10,7 @@ from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.terminal import say
 from adlightning.data.own_samples import NamedSamples, read_samples
+from adlightning.files.dialects import Given, Header
 from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adlightning.core.detector import AnomalyDetector
+
+_HEADER: dict[str, Header] = {"auto": "auto", "true": True, "false": False}
 
 
 def score(
@@ -29,6 +32,10 @@ def score(
     batch_size: int = 500,
     device: str = "auto",
     scoring: Mapping[str, Any] | None = None,
+    separator: str = "auto",
+    decimal: str = "auto",
+    encoding: str = "auto",
+    header: Header = "auto",
 ) -> None:
     """Score your own data with a trained detector: a row a sample with name, score, p-value and verdict.
 
@@ -42,6 +49,10 @@ def score(
         device: cpu, cuda, cuda:1, mps, or auto.
         scoring: arguments of scores in place of the trained ones, as `load_detector` takes them; there are no verdicts
             then, since the threshold was fitted to other scores.
+        separator: what stands between values of a table of text; this and the next three as in `TableData`.
+        decimal: what stands in its numbers.
+        encoding: of its text.
+        header: whether its first row names the columns.
     """
     import pandas as pd
 
@@ -50,11 +61,12 @@ def score(
     from adlightning.core.scoring import without_p_values, without_verdict
 
     target = user_path(out)
+    written = Given(separator, decimal, encoding, header)
     require_targets(target, plots)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     detector = load_detector(ckpt_path, usable_device(device), scoring=scoring)
-    samples = read_samples(user_path(data), detector.built_for, key)
+    samples = read_samples(user_path(data), detector.built_for, key, written)
     scores = score_samples(detector, samples, batch_size)
     threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
@@ -181,8 +193,17 @@ def run(arguments: Sequence[str]) -> None:
         help="an argument that only scores depend on, in place of the trained one: search.n_steps=20; there are no "
         "verdicts then, since the threshold was fitted to other scores",
     )
+    parser.add_argument(
+        "--separator", default="auto", help="between values of a CSV: comma, semicolon, tab, bar, space"
+    )
+    parser.add_argument("--decimal", default="auto", help="in numbers of a CSV: point or comma")
+    parser.add_argument("--encoding", default="auto", help="of a CSV: utf-8, utf-16, cp1252, ...")
+    parser.add_argument(
+        "--header", default="auto", choices=_HEADER, help="whether the first row of a CSV names the columns (auto)"
+    )
     add_import(parser)
     options = vars(parser.parse_args(arguments))
+    options["header"] = _HEADER[options["header"]]
     options["scoring"] = _scoring(options.pop("set"))
     if options["plots"] == "":
         out = user_path(options["out"])

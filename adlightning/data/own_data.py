@@ -71,6 +71,11 @@ class TableData(AnomalyLabelled):
         name_column: column of row names for score tables; null numbers the rows.
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in training: `error`, `drop` or `keep`.
+        separator: what stands between values of a text: `comma`, `semicolon`, `tab`, `bar`, `space` or one character.
+        decimal: what stands in numbers: `point` or `comma`.
+        encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
+        header: whether the first row names the columns; without one they are called 0, 1, ... These four are found
+            with `auto`.
         test_fraction: share of the labelled rows held out where there is no `test_path`, in (0, 1).
         labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
         batch_size: training samples a step, on each rank.
@@ -87,6 +92,10 @@ class TableData(AnomalyLabelled):
         name_column: str | None = None,
         drop_columns: list[str] | None = None,
         constant_features: Literal["error", "drop", "keep"] = "error",
+        separator: str = "auto",
+        decimal: str = "auto",
+        encoding: str = "auto",
+        header: bool | Literal["auto"] = "auto",
         test_fraction: float = 0.4,
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
@@ -102,6 +111,10 @@ class TableData(AnomalyLabelled):
                 name_column=name_column,
                 drop_columns=drop_columns or [],
                 constant_features=constant_features,
+                separator=separator,
+                decimal=decimal,
+                encoding=encoding,
+                header=header,
             ),
             test_split="stratified",
             test_fraction=test_fraction,

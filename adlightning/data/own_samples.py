@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adlightning.files.dialects import AUTO, Given
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -37,8 +39,14 @@ class NamedSamples:
         return [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
-def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSamples:
+def read_samples(path: Path, spec: InputSpec, key: str | None = None, given: Given = AUTO) -> NamedSamples:
     """Samples of a folder, image, table, .npy or .npz, checked against what the detector was trained on.
+
+    Args:
+        path: of the samples.
+        spec: what the detector was trained on.
+        key: array of the .npz; None where it holds one.
+        given: how a table of text is written.
 
     Raises:
         ValueError: missing, empty, of another kind, size or columns than the detector's; the message says which.
@@ -58,7 +66,7 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
         return _as_samples(_read_npy(path), path, spec)
     if is_table(path):
         _require_kind("table", path, "a table", spec)
-        return _read_table(path, spec)
+        return _read_table(path, spec, given)
     _require_image(path)
     _require_kind("image", path, "an image", spec)
     return _read_images(path, spec)
@@ -97,12 +105,12 @@ def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
     return NamedSamples(ImageFiles(files, spec.resize, spec.channels), names)
 
 
-def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
+def _read_table(path: Path, spec: InputSpec, given: Given) -> NamedSamples:
     from adlightning.core.raw_input import frame_input
     from adlightning.data.sources.columns import names_of
     from adlightning.data.sources.table_file import read_frame
 
-    frame = read_frame(path, (spec.name_column,))
+    frame = read_frame(path, (spec.name_column,), given)
     x = frame_input(frame, spec, f"data: {path}")
     named = spec.name_column is not None and spec.name_column in frame.columns
     return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))

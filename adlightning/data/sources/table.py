@@ -18,6 +18,7 @@ from adlightning.core.messages import quoted
 from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.data.sources.columns import labels_of, names_of
 from adlightning.data.sources.table_file import is_unnamed, plain_name, read_frame
+from adlightning.files.dialects import Given
 from adlightning.files.disk import user_path
 from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 
@@ -44,6 +45,11 @@ class Table(AnomalySource):
         name_column: column of row names for score tables; null numbers the rows.
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in the training table: `error`, `drop` or `keep`.
+        separator: what stands between values of a text: `comma`, `semicolon`, `tab`, `bar`, `space` or one character.
+        decimal: what stands in numbers: `point` or `comma`.
+        encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
+        header: whether the first row names the columns; without one they are called 0, 1, ... These four are found
+            with `auto`.
     """
 
     def __init__(
@@ -54,6 +60,10 @@ class Table(AnomalySource):
         name_column: str | None = None,
         drop_columns: list[str] | None = None,
         constant_features: ConstantFeatures = "error",
+        separator: str = "auto",
+        decimal: str = "auto",
+        encoding: str = "auto",
+        header: bool | Literal["auto"] = "auto",
     ) -> None:
         if constant_features not in get_args(ConstantFeatures):
             allowed = ", ".join(get_args(ConstantFeatures))
@@ -66,6 +76,7 @@ class Table(AnomalySource):
         self.name_column = name_column
         self.drop_columns = tuple(drop_columns or ())
         self.constant_features = constant_features
+        self.text_options = Given(separator, decimal, encoding, header)
         self.name = self.path.name
 
     def input_spec(self) -> InputSpec:
@@ -105,9 +116,11 @@ class Table(AnomalySource):
     @cached_property
     def _frames(self) -> dict[Part, tuple[pd.DataFrame, Path]]:
         text = (self.label_column, self.name_column)
-        frames: dict[Part, tuple[pd.DataFrame, Path]] = {"train": (read_frame(self.path, text), self.path)}
+        frames: dict[Part, tuple[pd.DataFrame, Path]] = {
+            "train": (read_frame(self.path, text, self.text_options), self.path)
+        }
         if self.test_path is not None:
-            frames["test"] = (read_frame(self.test_path, text), self.test_path)
+            frames["test"] = (read_frame(self.test_path, text, self.text_options), self.test_path)
         return frames
 
     @cached_property
