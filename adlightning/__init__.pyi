@@ -221,6 +221,7 @@ from .networks import (
 from .preprocessing import (
     After as After,
     Centre as Centre,
+    EncodeColumns as EncodeColumns,
     GlobalContrastL1 as GlobalContrastL1,
     Identity as Identity,
     Preprocessing as Preprocessing,

@@ -139,7 +139,8 @@ def array_input(array: NDArray[Any], spec: InputSpec, where: str) -> Tensor:
     if spec.kind == "image" or shape != spec.shape:
         shown = "x".join(map(str, shape)) or "one number"
         raise ValueError(f"{where} holds samples of {shown}; the detector was trained on {spec}")
-    return as_features(array, where).to(getattr(torch, spec.dtype))
+    may_miss = spec.columns is not None and spec.columns.missing != "refuse"
+    return as_features(array, where, may_miss).to(getattr(torch, spec.dtype))
 
 
 def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tensor:
@@ -167,7 +168,7 @@ def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tens
     extra = [column for column in names.columns if column not in (*columns, *spec.ignored, spec.name_column)]
     if extra:
         raise ValueError(f"{where} has columns the detector was not trained on: {quoted(extra)}; drop them")
-    x = features_of(names, columns, where)
+    x = features_of(names, columns, where, spec.columns, scoring=True)
     if tuple(x.shape[1:]) != spec.shape:
         raise ValueError(f"{where} has {x.shape[1]} features; the detector was trained on {spec}")
     return x.to(getattr(torch, spec.dtype))

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
+from adlightning.data.encoding import complete, fit_columns
 from adlightning.data.loading import (
     AsItIs,
     IndexBatches,
@@ -128,11 +129,13 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             self.input_spec: InputSpec = replace(self.sample_spec(), description=description)
             if len(self.split.train) < 2:
                 raise ValueError(f"training needs at least 2 samples, the data leave {len(self.split.train)}")
+            self._fit_columns()
             self._find_offsets()
             self._ready = True
         if stage == "fit":
             rows, _ = self.training_rows()
-            require_differences(self.train_samples, rows, self._fitted_rows, self.split, self.input_spec)
+            complete_samples = complete(self.train_samples, self.input_spec.columns)
+            require_differences(complete_samples, rows, self._fitted_rows, self.split, self.input_spec)
             if self._augmentation is not None:
                 few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
                 self._augmentation.require_fits(few, self.input_spec)
@@ -147,9 +150,15 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         rows: NDArray[np.int64] = self.split.train[self.split.known != KNOWN_ANOMALY]
         return rows
 
+    def _fit_columns(self) -> None:
+        """Say in the input what fills missing values, and which categories the training rows have."""
+        parts = [self.train_samples, self.test_samples]
+        self.input_spec, parts = fit_columns(self.input_spec, parts, self._fitted_rows)
+        self.train_samples, self.test_samples = parts
+
     def _find_offsets(self) -> None:
         """Say in the input what float32 cannot hold."""
-        x = self.train_samples.x
+        x = complete(self.train_samples, self.input_spec.columns).x
         if self.input_spec.kind != "image" and isinstance(x, Tensor):
             self.input_spec = replace(self.input_spec, offsets=offsets_of(x[self._fitted_rows]))
 

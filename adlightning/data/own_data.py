@@ -71,6 +71,11 @@ class TableData(AnomalyLabelled):
         name_column: column of row names for score tables; null numbers the rows.
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in training: `error`, `drop` or `keep`.
+        missing: what to do with values that are missing: `refuse`; `median` of the training rows; or `indicator`, which
+            also makes a feature of whether it was missing.
+        categorical: what to do with columns of text: `refuse`; `one_hot`, a feature for each category; or `ordinal`,
+            its number in the sorted ones. Categories are those of the training rows.
+        dates: what to do with columns of dates, 2026-01-31 12:30:00: `refuse`, or `seconds` since 1970.
         separator: what stands between values of a text: `comma`, `semicolon`, `tab`, `bar`, `space` or one character.
         decimal: what stands in numbers: `point` or `comma`.
         encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
@@ -92,6 +97,9 @@ class TableData(AnomalyLabelled):
         name_column: str | None = None,
         drop_columns: list[str] | None = None,
         constant_features: Literal["error", "drop", "keep"] = "error",
+        missing: Literal["refuse", "median", "indicator"] = "refuse",
+        categorical: Literal["refuse", "one_hot", "ordinal"] = "refuse",
+        dates: Literal["refuse", "seconds"] = "refuse",
         separator: str = "auto",
         decimal: str = "auto",
         encoding: str = "auto",
@@ -111,6 +119,9 @@ class TableData(AnomalyLabelled):
                 name_column=name_column,
                 drop_columns=drop_columns or [],
                 constant_features=constant_features,
+                missing=missing,
+                categorical=categorical,
+                dates=dates,
                 separator=separator,
                 decimal=decimal,
                 encoding=encoding,

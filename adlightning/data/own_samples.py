@@ -110,7 +110,7 @@ def _read_table(path: Path, spec: InputSpec, given: Given) -> NamedSamples:
     from adlightning.data.sources.columns import names_of
     from adlightning.data.sources.table_file import read_frame
 
-    frame = read_frame(path, (spec.name_column,), given)
+    frame = read_frame(path, (spec.name_column, *spec.of_text()), given)
     x = frame_input(frame, spec, f"data: {path}")
     named = spec.name_column is not None and spec.name_column in frame.columns
     return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))

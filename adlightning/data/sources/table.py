@@ -11,8 +11,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
+from adlightning.core.cells import find_columns, is_date, is_text
 from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.core.encoding import Categorical, Columns, Dates, Missing, require_choices
 from adlightning.core.features import features_of
 from adlightning.core.messages import quoted
 from adlightning.data.sources.base import AnomalySource, Part, Samples
@@ -45,6 +48,11 @@ class Table(AnomalySource):
         name_column: column of row names for score tables; null numbers the rows.
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in the training table: `error`, `drop` or `keep`.
+        missing: what to do with values that are missing: `refuse`; `median` of the training rows; or `indicator`, which
+            also makes a feature of whether it was missing.
+        categorical: what to do with columns of text: `refuse`; `one_hot`, a feature for each category; or `ordinal`,
+            its number in the sorted ones. Categories are those of the training rows.
+        dates: what to do with columns of dates, 2026-01-31 12:30:00: `refuse`, or `seconds` since 1970.
         separator: what stands between values of a text: `comma`, `semicolon`, `tab`, `bar`, `space` or one character.
         decimal: what stands in numbers: `point` or `comma`.
         encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
@@ -60,6 +68,9 @@ class Table(AnomalySource):
         name_column: str | None = None,
         drop_columns: list[str] | None = None,
         constant_features: ConstantFeatures = "error",
+        missing: Missing = "refuse",
+        categorical: Categorical = "refuse",
+        dates: Dates = "refuse",
         separator: str = "auto",
         decimal: str = "auto",
         encoding: str = "auto",
@@ -68,6 +79,7 @@ class Table(AnomalySource):
         if constant_features not in get_args(ConstantFeatures):
             allowed = ", ".join(get_args(ConstantFeatures))
             raise ValueError(f"constant_features must be one of {allowed}, got {constant_features!r}")
+        require_choices(missing=missing, categorical=categorical, dates=dates)
         if label_column is not None and label_column == name_column:
             raise ValueError(f"label_column and name_column must differ, got {label_column!r} for both")
         self.path = user_path(path)
@@ -76,6 +88,7 @@ class Table(AnomalySource):
         self.name_column = name_column
         self.drop_columns = tuple(drop_columns or ())
         self.constant_features = constant_features
+        self.missing, self.categorical, self.dates = missing, categorical, dates
         self.text_options = Given(separator, decimal, encoding, header)
         self.name = self.path.name
 
@@ -89,6 +102,7 @@ class Table(AnomalySource):
             features=features,
             ignored=ignored,
             name_column=self.name_column,
+            columns=self._encoding,
         )
 
     def load(self, part: Part) -> Samples | None:
@@ -105,7 +119,7 @@ class Table(AnomalySource):
         features, ignored = self._columns
         if part == "test":
             _check_same_columns(frame, path, features, ignored)
-        x = features_of(frame, features, path)
+        x = self._train_features if part == "train" else features_of(frame, features, path, self._encoding)
         y = np.full(len(frame), NO_LABEL, dtype=np.int64)
         if self.label_column in frame.columns:
             y = labels_of(frame[self.label_column], path)
@@ -120,8 +134,29 @@ class Table(AnomalySource):
             "train": (read_frame(self.path, text, self.text_options), self.path)
         }
         if self.test_path is not None:
-            frames["test"] = (read_frame(self.test_path, text, self.text_options), self.test_path)
+            train, _ = frames["train"]
+            texts = [
+                name for name in train.columns if self._takes_text and (is_text(train[name]) or is_date(train[name]))
+            ]
+            frames["test"] = (read_frame(self.test_path, (*text, *texts), self.text_options), self.test_path)
         return frames
+
+    @property
+    def _takes_text(self) -> bool:
+        return self.categorical != "refuse" or self.dates != "refuse"
+
+    @cached_property
+    def _encoding(self) -> Columns | None:
+        """What is done with features that are no plain numbers."""
+        return self._encoded(self._columns[0])
+
+    def _encoded(self, features: Sequence[str]) -> Columns | None:
+        tables = [frame for frame, _ in self._frames.values()]
+        return find_columns(tables, features, self.path, self.missing, self.categorical, self.dates)
+
+    @cached_property
+    def _train_features(self) -> Tensor:
+        return features_of(self._frames["train"][0], self._columns[0], self.path, self._encoding)
 
     @cached_property
     def _columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -184,8 +219,10 @@ class Table(AnomalySource):
     def _say_what_tells(self, features: list[str]) -> None:
         """Name features that number the rows or that tell the label: copies of it, whatever they are called."""
         frame, path = self._frames["train"]
-        x = features_of(frame, features, path).numpy()
-        if numbered := [name for name, values in zip(features, x.T, strict=True) if _counts_rows(values)]:
+        columns = self._encoded(features)
+        x = features_of(frame, features, path, columns).numpy()
+        numbers = [i for i in range(len(features)) if columns is None or not columns.of(i)]
+        if numbered := [features[i] for i in numbers if _counts_rows(x[:, i])]:
             warnings.warn(
                 f"{path}: {quoted(numbered)} taken as a feature: it numbers the rows; if it is an index, name it as "
                 f"name_column or in drop_columns",
@@ -202,9 +239,13 @@ class Table(AnomalySource):
             )
 
     def _constant(self, features: list[str]) -> list[str]:
-        x = features_of(self._frames["train"][0], features, self.path)
-        varies = (x != x[:1]).any(dim=0).tolist()
-        return [column for column, does in zip(features, varies, strict=True) if not does]
+        x = features_of(self._frames["train"][0], features, self.path, self._encoded(features)).numpy()
+        return [name for name, values in zip(features, x.T, strict=True) if not self._varies(values)]
+
+    def _varies(self, values: NDArray[np.float64]) -> bool:
+        there = values[~np.isnan(values)]
+        marked = self.missing == "indicator" and 0 < len(there) < len(values)
+        return marked or (len(there) > 0 and bool((there != there[0]).any()))
 
 
 def _counts_rows(values: NDArray[np.float64]) -> bool:
