@@ -45,6 +45,11 @@ class Columns:
         """The categories of a column; none for numbers."""
         return self.categories[column] if self.categories else ()
 
+    @property
+    def jump(self) -> bool:
+        """Whether raw input has values between which there are none: categories, and what is missing."""
+        return bool(self.categories) or self.missing != "refuse"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import adlightning as ad
+from adlightning.cli.explain import explain, in_words
+from adlightning.core.attribution import Attributions
 from adlightning.core.contracts import InputSpec
 from adlightning.core.encoding import Columns
 from adlightning.core.prepared import prepared_for
@@ -178,8 +180,31 @@ def test_a_graph_takes_nan_and_numbers_of_categories(tmp_path: Path) -> None:
     about = describe(detector)
     names = about["columns"]["categories"][1]
     x = np.stack([train["a"], train["colour"].map(names.index), train["b"]], axis=1).astype(about["dtype"])
-    scores = trace(detector).module()(torch.from_numpy(x)).detach().numpy()
+    scores = trace(detector).module()(torch.from_numpy(x))["scores"].detach().numpy()
     np.testing.assert_allclose(scores, detector.score(train), rtol=1e-5)
+
+
+def test_a_score_is_explained_by_categories_and_gaps(tmp_path: Path) -> None:
+    train = pd.DataFrame(
+        {"a": np.arange(40.0) % 4, "colour": ["red", "blue", "red", "red"] * 10, "b": np.arange(40) % 5}
+    )
+    train.loc[::8, "a"] = np.nan
+    options = {**OPTIONS, "validation_fraction": 0}
+    run = ad.fit(ad.NearestNeighbor(), ad.Arrays(train, **options), 1, progress=False)
+    assert run.detector.median_normal.tolist() == [2.0, 1.0, 2.0]  # blue is 0, red is 1
+    run.save(tmp_path / "d.ckpt")
+    other = pd.DataFrame({"a": [30.0, np.nan], "colour": ["red", "pink"], "b": [2, 2]})
+    other.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.warns(UserWarning, match="pink"):
+        explain(str(tmp_path / "d.ckpt"), str(tmp_path / "new.csv"), str(tmp_path / "why.csv"))
+    because = pd.read_csv(tmp_path / "why.csv")["because"]
+    assert because[0].startswith("a = 30 (normally 2): +")
+    assert "colour = another (normally 'red'): +" in because[1]
+    found = Attributions(np.array([[3.0, 1.0]]), np.array([0.0, 2.0]), np.array([4.0]), 0.0, complete=False)
+    columns = Columns("median", "one_hot", (), (("blue", "red"), ()), (0.0, 2.0))
+    assert in_words(found, [[1.0, np.nan]], "ca", 0, columns) == (
+        "c = 'red' (normally 'blue'): +3; a = missing (normally 2): +1"
+    )
 
 
 # ---- refused ---------------------------------------------------------------------------------------------------------
