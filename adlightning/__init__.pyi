@@ -59,6 +59,7 @@ from .data.sources import (
     MNIST as MNIST,
     SVHN as SVHN,
     Abalone as Abalone,
+    AnomalyFile as AnomalyFile,
     AnomalySource as AnomalySource,
     Augmented as Augmented,
     CelebA as CelebA,
