@@ -132,7 +132,7 @@ def describe_scores(scored: ScoredSamples, threshold: float) -> dict[str, Any]:
     return described
 
 
-def score_frame(scored: ScoredSamples, names: tuple[str, ...], detector: AnomalyDetector) -> pd.DataFrame:
+def score_frame(scored: ScoredSamples, names: Sequence[str], detector: AnomalyDetector) -> pd.DataFrame:
     """One row a sample: index, name, label (empty where unknown), score, p_value, verdict.
 
     Without held-out normals there is no p-value, without a threshold no verdict: the columns are empty then.

@@ -71,7 +71,12 @@ def as_features(array: NDArray[Any], what: str, may_miss: bool = False) -> Tenso
 
 
 def features_of(
-    frame: pd.DataFrame, names: Sequence[str], path: Path | str, columns: Columns | None = None, scoring: bool = False
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    path: Path | str,
+    columns: Columns | None = None,
+    scoring: bool = False,
+    first_row: int = 0,
 ) -> Tensor:
     """The columns of these names, in that order, as float64 (N, D); true and false become 1 and 0.
 
@@ -81,6 +86,7 @@ def features_of(
         path: of the table, for messages.
         columns: what is done with values that are missing, categories and dates; None refuses them.
         scoring: whether a detector is there already, so that messages name no options of training.
+        first_row: the number of the first row of a frame that is a part of a table.
 
     Raises:
         SourceError: a column is missing or holds text, infinite values, values too large for float32, or whole numbers
@@ -92,7 +98,7 @@ def features_of(
     columns = columns or Columns()
     x = np.empty((len(frame), len(names)), dtype=np.float64)
     for i, name in enumerate(names):
-        x[:, i] = values = _values(frame[name], path, columns, i, scoring)
+        x[:, i] = values = _values(frame[name], path, columns, i, scoring, first_row)
         usable = np.abs(values) <= FLOAT32_MAX  # False for NaN
         if columns.missing != "refuse":
             usable |= np.isnan(values)
@@ -103,11 +109,13 @@ def features_of(
             rule = "features must be finite numbers"
             if np.isnan(values[row]):
                 rule += _WAS_TRAINED if scoring else "; missing=median fills such, missing=indicator also marks them"
-            raise SourceError(f"{path}: column {name!r} has {what} in row {row}; {rule}")
+            raise SourceError(f"{path}: column {name!r} has {what} in row {row + first_row}; {rule}")
     return torch.from_numpy(x)
 
 
-def _values(column: pd.Series[Any], path: Path | str, columns: Columns, i: int, scoring: bool) -> NDArray[np.float64]:
+def _values(
+    column: pd.Series[Any], path: Path | str, columns: Columns, i: int, scoring: bool, first_row: int
+) -> NDArray[np.float64]:
     """A column as raw numbers: values, numbers of categories, or seconds."""
     if names := columns.of(i):
         if columns.missing == "refuse":
@@ -116,16 +124,16 @@ def _values(column: pd.Series[Any], path: Path | str, columns: Columns, i: int, 
                 rule = _WAS_TRAINED if scoring else "; with missing=median nothing is a category of its own"
                 raise SourceError(f"{path}: column {column.name!r} has no value in row {int(np.argmax(empty))}{rule}")
         return codes_of(column, names, path)
-    return seconds_of(column, path) if column.name in columns.dates else _numbers(column, path, scoring)
+    return seconds_of(column, path) if column.name in columns.dates else _numbers(column, path, scoring, first_row)
 
 
-def _numbers(column: pd.Series[Any], path: Path | str, scoring: bool) -> NDArray[np.float64]:
+def _numbers(column: pd.Series[Any], path: Path | str, scoring: bool, first_row: int) -> NDArray[np.float64]:
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
         if pd.api.types.is_complex_dtype(column):
             raise SourceError(f"{path}: column {column.name!r} holds complex numbers; features must be real")
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         if pd.api.types.is_integer_dtype(column):
-            _require_exact(column, values, path)
+            _require_exact(column, values, path, first_row)
         return values
     if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
         remedy = ""
@@ -149,14 +157,15 @@ def _numbers(column: pd.Series[Any], path: Path | str, scoring: bool) -> NDArray
             leave = _DATES if DATE.fullmatch(str(value)) else _CATEGORIES if remedy == "encode it as numbers" else ""
             leave += ", or leave the column out of training (drop_columns)"
         raise SourceError(
-            f"{path}: column {column.name!r} is not numeric, it holds {value!r} in row {row}: {remedy}{leave}"
+            f"{path}: column {column.name!r} is not numeric, it holds {value!r} in row {row + first_row}: "
+            f"{remedy}{leave}"
         )
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-    _require_exact(column, values, path)
+    _require_exact(column, values, path, first_row)
     return values
 
 
-def _require_exact(column: pd.Series[Any], values: NDArray[np.float64], path: Path | str) -> None:
+def _require_exact(column: pd.Series[Any], values: NDArray[np.float64], path: Path | str, first_row: int) -> None:
     """Refuse whole numbers that become others as float64: ids, and the largest integer as a mark."""
     for row in np.flatnonzero(np.abs(values) >= EXACT):
         value = column.iloc[int(row)]
@@ -164,9 +173,9 @@ def _require_exact(column: pd.Series[Any], values: NDArray[np.float64], path: Pa
             value = int(value)
         if isinstance(value, (int, np.integer, Decimal)) and value != int(values[row]):
             raise SourceError(
-                f"{path}: column {column.name!r} has the whole number {value} in row {int(row)}; float64 keeps "
-                f"{int(values[row])} only: put {column.name!r} in drop_columns if it is an identifier (or "
-                f"name it as name_column), else subtract a constant from it"
+                f"{path}: column {column.name!r} has the whole number {value} in row {int(row) + first_row}; "
+                f"float64 keeps {int(values[row])} only: put {column.name!r} in drop_columns if it is an identifier "
+                f"(or name it as name_column), else subtract a constant from it"
             )
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -159,7 +159,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def _find_offsets(self) -> None:
         """Say in the input what float32 cannot hold."""
         x = complete(self.train_samples, self.input_spec.columns).x
-        if self.input_spec.kind != "image" and isinstance(x, Tensor):
+        if self.input_spec.kind != "image" and isinstance(x, Tensor) and x.dtype == torch.float64:
             self.input_spec = replace(self.input_spec, offsets=offsets_of(x[self._fitted_rows]))
 
     def train_dataloader(self) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
@@ -244,7 +244,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             digest.update(part.astype("<i8").tobytes() + b"|")
         return digest.hexdigest()
 
-    def sample_names(self, test_name: str) -> tuple[str, ...]:
+    def sample_names(self, test_name: str) -> Sequence[str]:
         """Names of all samples of a test set's part; a score's `index` points into it."""
         return self.test_samples.names
 

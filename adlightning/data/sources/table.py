@@ -5,22 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
 from adlightning.core.cells import find_columns, is_date, is_text
 from adlightning.core.contracts import InputSpec, SourceError
 from adlightning.core.encoding import Categorical, Columns, Dates, Missing, require_choices
-from adlightning.core.features import features_of
 from adlightning.core.messages import quoted
 from adlightning.data.sources.base import AnomalySource, Part, Samples
 from adlightning.data.sources.columns import labels_of, names_of
-from adlightning.data.sources.table_file import is_unnamed, plain_name, read_frame
+from adlightning.data.sources.table_file import is_unnamed, plain_name
+from adlightning.data.sources.table_parts import FramePart, LargePart, RowNumbers, TablePart, read_part
 from adlightning.files.dialects import Given
 from adlightning.files.disk import user_path
 from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
@@ -113,37 +111,48 @@ class Table(AnomalySource):
                 files, or holds text, NaN, infinite or (in training, see `constant_features`) constant values; a label
                 is none of those above. Messages name file, column and row.
         """
-        if part not in self._frames:
+        if part not in self._parts:
             return None
-        frame, path = self._frames[part]
+        table = self._parts[part]
         features, ignored = self._columns
         if part == "test":
-            _check_same_columns(frame, path, features, ignored)
-        x = self._train_features if part == "train" else features_of(frame, features, path, self._encoding)
-        y = np.full(len(frame), NO_LABEL, dtype=np.int64)
-        if self.label_column in frame.columns:
-            y = labels_of(frame[self.label_column], path)
-        named = self.name_column if self.name_column in frame.columns else None
-        names = tuple(map(str, range(len(frame)))) if named is None else names_of(frame[named])
-        return Samples(x, y, names)
+            _check_same_columns(table, features, ignored)
+        x = self._train_features if part == "train" else table.features(features, self._encoding)
+        y = np.full(len(table), NO_LABEL, dtype=np.int64)
+        if self.label_column is not None and self.label_column in table.names:
+            y = labels_of(table.cells(self.label_column), table.path)
+            self._look_at_kinds(y, table, part)
+        return Samples(x, y, self._names_of(table))
+
+    def _look_at_kinds(self, y: NDArray[np.int64], table: TablePart, part: Part) -> None:
+        """Refuse a training table of anomalies alone; say where what is tested has labels of one kind."""
+        found = f"{table.path}: label column {self.label_column!r} calls all"
+        if part == "train" and (y == ANOMALY).all():
+            raise SourceError(
+                f"{found} {len(y)} rows anomalies: rows that are normal or not labelled are needed to train on"
+            )
+        kinds = set(y.tolist()) - {NO_LABEL}
+        if len(kinds) == 1 and (part == "test" or self.test_path is None):
+            kind = "anomalies" if kinds == {ANOMALY} else "normal"
+            warnings.warn(f"{found} labelled rows {kind}: nothing can be ranked, there are no metrics", stacklevel=2)
+
+    def _names_of(self, table: TablePart) -> Sequence[str]:
+        if self.name_column is not None and self.name_column in table.names:
+            return names_of(table.cells(self.name_column))
+        return RowNumbers(len(table)) if isinstance(table, LargePart) else tuple(map(str, range(len(table))))
 
     @cached_property
-    def _frames(self) -> dict[Part, tuple[pd.DataFrame, Path]]:
-        text = (self.label_column, self.name_column)
-        frames: dict[Part, tuple[pd.DataFrame, Path]] = {
-            "train": (read_frame(self.path, text, self.text_options), self.path)
-        }
+    def _parts(self) -> dict[Part, TablePart]:
+        text = [name for name in (self.label_column, self.name_column) if name is not None]
+        asked = Columns(self.missing, self.categorical, ("",) if self.dates != "refuse" else ())
+        train = read_part(self.path, text, self.drop_columns, self.text_options, asked)
+        parts: dict[Part, TablePart] = {"train": train}
         if self.test_path is not None:
-            train, _ = frames["train"]
-            texts = [
-                name for name in train.columns if self._takes_text and (is_text(train[name]) or is_date(train[name]))
-            ]
-            frames["test"] = (read_frame(self.test_path, (*text, *texts), self.text_options), self.test_path)
-        return frames
-
-    @property
-    def _takes_text(self) -> bool:
-        return self.categorical != "refuse" or self.dates != "refuse"
+            if isinstance(train, FramePart) and (self.categorical, self.dates) != ("refuse", "refuse"):
+                frame = train.frame
+                text += [name for name in train.names if is_text(frame[name]) or is_date(frame[name])]
+            parts["test"] = read_part(self.test_path, text, self.drop_columns, self.text_options, asked)
+        return parts
 
     @cached_property
     def _encoding(self) -> Columns | None:
@@ -151,35 +160,36 @@ class Table(AnomalySource):
         return self._encoded(self._columns[0])
 
     def _encoded(self, features: Sequence[str]) -> Columns | None:
-        tables = [frame for frame, _ in self._frames.values()]
+        train = self._parts["train"]
+        if not isinstance(train, FramePart):  # it has numbers alone
+            return None if self.missing == "refuse" else Columns(self.missing)
+        tables = [train.frame, *(p.frame for p in self._parts.values() if isinstance(p, FramePart) and p is not train)]
         return find_columns(tables, features, self.path, self.missing, self.categorical, self.dates)
 
     @cached_property
     def _train_features(self) -> Tensor:
-        return features_of(self._frames["train"][0], self._columns[0], self.path, self._encoding)
+        return self._parts["train"].features(self._columns[0], self._encoding)
 
     @cached_property
     def _columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Features, in order, and the columns that are none."""
-        frame, _ = self._frames["train"]
-        present = {column for table, _ in self._frames.values() for column in table.columns}
+        table = self._parts["train"]
+        present = {column for part in self._parts.values() for column in part.names}
         named = [("label_column", self.label_column), ("name_column", self.name_column)]
         named += [("drop_columns", name) for name in self.drop_columns]
         for argument, name in named:
             if name is not None and name not in present:
-                alike = [column for column in frame.columns if plain_name(column) == plain_name(name)]
+                alike = [column for column in table.names if plain_name(column) == plain_name(name)]
                 hint = f"; say {argument}={alike[0]!r}, with its spaces and capitals" if alike else ""
-                raise SourceError(
-                    f"{argument}: {self.path} has no column {name!r}; it has {quoted(list(frame.columns))}{hint}"
-                )
+                raise SourceError(f"{argument}: {self.path} has no column {name!r}; it has {quoted(table.names)}{hint}")
         ignored = [name for _, name in named if name is not None]
-        features = [column for column in frame.columns if column not in ignored]
+        features = [column for column in table.names if column not in ignored]
         self._refuse_other_uses(features)
         if features and self.constant_features != "keep":
             constant = self._constant(features)
             if len(constant) == len(features):
                 raise SourceError(
-                    f"{self.path}: all {len(frame)} rows are the same in every feature ({quoted(constant)}): there is "
+                    f"{self.path}: all {len(table)} rows are the same in every feature ({quoted(constant)}): there is "
                     f"nothing to tell apart"
                 )
             if constant and self.constant_features == "error":
@@ -190,7 +200,7 @@ class Table(AnomalySource):
             ignored += constant
         self._say_what_tells(features)
         if not features:
-            raise SourceError(f"{self.path} has no feature columns; it has {quoted(list(frame.columns))}")
+            raise SourceError(f"{self.path} has no feature columns; it has {quoted(table.names)}")
         return tuple(features), tuple(dict.fromkeys(ignored))
 
     def _refuse_other_uses(self, features: Sequence[str]) -> None:
@@ -218,9 +228,8 @@ class Table(AnomalySource):
 
     def _say_what_tells(self, features: list[str]) -> None:
         """Name features that number the rows or that tell the label: copies of it, whatever they are called."""
-        frame, path = self._frames["train"]
-        columns = self._encoded(features)
-        x = features_of(frame, features, path, columns).numpy()
+        table, columns = self._parts["train"], self._encoded(features)
+        path, x = table.path, table.features(features, columns).numpy()
         numbers = [i for i in range(len(features)) if columns is None or not columns.of(i)]
         if numbered := [features[i] for i in numbers if _counts_rows(x[:, i])]:
             warnings.warn(
@@ -228,9 +237,9 @@ class Table(AnomalySource):
                 f"name_column or in drop_columns",
                 stacklevel=2,
             )
-        if self.label_column not in frame.columns:
+        if self.label_column is None or self.label_column not in table.names:
             return
-        y = labels_of(frame[self.label_column], path)
+        y = labels_of(table.cells(self.label_column), path)
         if told := [name for name, values in zip(features, x.T, strict=True) if _tells_label(values, y)]:
             warnings.warn(
                 f"{path}: {quoted(told)} taken as a feature: it has one value for normal rows and another for "
@@ -239,7 +248,7 @@ class Table(AnomalySource):
             )
 
     def _constant(self, features: list[str]) -> list[str]:
-        x = features_of(self._frames["train"][0], features, self.path, self._encoded(features)).numpy()
+        x = self._parts["train"].features(features, self._encoded(features)).numpy()
         return [name for name, values in zip(features, x.T, strict=True) if not self._varies(values)]
 
     def _varies(self, values: NDArray[np.float64]) -> bool:
@@ -262,9 +271,10 @@ def _tells_label(values: NDArray[np.float64], y: NDArray[np.int64]) -> bool:
     return len(normal) == 1 and len(anomalous) == 1 and bool(normal[0] != anomalous[0])
 
 
-def _check_same_columns(frame: pd.DataFrame, path: Path, features: Sequence[str], ignored: Sequence[str]) -> None:
-    missing = [column for column in features if column not in frame.columns]
-    extra = [column for column in frame.columns if column not in features and column not in ignored]
+def _check_same_columns(table: TablePart, features: Sequence[str], ignored: Sequence[str]) -> None:
+    path = table.path
+    missing = [column for column in features if column not in table.names]
+    extra = [column for column in table.names if column not in features and column not in ignored]
     if missing or extra:
         lacks = f"lacks {quoted(missing)}" if missing else ""
         has = f"has in addition {quoted(extra)}" if extra else ""

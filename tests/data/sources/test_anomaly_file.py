@@ -67,7 +67,9 @@ def test_a_file_that_matlab_wrote() -> None:
 
 
 def test_a_detector_is_trained_on_one(tmp_path: Path) -> None:
-    data = ad.AnomalyLabelled(ad.AnomalyFile(str(write(tmp_path, "npz"))), labelled_anomaly_ratio=0.0, validation_fraction=0.2)
+    data = ad.AnomalyLabelled(
+        ad.AnomalyFile(str(write(tmp_path, "npz"))), labelled_anomaly_ratio=0.0, validation_fraction=0.2
+    )
     run = ad.fit(ad.NearestNeighbor(), data, 1, progress=False)
     assert set(run.metrics) >= {"auroc"}
 

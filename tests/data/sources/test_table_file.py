@@ -283,7 +283,7 @@ def test_too_little_memory_is_no_fault_of_the_file(
         raise error
 
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    monkeypatch.setattr("adlightning.data.sources.table_file._read_text", lack)
+    monkeypatch.setattr("adlightning.data.sources.table_file._Text.read", lack)
     with pytest.raises(type(error)) as caught:
         read_frame(tmp_path / "t.csv")
     assert caught.value is error
