@@ -27,6 +27,7 @@ UNIT = 1024 if sys.platform != "darwin" else 1  # bytes of ru_maxrss
 def write(path: Path, rows: int, columns: int) -> None:
     """Normal numbers of six digits, with labels, 1 % of them anomalies."""
     import pyarrow as pa
+    import pyarrow.csv as pcsv
     import pyarrow.parquet as pq
 
     rng, writer = np.random.default_rng(0), None
@@ -34,11 +35,8 @@ def write(path: Path, rows: int, columns: int) -> None:
         n = min(PART, rows - start)
         frame = pd.DataFrame(rng.normal(size=(n, columns)).round(5), columns=[f"c{i}" for i in range(columns)])
         frame["label"] = (rng.random(n) < 0.01).astype(int)
-        if path.suffix == ".csv":
-            frame.to_csv(path, mode="a", header=start == 0, index=False)
-            continue
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer = writer or (pcsv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter)(path, table.schema)
         writer.write_table(table)
     if writer is not None:
         writer.close()
