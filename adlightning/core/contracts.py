@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, NamedTuple, get_args
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from adlightning.core.encoding import Columns
 from adlightning.core.messages import quoted
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a look at somebody's data must not wait for it
 
 Kind = Literal["image", "table", "series"]
 

@@ -79,8 +79,8 @@ def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
 
 def _require_image(path: Path) -> None:
     """Raise ValueError for a file that is nothing that can be scored; a damaged image is refused for what it is."""
-    from adlightning.data.sources.image_search import IMAGE_SUFFIXES
-    from adlightning.data.sources.images import FORMATS, is_image
+    from adlightning.data.image_headers import FORMATS, is_image
+    from adlightning.data.image_search import IMAGE_SUFFIXES
 
     if path.suffix.lower() not in IMAGE_SUFFIXES and not is_image(path):
         raise ValueError(
@@ -90,8 +90,9 @@ def _require_image(path: Path) -> None:
 
 
 def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.data.sources.image_search import LeftOut, find_images
-    from adlightning.data.sources.images import ImageFiles, check_uniform, image_name
+    from adlightning.data.image_headers import image_name
+    from adlightning.data.image_search import LeftOut, find_images
+    from adlightning.data.sources.images import ImageFiles, check_uniform
 
     left_out = LeftOut()
     files = find_images(path, left_out) if path.is_dir() else [path]
