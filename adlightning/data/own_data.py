@@ -67,7 +67,8 @@ class TableData(AnomalyLabelled):
     Args:
         path: the training table.
         test_path: the test table.
-        label_column: column of labels: 0 / `normal`, 1 / `anomaly`, empty for not labelled; null for none.
+        label_column: column of labels: 0 / `normal`, 1 / `anomaly`, words such as ok and defect, empty for not
+            labelled; null for none.
         name_column: column of row names for score tables; null numbers the rows.
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in training: `error`, `drop` or `keep`.
@@ -81,6 +82,8 @@ class TableData(AnomalyLabelled):
         encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
         header: whether the first row names the columns; without one they are called 0, 1, ... These four are found
             with `auto`.
+        normal_label: the label of normal rows where its word does not say so; every other is then an anomaly.
+        anomaly_label: that of anomalies, likewise; with both, no other is allowed.
         test_fraction: share of the labelled rows held out where there is no `test_path`, in (0, 1).
         labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
         batch_size: training samples a step, on each rank.
@@ -104,6 +107,8 @@ class TableData(AnomalyLabelled):
         decimal: str = "auto",
         encoding: str = "auto",
         header: bool | Literal["auto"] = "auto",
+        normal_label: str | None = None,
+        anomaly_label: str | None = None,
         test_fraction: float = 0.4,
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
@@ -126,6 +131,8 @@ class TableData(AnomalyLabelled):
                 decimal=decimal,
                 encoding=encoding,
                 header=header,
+                normal_label=normal_label,
+                anomaly_label=anomaly_label,
             ),
             test_split="stratified",
             test_fraction=test_fraction,

@@ -15,8 +15,9 @@ from adlightning.core.cells import find_columns, is_date, is_text
 from adlightning.core.contracts import InputSpec, SourceError
 from adlightning.core.encoding import Categorical, Columns, Dates, Missing, require_choices
 from adlightning.core.messages import quoted
+from adlightning.data.label_words import Meanings, plain_label
 from adlightning.data.sources.base import AnomalySource, Part, Samples
-from adlightning.data.sources.columns import labels_of, names_of
+from adlightning.data.sources.columns import distinct_labels, labels_of, names_of
 from adlightning.data.sources.table_file import is_unnamed, plain_name
 from adlightning.data.sources.table_parts import FramePart, LargePart, RowNumbers, TablePart, read_part
 from adlightning.files.dialects import Given
@@ -36,8 +37,9 @@ class Table(AnomalySource):
     something else is a feature.
 
     Names of columns and rows are text, as the file has it. Labels: 0, false or `normal`; 1, true or `anomaly` (in any
-    case); an empty cell, NaN or NA is not labelled. Without a label column nothing is. Of two files one may lack the
-    label or the name column. Rows count from 0, without the header.
+    case); words such as ok and defect (:mod:`adlightning.data.label_words`); an empty cell, NaN or NA is not labelled.
+    Without a label column nothing is. Of two files one may lack the label or the name column. Rows count from 0,
+    without the header.
 
     Args:
         path: the training table.
@@ -56,6 +58,8 @@ class Table(AnomalySource):
         encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
         header: whether the first row names the columns; without one they are called 0, 1, ... These four are found
             with `auto`.
+        normal_label: the label of normal rows where its word does not say so; every other is then an anomaly.
+        anomaly_label: that of anomalies, likewise; with both, no other is allowed.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class Table(AnomalySource):
         decimal: str = "auto",
         encoding: str = "auto",
         header: bool | Literal["auto"] = "auto",
+        normal_label: str | None = None,
+        anomaly_label: str | None = None,
     ) -> None:
         if constant_features not in get_args(ConstantFeatures):
             allowed = ", ".join(get_args(ConstantFeatures))
@@ -80,6 +86,9 @@ class Table(AnomalySource):
         require_choices(missing=missing, categorical=categorical, dates=dates)
         if label_column is not None and label_column == name_column:
             raise ValueError(f"label_column and name_column must differ, got {label_column!r} for both")
+        if label_column is None and (normal_label is not None or anomaly_label is not None):
+            raise ValueError("normal_label and anomaly_label are labels of label_column, which must be given")
+        self.meanings = Meanings(label_column or "", normal_label, anomaly_label)
         self.path = user_path(path)
         self.test_path = None if test_path is None else user_path(test_path)
         self.label_column = label_column
@@ -120,7 +129,7 @@ class Table(AnomalySource):
         x = self._train_features if part == "train" else table.features(features, self._encoding)
         y = np.full(len(table), NO_LABEL, dtype=np.int64)
         if self.label_column is not None and self.label_column in table.names:
-            y = labels_of(table.cells(self.label_column), table.path)
+            y = labels_of(table.cells(self.label_column), table.path, self.meanings)
             self._look_at_kinds(y, table, part)
         return Samples(x, y, self._names_of(table))
 
@@ -198,6 +207,7 @@ class Table(AnomalySource):
                 )
             features = [column for column in features if column not in constant]
             ignored += constant
+        self._say_what_labels_mean()
         self._say_what_tells(features)
         if not features:
             raise SourceError(f"{self.path} has no feature columns; it has {quoted(table.names)}")
@@ -223,6 +233,28 @@ class Table(AnomalySource):
             warnings.warn(
                 f"{self.path}: {quoted(like)} taken as a feature; if it says what is an anomaly, name it as "
                 f"label_column or in drop_columns",
+                stacklevel=2,
+            )
+
+    def _say_what_labels_mean(self) -> None:
+        """Say which words are taken for what; refuse a label that is given and is in no file."""
+        labels = [
+            label
+            for table in self._parts.values()
+            if self.label_column is not None and self.label_column in table.names
+            for label in distinct_labels(table.cells(self.label_column), table.path)
+        ]
+        for name, given in (
+            ("normal_label", self.meanings.normal_label),
+            ("anomaly_label", self.meanings.anomaly_label),
+        ):
+            if given is not None and plain_label(given) not in map(plain_label, labels):
+                held = quoted(list(dict.fromkeys(labels)))
+                raise SourceError(f"{name}: {self.path} has no {given!r} in {self.label_column!r}; it holds {held}")
+        if words := self.meanings.in_words(labels):
+            warnings.warn(
+                f"{self.path}: labels in {self.label_column!r} taken by their words: {words}; normal_label and "
+                f"anomaly_label say it otherwise",
                 stacklevel=2,
             )
 
