@@ -1,0 +1,215 @@
+"""What the columns of a table hold, found in one pass in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from adlightning.files.dialects import MISSING
+
+MOST_VALUES = 64
+"""Distinct values of a column that are kept; one of more is no label and no category."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+EXACT = 2**53  # whole numbers up to here are float64 numbers
+
+_SPACE = r"[\s]*"
+_NUMBER = rf"^{_SPACE}(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:[+-]?(?:inf|infinity|nan))){_SPACE}$"
+_DATE = r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T]\d{1,2}:\d{2}.*)?\s*$"
+_TIME = r"^\s*\d{1,2}:\d{2}(:\d{2}.*)?\s*$"
+_GROUPED = re.compile(r"\s*[+-]?\d{1,3}([,.' \u00a0\u2009\u202f]\d{3})+([.,]\d+)?\s*")
+_TRUTH = ("true", "false", "True", "False", "TRUE", "FALSE")
+_WRAP = 2**64
+
+
+@dataclass
+class Column:
+    """One column, of which batch after batch is taken in.
+
+    Args:
+        name: as the file has it.
+        kind: `number`, `text`, `date` (of Parquet) or the type of what is neither, such as a list.
+        rows: cells seen.
+        missing: cells without a value.
+        numbers: cells that are finite numbers.
+        texts: cells of text.
+        dates: cells of text that are dates or times of day.
+        first_text: the first cell of text with its row.
+        first_wild: the first infinite or too large number with its row.
+        first_inexact: the first whole number that float64 does not keep, with its row.
+        low: the smallest number.
+        high: the largest.
+        values: how often each value comes, as text; None where there are more than :data:`MOST_VALUES`.
+    """
+
+    name: str
+    kind: str = "number"
+    rows: int = 0
+    missing: int = 0
+    numbers: int = 0
+    texts: int = 0
+    dates: int = 0
+    wild: int = 0
+    first_text: tuple[int, str] | None = None
+    first_wild: tuple[int, str] | None = None
+    first_inexact: tuple[int, str] | None = None
+    low: float = math.inf
+    high: float = -math.inf
+    values: dict[str, int] | None = field(default_factory=dict)
+    _steps: bool = True  # whole numbers so far
+    _sums: tuple[int, int] = (0, 0)  # of numbers and their squares, modulo 2**64
+    _digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every cell has the same number or the same text, and none is missing."""
+        if self.missing or not self.rows:
+            return False
+        return len(self.values or {}) == 1 or (self.numbers == self.rows and self.low == self.high)
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether the cells are whole numbers one after the other, in any order."""
+        n = self.numbers
+        if not self._steps or n != self.rows or not n or self.high - self.low != n - 1:
+            return False
+        first, last = int(self.low), int(self.high)
+        squares = [k * (k + 1) * (2 * k + 1) // 6 for k in (last, first - 1)]
+        return self._sums == ((first + last) * n // 2 % _WRAP, (squares[0] - squares[1]) % _WRAP)
+
+    @property
+    def digest(self) -> bytes:
+        """The same for columns of the same values, and nearly certainly for no others."""
+        return bytes(self._digest.digest())
+
+    # ---- a batch ----------------------------------------------------------------------------------------------------
+
+    def take(self, cells: pa.Array, decimal: str) -> None:
+        """Take in a batch of cells, text or numbers."""
+        kind = cells.type
+        if pa.types.is_dictionary(kind):
+            cells = cells.dictionary_decode()
+            kind = cells.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            self._take_text(pc.cast(cells, pa.string()), decimal)
+        elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            self._take_numbers(cells)
+        elif pa.types.is_decimal(kind):
+            self._take_numbers(pc.cast(cells, pa.float64()))
+        elif pa.types.is_temporal(kind):
+            self._take_text(pc.cast(cells, pa.string()), decimal)
+            self.kind = "date"
+        elif pa.types.is_null(kind):
+            self.missing += len(cells)
+        else:
+            self.kind, self.values = str(kind), None
+        self.rows += len(cells)
+
+    def _take_numbers(self, cells: pa.Array) -> None:
+        there = pc.is_valid(cells).to_numpy(zero_copy_only=False)
+        if self.values is not None:
+            self._count(pc.cast(cells.drop_null(), pa.string()))
+        if pa.types.is_integer(cells.type) and cells.type.bit_width == 64:
+            whole = cells.drop_null().to_numpy()
+            large = np.abs(whole.astype(np.float64)) >= EXACT
+            self._note_inexact(np.flatnonzero(there)[large], whole[large])
+        values = pc.cast(cells, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        self._take_floats(np.flatnonzero(there & ~np.isnan(values)), values)
+        self.missing += int(np.count_nonzero(np.isnan(values)))
+
+    def _take_text(self, cells: pa.Array, decimal: str) -> None:
+        absent = pc.or_kleene(pc.is_null(cells), pc.is_in(cells, value_set=pa.array(MISSING)))
+        there = np.flatnonzero(~absent.to_numpy(zero_copy_only=False))
+        held = cells.take(pa.array(there))
+        if self.values is not None:
+            self._count(held)
+        plain = pc.replace_substring(held, ",", ".", max_replacements=1) if decimal == "," else held
+        values = np.full(len(cells), np.nan)
+        try:
+            values[there] = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False)
+            is_number = np.ones(len(there), dtype=bool)
+        except pa.ArrowInvalid:
+            is_number = pc.match_substring_regex(plain, _NUMBER).to_numpy(zero_copy_only=False)
+            if decimal == ",":  # a point in such a file is no decimal point
+                is_number &= ~pc.match_substring(held, ".").to_numpy(zero_copy_only=False)
+            numbers = pc.utf8_trim_whitespace(plain.filter(pa.array(is_number)))
+            values[there[is_number]] = pc.cast(numbers, pa.float64()).to_numpy(zero_copy_only=False)
+            self._note_text(there[~is_number], held.filter(pa.array(~is_number)))
+        is_nan = np.isnan(values[there]) & is_number  # written otherwise than in MISSING
+        self.missing += len(cells) - len(there) + int(np.count_nonzero(is_nan))
+        rows = there[is_number & ~is_nan]
+        large = rows[np.abs(values[rows]) >= EXACT]
+        if len(large) and self.first_inexact is None:
+            self._note_inexact(
+                large,
+                [
+                    int(x) if re.fullmatch(r"\s*[+-]?\d+\s*", x) else None
+                    for x in cells.take(pa.array(large)).to_pylist()
+                ],
+            )
+        self._take_floats(rows, values)
+
+    def _take_floats(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        numbers = values[rows]
+        usable = np.abs(numbers) <= FLOAT32_MAX
+        self._digest.update(np.ascontiguousarray(values).tobytes())
+        if not usable.all():
+            worst = int(np.argmin(usable))
+            self.wild += int(np.count_nonzero(~usable))
+            self.first_wild = self.first_wild or (self.rows + int(rows[worst]), f"{numbers[worst]}")
+            numbers = numbers[usable]
+        if not len(numbers):
+            return
+        self.numbers += len(numbers)
+        self.low, self.high = min(self.low, float(numbers.min())), max(self.high, float(numbers.max()))
+        if self._steps and max(abs(self.low), abs(self.high)) < EXACT and bool((numbers == np.rint(numbers)).all()):
+            whole = numbers.astype(np.int64).view(np.uint64)
+            first, second = (int(part.sum(dtype=np.uint64)) for part in (whole, whole * whole))
+            self._sums = ((self._sums[0] + first) % _WRAP, (self._sums[1] + second) % _WRAP)
+        else:
+            self._steps = False
+
+    def _note_inexact(self, rows: NDArray[np.int64], numbers: Any) -> None:
+        for row, number in zip(rows, numbers, strict=True):
+            if self.first_inexact is None and number is not None and int(float(int(number))) != int(number):
+                self.first_inexact = (self.rows + int(row), str(number))
+
+    def _note_text(self, rows: NDArray[np.int64], cells: pa.Array) -> None:
+        if not len(cells):
+            return
+        self.kind = "text"
+        self.texts += len(cells)
+        self.first_text = self.first_text or (self.rows + int(rows[0]), cells[0].as_py())
+        dates = pc.or_(pc.match_substring_regex(cells, _DATE), pc.match_substring_regex(cells, _TIME))
+        self.dates += int(pc.sum(dates).as_py() or 0)
+        if self.values is not None:
+            self._digest.update("\0".join(cells.to_pylist()).encode("utf-8", "surrogatepass"))
+
+    def _count(self, cells: pa.Array) -> None:
+        counts = pc.value_counts(cells)
+        assert self.values is not None
+        if len(counts) > MOST_VALUES:
+            self.values = None
+            return
+        for entry in counts.to_pylist():
+            self.values[entry["values"]] = self.values.get(entry["values"], 0) + entry["counts"]
+        if len(self.values) > MOST_VALUES:
+            self.values = None
+
+
+def looks_grouped(text: str) -> bool:
+    """Whether a cell is a number with separators of thousands."""
+    return _GROUPED.fullmatch(text) is not None
+
+
+def looks_true_or_false(values: dict[str, int] | None) -> bool:
+    """Whether a column of text holds true and false alone, which become 1 and 0."""
+    return bool(values) and all(value in _TRUTH for value in values or {})
