@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
+from adlightning.core.messages import plain_message
 from adlightning.core.terminal import say
-from adlightning.data.own_samples import NamedSamples, read_samples
+from adlightning.data.own_samples import NamedSamples, OnBad, read_samples
 from adlightning.files.dialects import Given, Header
 from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from adlightning.core.detector import AnomalyDetector
 
+_FIXED = "adlightning.core.thresholds.FixedThreshold"  # which takes torch to import
 _HEADER: dict[str, Header] = {"auto": "auto", "true": True, "false": False}
 
 
@@ -36,8 +39,14 @@ def score(
     decimal: str = "auto",
     encoding: str = "auto",
     header: Header = "auto",
+    on_bad: OnBad = "refuse",
+    drop_columns: Sequence[str] = (),
+    threshold: float | None = None,
+    threshold_rule: str | None = None,
 ) -> None:
     """Score your own data with a trained detector: a row a sample with name, score, p-value and verdict.
+
+    With `on_bad="skip"` there is a column `skipped` too: why a sample has no score, empty for all that have one.
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
@@ -53,6 +62,11 @@ def score(
         decimal: what stands in its numbers.
         encoding: of its text.
         header: whether its first row names the columns.
+        on_bad: what to do with rows and files that cannot be scored: `refuse` all of the data, or `skip` these.
+        drop_columns: columns of a table that are no features, and that the detector does not know.
+        threshold: in place of the checkpoint's: scores above it are anomalies.
+        threshold_rule: class of another rule, which takes the scores of held-out normals that the checkpoint has; its
+            arguments are in `scoring`, as `threshold.rate`.
     """
     import pandas as pd
 
@@ -65,12 +79,18 @@ def score(
     require_targets(target, plots)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    detector = load_detector(ckpt_path, usable_device(device), scoring=scoring)
-    samples = read_samples(user_path(data), detector.built_for, key, written)
+    chosen = {**_threshold(threshold, threshold_rule, scoring or {}), **(scoring or {})}
+    detector = load_detector(ckpt_path, usable_device(device), scoring=chosen)
+    samples = read_samples(user_path(data), detector.built_for, key, written, on_bad, drop_columns)
     scores = score_samples(detector, samples, batch_size)
+    samples.require_any(user_path(data))
     threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
-    frame = pd.DataFrame({"name": samples.names, "score": scores, **judged(scores, detector)})
+    frame = pd.DataFrame({"score": scores, **judged(scores, detector)}, index=samples.scored_rows)
+    frame = frame.reindex(range(len(samples.names)))  # what is skipped has a row without a score
+    frame.insert(0, "name", samples.names)
+    if on_bad == "skip":
+        frame["skipped"] = [plain_message(samples.skipped.get(row, "")) for row in range(len(frame))]
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     for difference in detector.rescored:
         say(f"scored with {difference}")
@@ -78,11 +98,15 @@ def score(
         say(f"no verdicts: {no_verdict}")
     else:
         n = int((frame["verdict"] == "anomaly").sum())
-        say(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}")
-        if reason := detector.threshold_rule.warning_over(len(frame), len(detector.held_out_scores)):
+        say(f"{n} of {len(scores)} samples are above the threshold {threshold:.6g}")
+        if reason := detector.threshold_rule.warning_over(len(scores), len(detector.held_out_scores)):
             say(reason)
     if reason := without_p_values(detector):
         say(f"no p-values: {reason}")
+    if samples.skipped:
+        row, reason = min(samples.skipped.items())
+        n, all_ = len(samples.skipped), len(frame)
+        say(f"{n} of {all_} are skipped, {samples.names[row]} for one, since {plain_message(reason)}")
     say(f"scores: {target}")
     if plots is not None:
         made = make_folder(user_path(plots))
@@ -133,21 +157,33 @@ def _plot(
     from adlightning.callbacks.plots import write_plots
     from adlightning.core.metrics import ScoredSamples
 
-    x = samples.x
-    first = x[0]
+    x, places = samples.x, samples.scored
+    first = x[places[0]]
 
     def images(index: NDArray[np.int64]) -> Tensor:
         return torch.stack([x[int(i)] for i in index])
 
-    scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.arange(len(scores)))
+    scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.array(places))
     return write_plots(
         folder,
         scored,
         images=images if first.ndim == 3 and first.dtype == torch.uint8 else None,
         threshold=threshold,
-        names=samples.names,
+        names=samples.names_of_x,
         title_prefix=title,
     )
+
+
+def _threshold(value: float | None, rule: str | None, scoring: Mapping[str, Any]) -> dict[str, Any]:
+    """Another threshold as an argument of scores. Raises ValueError for more than one."""
+    given = {"threshold": value, "threshold_rule": rule, "set threshold": scoring.get("threshold")}
+    if len(names := [name for name, each in given.items() if each is not None]) > 1:
+        raise ValueError(f"{' and '.join(names)} each give a threshold: leave one of them out")
+    if value is None:
+        return {} if rule is None else {"threshold": rule}
+    if not math.isfinite(value):
+        raise ValueError(f"threshold must be a finite number, got {value}")
+    return {"threshold": {"class_path": _FIXED, "init_args": {"value": value}}}
 
 
 def _scoring(texts: Sequence[str]) -> dict[str, Any]:
@@ -200,6 +236,23 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--encoding", default="auto", help="of a CSV: utf-8, utf-16, cp1252, ...")
     parser.add_argument(
         "--header", default="auto", choices=_HEADER, help="whether the first row of a CSV names the columns (auto)"
+    )
+    parser.add_argument(
+        "--on_bad",
+        default="refuse",
+        choices=get_args(OnBad),
+        help="rows and files that cannot be scored (missing, infinite or text values, damaged images): refuse all of "
+        "the data, or skip these, each with its reason in the column `skipped`",
+    )
+    parser.add_argument(
+        "--drop_columns", nargs="+", default=[], metavar="NAME", help="columns of a table that are no features"
+    )
+    parser.add_argument("--threshold", type=float, help="scores above it are anomalies, in place of the checkpoint's")
+    parser.add_argument(
+        "--threshold_rule",
+        metavar="CLASS",
+        help="another rule, by the held-out scores of the checkpoint: FalsePositiveRate, FalseDiscoveryRate, ...; its "
+        "argument by --set threshold.rate=0.01",
     )
     add_import(parser)
     options = vars(parser.parse_args(arguments))

@@ -113,6 +113,60 @@ def features_of(
     return torch.from_numpy(x)
 
 
+def unusable_rows(frame: pd.DataFrame, names: Sequence[str], columns: Columns | None = None) -> dict[int, str]:
+    """Why rows of a table to score cannot be features, by their places: what :func:`features_of` refuses, of every row.
+
+    Columns of another type than numbers and text have no such rows: they are refused as a whole.
+
+    Args:
+        frame: the table.
+        names: of the features.
+        columns: what is done with values that are missing, categories and dates; None refuses them.
+    """
+    columns = columns or Columns()
+    reasons: dict[int, str] = {}
+    for i, name in enumerate(names):
+        if name not in frame.columns:
+            continue
+        column = frame[name]
+        wrong, absent = _wrong_cells(column, is_category=bool(columns.of(i)), is_date=name in columns.dates)
+        wrong = wrong & ~absent if columns.missing != "refuse" else wrong | absent
+        for row in np.flatnonzero(wrong):
+            cell = "no value (or NaN)" if absent[row] else repr(_plain(column.iloc[int(row)]))
+            reasons.setdefault(int(row), f"column {name!r} has {cell}")
+    return reasons
+
+
+def _wrong_cells(
+    column: pd.Series[Any], is_category: bool, is_date: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which cells (N,) are no feature, whatever may be missing, and which are missing."""
+    none = np.zeros(len(column), dtype=bool)
+    is_number = pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column)
+    if is_number and not is_category:
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        absent = np.isnan(values)
+    elif is_category or is_date or pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column):
+        absent = (column.map(category_of) == "").to_numpy()
+        if is_category or pd.api.types.is_datetime64_any_dtype(column):
+            return none, absent
+        if is_date:
+            return ~absent & ~column.map(lambda cell: bool(DATE.fullmatch(str(cell)))).to_numpy(), absent
+        values = pd.to_numeric(column.map(_number_or_text), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    else:
+        return none, none
+    wrong = ~(np.abs(values) <= FLOAT32_MAX)  # NaN is wrong too
+    for row in np.flatnonzero((np.abs(values) >= EXACT) & ~wrong):
+        number = column.iloc[int(row)]
+        wrong[row] = isinstance(number, (int, np.integer)) and int(number) != int(values[row])
+    return wrong, absent
+
+
+def _plain(value: object) -> object:
+    """A cell as Python writes it, without the name of NumPy's type."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _values(
     column: pd.Series[Any], path: Path | str, columns: Columns, i: int, scoring: bool, first_row: int
 ) -> NDArray[np.float64]:

@@ -143,6 +143,26 @@ def array_input(array: NDArray[Any], spec: InputSpec, where: str) -> Tensor:
     return as_features(array, where, may_miss).to(getattr(torch, spec.dtype))
 
 
+def columns_that_differ(frame: pd.DataFrame, spec: InputSpec) -> list[str]:
+    """Which columns of a table are missing and which are unknown, in words, a sentence each; their order is free.
+
+    Args:
+        frame: the table, with text for names.
+        spec: what the detector was trained on.
+    """
+    columns = spec.features or tuple(frame.columns)
+    missing = [column for column in columns if column not in frame.columns]
+    extra = [column for column in frame.columns if column not in (*columns, *spec.ignored, spec.name_column)]
+    alike = {name: other for name in missing for other in extra if other.strip().casefold() == name.strip().casefold()}
+    meant = ", ".join(f"{other!r} is {name!r}?" for name, other in alike.items())
+    words = []
+    if missing:
+        words.append(f"lacks the columns {quoted(missing)} of {quoted(columns)}" + (f" ({meant})" if meant else ""))
+    if extra:
+        words.append(f"has columns the detector was not trained on: {quoted(extra)}: leave them out (drop_columns)")
+    return words
+
+
 def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tensor:
     """The features of a table as raw samples (N, D), in the detector's order; what it ignored in training is ignored.
 
@@ -159,15 +179,8 @@ def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tens
     names = frame.rename(columns=str)
     refuse_twins(where, list(names.columns))
     columns = spec.features or tuple(names.columns)
-    missing = [column for column in columns if column not in names.columns]
-    if missing:
-        raise ValueError(
-            f"{where} lacks the columns {quoted(missing)}; the detector was trained on {spec}, "
-            f"with columns {quoted(spec.features)}"
-        )
-    extra = [column for column in names.columns if column not in (*columns, *spec.ignored, spec.name_column)]
-    if extra:
-        raise ValueError(f"{where} has columns the detector was not trained on: {quoted(extra)}; drop them")
+    if wrong := columns_that_differ(names, spec):
+        raise ValueError(f"{where} {'; and '.join(wrong)}; the detector was trained on {spec}")
     x = features_of(names, columns, where, spec.columns, scoring=True)
     if tuple(x.shape[1:]) != spec.shape:
         raise ValueError(f"{where} has {x.shape[1]} features; the detector was trained on {spec}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adlightning.files.dialects import AUTO, Given
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -18,20 +18,77 @@ if TYPE_CHECKING:
     from adlightning.data.sources.base import LazyImages
 
 
+OnBad = Literal["refuse", "skip"]
+
+
 @dataclass(frozen=True)
 class NamedSamples:
-    """Raw samples that fit a detector, with a name each."""
+    """Raw samples that fit a detector, with a name each, and what was skipped.
+
+    Args:
+        x: the samples.
+        names: one for each sample, in the order of the data; skipped ones have names too.
+        on_bad: what to do with an image that cannot be decoded when it comes to that.
+        skipped: why a sample is not scored, by its place among all of `names`. More may come while images are decoded.
+        rows: places among `names` of the samples in `x`; None where it holds all of them.
+    """
 
     x: Tensor | LazyImages
     names: list[str]
+    on_bad: OnBad = "refuse"
+    skipped: dict[int, str] = field(default_factory=dict)
+    rows: Sequence[int] | None = None
+
+    @property
+    def scored(self) -> list[int]:
+        """Places in `x` of what is not skipped."""
+        return [i for i, row in enumerate(self._rows) if row not in self.skipped]
+
+    @property
+    def scored_rows(self) -> list[int]:
+        """Places among `names` of what is not skipped."""
+        return [row for row in self._rows if row not in self.skipped]
+
+    def require_any(self, path: Path) -> None:
+        """Raise ValueError where everything is skipped: then something else is wrong."""
+        if not self.scored:
+            row, reason = min(self.skipped.items())
+            raise ValueError(
+                f"data: nothing of {path} can be scored: all {len(self.names)} are skipped, {self.names[row]} for one, "
+                f"since {reason}"
+            )
+
+    @property
+    def names_of_x(self) -> list[str]:
+        """Names of the samples in `x`."""
+        return [self.names[row] for row in self._rows]
+
+    @property
+    def _rows(self) -> Sequence[int]:
+        return range(len(self.x)) if self.rows is None else self.rows
 
     def batches(self, spans: Iterable[range]) -> Iterator[Tensor]:
-        """The samples of each span of rows; images that are not in memory are decoded as it goes on."""
+        """The samples of each span of `x`; images that are not in memory are decoded as it goes on."""
         import torch
 
         for span in spans:
             x = self.x
-            yield x[span.start : span.stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in span])
+            if isinstance(x, torch.Tensor):
+                yield x[span.start : span.stop]
+            elif decoded := [image for i in span if (image := self._decoded(i)) is not None]:
+                yield torch.stack(decoded)
+
+    def _decoded(self, index: int) -> Tensor | None:
+        """One image; None where it is to be skipped."""
+        from adlightning.core.contracts import SourceError
+
+        try:
+            return self.x[index]
+        except SourceError as error:
+            if self.on_bad == "refuse":
+                raise
+            self.skipped[self._rows[index]] = str(error)
+            return None
 
     def spans(self, batch_size: int) -> list[range]:
         """Rows in spans of at most so many."""
@@ -39,14 +96,23 @@ class NamedSamples:
         return [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
-def read_samples(path: Path, spec: InputSpec, key: str | None = None, given: Given = AUTO) -> NamedSamples:
+def read_samples(
+    path: Path,
+    spec: InputSpec,
+    key: str | None = None,
+    given: Given = AUTO,
+    on_bad: OnBad = "refuse",
+    drop_columns: Sequence[str] = (),
+) -> NamedSamples:
     """Samples of a folder, image, table, .npy or .npz, checked against what the detector was trained on.
 
     Args:
-        path: of the samples.
+        path: where they are.
         spec: what the detector was trained on.
-        key: array of the .npz; None where it holds one.
+        key: array of an .npz.
         given: how a table of text is written.
+        on_bad: `skip` leaves out rows and files that cannot be scored, and keeps the reason of each; `refuse` none.
+        drop_columns: columns of a table that are no features.
 
     Raises:
         ValueError: missing, empty, of another kind, size or columns than the detector's; the message says which.
@@ -55,21 +121,35 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None, given: Giv
 
     if not path.exists():
         raise ValueError(f"data: there is no file or folder {path}")
+    if on_bad not in get_args(OnBad):
+        raise ValueError(f"on_bad must be one of {', '.join(get_args(OnBad))}, got {on_bad!r}")
+    if drop_columns and not is_table(path):
+        raise ValueError(f"drop_columns are columns of a table, and data is {path}: leave them out")
+    samples = _read(path, spec, key, given, on_bad, drop_columns)
+    samples.require_any(path)
+    return samples
+
+
+def _read(
+    path: Path, spec: InputSpec, key: str | None, given: Given, on_bad: OnBad, drop_columns: Sequence[str]
+) -> NamedSamples:
+    from adlightning.data.sources.table_file import is_table
+
     if key is not None and path.suffix.lower() != ".npz":
         raise ValueError(f"key names an array of an .npz, and data is {path}: leave out key={key}")
     if path.is_dir():
         _require_kind("image", path, "a folder of images", spec)
-        return _read_images(path, spec)
+        return _read_images(path, spec, on_bad)
     if path.suffix.lower() == ".npz":
-        return _read_npz(path, spec, key)
+        return _as_samples(_read_npz(path, key), path, spec, on_bad)
     if path.suffix.lower() == ".npy":
-        return _as_samples(_read_npy(path), path, spec)
+        return _as_samples(_read_npy(path), path, spec, on_bad)
     if is_table(path):
         _require_kind("table", path, "a table", spec)
-        return _read_table(path, spec, given)
+        return _read_table(path, spec, given, on_bad, drop_columns)
     _require_image(path)
     _require_kind("image", path, "an image", spec)
-    return _read_images(path, spec)
+    return _read_images(path, spec, on_bad)
 
 
 def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
@@ -89,7 +169,7 @@ def _require_image(path: Path) -> None:
         )
 
 
-def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
+def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     from adlightning.data.image_headers import image_name
     from adlightning.data.image_search import LeftOut, find_images
     from adlightning.data.sources.images import ImageFiles, check_uniform
@@ -99,25 +179,63 @@ def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
     if not files:
         raise ValueError(f"data: {left_out.none(path, path)}")
     left_out.warn(path)
+    names = [image_name(file, path if path.is_dir() else file.parent) for file in files]
+    if on_bad == "skip":
+        skipped = _unfit_images(files, spec)
+        rows = [row for row in range(len(files)) if row not in skipped]
+        images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels)
+        return NamedSamples(images, names, on_bad, skipped, rows)
     shape = check_uniform(files, spec.resize, spec.channels)
     if shape != spec.shape:
         raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
-    names = [image_name(file, path if path.is_dir() else file.parent) for file in files]
     return NamedSamples(ImageFiles(files, spec.resize, spec.channels), names)
 
 
-def _read_table(path: Path, spec: InputSpec, given: Given) -> NamedSamples:
-    from adlightning.core.raw_input import frame_input
+def _unfit_images(files: Sequence[Path], spec: InputSpec) -> dict[int, str]:
+    """Why images cannot be scored, by their places, as far as headers tell."""
+    from adlightning.core.contracts import SourceError
+    from adlightning.data.sources.images import check_uniform
+
+    reasons = {}
+    for row, file in enumerate(files):
+        try:
+            shape = check_uniform([file], spec.resize, spec.channels)
+        except SourceError as error:
+            reasons[row] = str(error)
+            continue
+        if shape != spec.shape:
+            reasons[row] = f"it is {'x'.join(map(str, shape))}; the detector was trained on {spec}"
+    return reasons
+
+
+def _read_table(path: Path, spec: InputSpec, given: Given, on_bad: OnBad, drop_columns: Sequence[str]) -> NamedSamples:
+    from adlightning.core.features import unusable_rows
+    from adlightning.core.messages import quoted
+    from adlightning.core.raw_input import columns_that_differ, frame_input
     from adlightning.data.sources.columns import names_of
     from adlightning.data.sources.table_file import read_frame
 
+    where = f"data: {path}"
     frame = read_frame(path, (spec.name_column, *spec.of_text()), given)
-    x = frame_input(frame, spec, f"data: {path}")
-    named = spec.name_column is not None and spec.name_column in frame.columns
-    return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))
+    if unknown := [name for name in drop_columns if name not in frame.columns]:
+        raise ValueError(f"drop_columns: {path} has no column {quoted(unknown)}; it has {quoted(list(frame.columns))}")
+    frame = frame.drop(columns=list(drop_columns))
+    wrong = columns_that_differ(frame, spec)
+    skipped = unusable_rows(frame, spec.features or list(frame.columns), spec.columns)
+    if skipped and (wrong or on_bad == "refuse"):
+        row, reason = next(iter(sorted(skipped.items())))
+        more = f", and {len(skipped) - 1} more rows" if len(skipped) > 1 else ""
+        wrong.append(f"cannot be scored in row {row}, whose {reason}{more}: on_bad=skip scores the others")
+    if wrong:
+        raise ValueError(f"{where} {'; and '.join(wrong)}; the detector was trained on {spec}")
+    named = spec.name_column if spec.name_column in frame.columns else None
+    names = list(map(str, range(len(frame)))) if named is None else list(names_of(frame[named]))
+    rows = [row for row in range(len(frame)) if row not in skipped]
+    return NamedSamples(frame_input(frame.iloc[rows] if skipped else frame, spec, where), names, on_bad, skipped, rows)
 
 
-def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
+def _read_npz(path: Path, key: str | None) -> NDArray[Any]:
+    """One array of an .npz. Raises ValueError."""
     from adlightning.core.contracts import SourceError
     from adlightning.data.sources.npz import read_arrays, stored_keys
 
@@ -128,10 +246,9 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
         chosen = key or keys[0]
         if chosen not in keys:
             raise ValueError(f"key: {path} holds no array {chosen}; it holds {', '.join(keys)}")
-        array = read_arrays(path, [chosen])[chosen]
+        return read_arrays(path, [chosen])[chosen]
     except SourceError as error:
         raise ValueError(f"data: {error}: refused") from error
-    return _as_samples(array, path, spec)
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
@@ -145,14 +262,33 @@ def _read_npy(path: Path) -> NDArray[Any]:
         raise ValueError(f"data: {path} cannot be read as one array of numbers: {error}: refused") from error
 
 
-def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSamples:
+def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     """An array of the detector's kind and shape, with its rows' numbers for names. Raises ValueError for others."""
     from adlightning.core.raw_input import array_input
 
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
-    x = array_input(array, spec, f"data: {path}")
-    return NamedSamples(x, [str(row) for row in range(len(x))])
+    names = [str(row) for row in range(len(array) if array.ndim else 0)]
+    if on_bad == "refuse":
+        return NamedSamples(array_input(array, spec, f"data: {path}"), names)
+    skipped = _unfit_rows(array, spec)
+    rows = [row for row in range(len(names)) if row not in skipped]
+    return NamedSamples(array_input(array[rows], spec, f"data: {path}"), names, on_bad, skipped, rows)
+
+
+def _unfit_rows(array: NDArray[Any], spec: InputSpec) -> dict[int, str]:
+    """Why samples of an array of floats cannot be scored, by row."""
+    import numpy as np
+
+    if array.dtype.kind != "f":
+        return {}
+    rule = "images are floats in [0, 1]" if spec.kind == "image" else "features must be finite numbers within float32"
+    low, high = (
+        (0.0, 1.0) if spec.kind == "image" else (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max))
+    )
+    flat = array.reshape(len(array), -1)
+    fits = (flat >= low) & (flat <= high)  # False for NaN
+    return {int(row): f"it holds {flat[row][~fits[row]][0]}; {rule}" for row in np.flatnonzero(~fits.all(axis=1))}
 
 
 def sample_batches(path: Path, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:
