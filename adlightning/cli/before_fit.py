@@ -21,6 +21,7 @@ from adlightning.files.plain_yaml import read_yaml
 
 _FOLDERS: dict[str, Layout] = {"FolderData": "labels", "NormalAnomalyFolder": "labels", "ImageFolder": "classes"}
 _FOLDERS |= {"FlatFolder": "flat"}
+_TEXT = {"path", "test_path", "root", "label_column", "name_column", "normal_label", "anomaly_label"}
 _NO_FIT = ("--print_config", "--help", "-h", "--ckpt_path")
 """With these there is no fit, or one that goes on with data that were looked at."""
 
@@ -102,13 +103,20 @@ def data_options(prepared: Sequence[str]) -> dict[str, Any] | None:
         elif key == "data" or key.startswith("data."):
             if key.endswith("+") or "${" in text:
                 return None
-            content = read_yaml(text, key, key)
+            content = _value(key, text)
             for part in reversed(key.split(".")[1:]):
                 content = {part: content}
         else:
             continue
         _lay_over(data, content)
     return data
+
+
+def _value(key: str, text: str) -> Any:
+    """An option's value; text alone is taken as it is written."""
+    if key.rpartition(".")[2] in _TEXT:
+        return None if text == "null" else text
+    return read_yaml(text, key, key)
 
 
 def _lay_over(under: dict[str, Any], over: Any) -> None:

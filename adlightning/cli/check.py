@@ -80,6 +80,6 @@ def run(arguments: Sequence[str]) -> int:
         parser.add_argument(f"--{name}", help="decided already, as in TableData")
     parser.add_argument("--header", choices=("true", "false"), help="decided already")
     parser.add_argument("--drop_columns", nargs="+", metavar="NAME", help="columns that are no features")
-    for name in ("missing", "categorical", "constant_features"):
+    for name in ("missing", "categorical", "dates", "constant_features"):
         parser.add_argument(f"--{name}", help="decided already, as in TableData")
     return 2 if check(**vars(parser.parse_args(arguments))) else 0

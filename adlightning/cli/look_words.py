@@ -13,7 +13,7 @@ from adlightning.core.messages import escaped
 from adlightning.data.look.findings import Look
 
 WIDTH = 100
-_PLAIN = re.compile(r"\d+|[A-Za-z_/.~][\w./\-]*( [\w./\-]+)*")
+_PLAIN = re.compile(r"\d+|[A-Za-z_][\w.\-]*( [\w.\-]+)*")
 _NO_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "nan"}  # to YAML
 _MOST_COLUMNS = 200  # in a command; a shell takes more, a person does not
 
@@ -55,8 +55,9 @@ def options_as_words(options: Mapping[str, Any], prefix: str, before: Mapping[st
             value = list(dict.fromkeys([*(before.get(name) or ()), *value]))
             if len(value) > _MOST_COLUMNS:
                 raise ValueError(f"{len(value)} columns cannot be features: save a file without them")
-        written = "[" + ", ".join(map(_as_yaml, value)) + "]" if isinstance(value, list) else _as_yaml(value)
-        words.append(f"--{prefix}{name}={_quoted(written)}")
+        # text alone is taken as it is written, in a list it is YAML
+        written = "[" + ", ".join(map(_as_yaml, value)) + "]" if isinstance(value, list) else str(value)
+        words.append(f"--{prefix}{name}={shlex.quote(written)}")
     return words
 
 
@@ -64,10 +65,6 @@ def _as_yaml(value: Any) -> str:
     text = str(value)
     is_plain = not isinstance(value, str) or (_PLAIN.fullmatch(text) and text.lower() not in _NO_TEXT)
     return text if is_plain else json.dumps(text, ensure_ascii=False)
-
-
-def _quoted(text: str) -> str:
-    return shlex.quote(text)
 
 
 def _listed(heading: str, texts: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from adlightning.cli.arguments import prepared
 from adlightning.cli.before_fit import data_options
 from adlightning.cli.look_words import WIDTH
 
-QUICK = ["--trainer.max_epochs=1", "--model.pretraining.epochs=1", "--trainer.enable_progress_bar=false"]
+QUICK = ["--trainer.max_epochs=2", "--model.pretraining.epochs=1", "--trainer.enable_progress_bar=false"]
 QUICK += ["--trainer.enable_model_summary=false", "--trainer.accelerator=cpu", "--plots=false"]
 
 
@@ -104,7 +104,7 @@ def test_a_fit_begins_with_the_look_and_keeps_what_was_said(
             "--data.name_column",
             "day",
         ),
-        '--data.label_column=" Status "',
+        "--data.label_column= Status ",
         '--data.drop_columns=[line, "Unnamed: 0", copy]',
         *("--data.missing=median", "--data.constant_features=drop"),
     ]

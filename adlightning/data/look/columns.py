@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adlightning.files.dialects import MISSING
 
-MOST_VALUES = 64
+MOST_VALUES = 1000
 """Distinct values of a column that are kept; one of more is no label and no category."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -24,6 +24,10 @@ EXACT = 2**53  # whole numbers up to here are float64 numbers
 _SPACE = r"[\s]*"
 _NUMBER = rf"^{_SPACE}(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:[+-]?(?:inf|infinity|nan))){_SPACE}$"
 _DATE = r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T]\d{1,2}:\d{2}.*)?\s*$"
+_PLAIN_DATE = (  # as TableData reads it
+    r"^\s*\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?\s*(Z|[+-]\d{2}:?\d{2})?)?\s*$|"
+    r"^\s*\d{4}/\d{2}/\d{2}\s*$"
+)
 _TIME = r"^\s*\d{1,2}:\d{2}(:\d{2}.*)?\s*$"
 _GROUPED = re.compile(r"\s*[+-]?\d{1,3}([,.' \u00a0\u2009\u202f]\d{3})+([.,]\d+)?\s*")
 _TRUTH = ("true", "false", "True", "False", "TRUE", "FALSE")
@@ -42,6 +46,7 @@ class Column:
         numbers: cells that are finite numbers.
         texts: cells of text.
         dates: cells of text that are dates or times of day.
+        plain_dates: those that are a day with the year first, which can be read in one way only.
         first_text: the first cell of text with its row.
         first_wild: the first infinite or too large number with its row.
         first_inexact: the first whole number that float64 does not keep, with its row.
@@ -57,6 +62,7 @@ class Column:
     numbers: int = 0
     texts: int = 0
     dates: int = 0
+    plain_dates: int = 0
     wild: int = 0
     first_text: tuple[int, str] | None = None
     first_wild: tuple[int, str] | None = None
@@ -190,6 +196,7 @@ class Column:
         self.first_text = self.first_text or (self.rows + int(rows[0]), cells[0].as_py())
         dates = pc.or_(pc.match_substring_regex(cells, _DATE), pc.match_substring_regex(cells, _TIME))
         self.dates += int(pc.sum(dates).as_py() or 0)
+        self.plain_dates += int(pc.sum(pc.match_substring_regex(cells, _PLAIN_DATE)).as_py() or 0)
         if self.values is not None:
             self._digest.update("\0".join(cells.to_pylist()).encode("utf-8", "surrogatepass"))
 

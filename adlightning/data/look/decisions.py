@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from adlightning.core.messages import nearest, quoted
 from adlightning.data.label_words import Meanings, plain_label
-from adlightning.data.look.columns import Column, looks_grouped, looks_true_or_false
+from adlightning.data.look.columns import MOST_VALUES, Column, looks_grouped, looks_true_or_false
 from adlightning.data.look.findings import Look, Said
 from adlightning.files.dialects import MISSING
 from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
@@ -18,6 +18,7 @@ _NAMES_ROWS = re.compile(r"(^|.*[\s_\-.])(id|ids|name|names|file|files|filename|
 _ROWS = 10  # fewer may count the rows by chance
 _CATEGORIES = 20
 _MOSTLY = 0.9
+_MOST_LABELS = 64
 _INDEX = "__index_level_"
 
 
@@ -80,6 +81,8 @@ def _label_candidate(look: Look, columns: Sequence[Column], said: Said) -> tuple
 
 def _few_labels(column: Column) -> bool:
     labels = _labels(column)
+    if len(labels) > _MOST_LABELS:
+        return False
     return 1 <= len(labels) <= 2 or any(
         Meanings(column.name).of(value) is not None for value in labels if column.kind == "text"
     )
@@ -114,8 +117,8 @@ def find_label_alike(look: Look, columns: Sequence[Column], given: str) -> Colum
 
 def _decide_words(look: Look, label: Column, said: Said, trains: bool, must: bool) -> None:
     meanings = Meanings(label.name, said.normal_label, said.anomaly_label)
-    if label.values is None:
-        look.faults.append(f"label_column: {label.name!r} has more than 64 different values, which are no labels.")
+    if label.values is None or len(label.values) > _MOST_LABELS:
+        look.faults.append(f"label_column: {label.name!r} has more than {_MOST_LABELS} values, which are no labels.")
         return
     labels = _labels(label)
     unknown = [value for value in labels if meanings.of(value) is None]
@@ -206,8 +209,12 @@ def _left_out(look: Look, column: Column, said: Said, trains: bool) -> bool:
     elif column.missing == rows and rows:
         text = f"{name} has no value in any row: left out."
     elif column.kind == "date" or (column.texts and column.dates >= _MOSTLY * column.texts):
+        is_plain = column.plain_dates == column.texts
+        if is_plain and said.dates == "seconds":
+            return False
         first = f" (the first is {column.first_text[1]!r})" if column.first_text else ""
-        text = f"{name} holds dates or times{first}: left out. Write it as seconds since a day to keep it."
+        keep = "Say dates=seconds to keep it." if is_plain else "Write it as seconds since a day to keep it."
+        text = f"{name} holds dates or times{first}: left out. {keep}"
     elif column.texts and not looks_true_or_false(column.values):
         text = _about_text(look, column, said)
     elif column.first_wild:
@@ -233,10 +240,12 @@ def _about_text(look: Look, column: Column, said: Said) -> str | None:
         cells = f"text in {column.texts} cells ({value!r} in row {row})"
         return f"{name} has numbers, and {cells}: left out. {hint} to keep it."
     values = [each for each in column.values or {} if each not in MISSING]
-    if column.values is None or len(values) > min(_CATEGORIES, column.rows / 2):
-        n = "more than 64" if column.values is None else f"{len(values)}"
+    once = len(values) > _CATEGORIES and 2 * len(values) > column.rows  # which TableData takes for names
+    many = len(values) > min(_CATEGORIES, column.rows / 2) and said.categorical == "refuse"
+    if column.values is None or once or many:
+        n = f"more than {MOST_VALUES}" if column.values is None else f"{len(values)}"
         return f"{name} is text with {n} different values ({value!r} in row {row}): left out."
-    if len(values) == 1:
+    if len(values) == 1 and said.categorical == "refuse":
         return f"{name} holds {value!r} alone: left out."
     if said.categorical == "refuse":
         look.decide(
@@ -251,7 +260,10 @@ def _decide_missing(look: Look, kept: Sequence[Column], said: Said) -> None:
     if said.missing == "refuse" and holes:
         shown = ", ".join(f"{column.name!r} ({column.missing} of {column.rows})" for column in holes[:6])
         shown += f" and {len(holes) - 6} more columns" if len(holes) > 6 else ""
-        look.decide(f"Values are missing in {shown}: the median of the column stands in for them.", missing="median")
+        stands = "the median of the column stands in for them"
+        if any(column.kind == "text" for column in holes):
+            stands += ", and in text they are a kind of their own"
+        look.decide(f"Values are missing in {shown}: {stands}.", missing="median")
 
 
 def _decide_constant(look: Look, kept: Sequence[Column], said: Said) -> list[Column]:

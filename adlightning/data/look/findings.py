@@ -20,6 +20,7 @@ class Said:
     constant_features: str = "error"
     missing: str = "refuse"
     categorical: str = "refuse"
+    dates: str = "refuse"
     normal_label: str | None = None
     anomaly_label: str | None = None
     separator: str = "auto"

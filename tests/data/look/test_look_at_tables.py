@@ -74,6 +74,8 @@ def test_what_a_column_needs(
 def test_booleans_and_columns_left_out_already_need_nothing(tmp_path: Path) -> None:
     path = table(tmp_path, on=[True, False] * 30, note=[f"note {i * i}" for i in range(N)])
     assert not look_at(path, drop_columns=["note"]).blocks
+    path = table(tmp_path, day=["2024-03-01"] * 30 + ["2024-03-02 10:30"] * 30, kind=["A", "B", None] * 20)
+    assert not look_at(path, dates="seconds", categorical="ordinal", missing="indicator").blocks
 
 
 def test_what_is_only_worth_a_look_stops_nobody(tmp_path: Path) -> None:
