@@ -9,8 +9,9 @@ from typing import Any
 
 from adlightning.core.messages import nearest, quoted
 from adlightning.data.look.columns import Column
-from adlightning.data.look.decisions import decide_columns, decide_label, find_label_alike, plain_name
+from adlightning.data.look.decisions import decide_columns
 from adlightning.data.look.findings import Finding, Look, Said
+from adlightning.data.look.labels import decide_label, find_label_alike, plain_name
 from adlightning.data.look.reading import Content, read_parquet, read_text
 from adlightning.files.dialects import Dialect, find_dialect
 from adlightning.files.text import Undecided
