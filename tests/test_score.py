@@ -216,7 +216,7 @@ def test_images_that_cannot_be_scored_are_skipped_and_marked(
     assert table.index[table.score.isna()].tolist() == ["03.png", "05.png", "07.png"]
     assert "is no image" in table.skipped["03.png"]
     assert "cannot be read as an image" in table.skipped["05.png"]
-    assert "it is 1x9x9; the detector was trained on 1x8x8 images" in table.skipped["07.png"]
+    assert "it is 1x9x9, the detector was trained on 1x8x8 images" in table.skipped["07.png"]
     np.testing.assert_allclose(table.score[whole.index], whole.score, rtol=1e-6)
 
 

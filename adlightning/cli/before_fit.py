@@ -7,12 +7,11 @@ refuses what it has to refuse.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlightning.cli.look_words import in_words, options_as_words
+from adlightning.cli.look_words import in_words, options_as_words, shell_word
 from adlightning.data.look.findings import Look, Said
 from adlightning.data.look.folder import Layout, look_at_folder
 from adlightning.data.look.table import look_at_tables
@@ -148,11 +147,5 @@ def _other_words(given: Sequence[str], prefix: str, options: Mapping[str, Any]) 
             if not equals and left:
                 left.pop(0)
             continue
-        kept.append(_shell_word(word))
+        kept.append(shell_word(word))
     return kept
-
-
-def _shell_word(word: str) -> str:
-    """A word as a shell takes it: `--name='value'`."""
-    option, equals, text = word.partition("=")
-    return f"{option}={shlex.quote(text)}" if equals and option.startswith("--") else shlex.quote(word)

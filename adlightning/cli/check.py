@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adlightning.cli.look_words import in_words, options_as_words
+from adlightning.cli.look_words import TABLES, in_words, options_as_words
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.data.look.findings import Look, Said
 from adlightning.data.look.folder import layout_of, look_at_folder
 from adlightning.data.look.table import look_at_tables
 from adlightning.files.disk import user_path
-
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 def check(data: str, config: str | None = None, test_path: str | None = None, **said: Any) -> bool:
@@ -72,7 +70,10 @@ def _look_at_images(path: Path, data: str, config: str | None) -> tuple[Look, li
 
 def run(arguments: Sequence[str]) -> int:
     """Parse the verb's arguments and look; 2 where something must be decided, as for bad input, else 0."""
-    parser = PlainParser(prog="adlightning check", description=__doc__)
+    parser = PlainParser(
+        prog="adlightning check",
+        description="Look at your own table or folder once: all that must be decided before a fit.",
+    )
     parser.add_argument("data", help="a table (.csv, .tsv, also .gz, .parquet) or a folder of images")
     parser.add_argument("--config", help="experiment of the command: NAME/table or NAME/folder (deep_sad)")
     parser.add_argument("--test_path", help="a second table, to test on")

@@ -13,6 +13,7 @@ from adlightning.core.messages import escaped
 from adlightning.data.look.findings import Look
 
 WIDTH = 100
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _PLAIN = re.compile(r"\d+|[A-Za-z_][\w.\-]*( [\w.\-]+)*")
 _NO_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "nan"}  # to YAML
 _MOST_COLUMNS = 200  # in a command; a shell takes more, a person does not
@@ -59,6 +60,12 @@ def options_as_words(options: Mapping[str, Any], prefix: str, before: Mapping[st
         written = "[" + ", ".join(map(_as_yaml, value)) + "]" if isinstance(value, list) else str(value)
         words.append(f"--{prefix}{name}={shlex.quote(written)}")
     return words
+
+
+def shell_word(word: str) -> str:
+    """A word as a shell takes it: `--name='value'`."""
+    option, equals, text = word.partition("=")
+    return f"{option}={shlex.quote(text)}" if equals and option.startswith("--") else shlex.quote(word)
 
 
 def _as_yaml(value: Any) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from adlightning.cli.before_score import require_readable
 from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.messages import plain_message
 from adlightning.core.terminal import say
-from adlightning.data.own_samples import NamedSamples, OnBad, read_samples
+from adlightning.data.named_samples import NamedSamples, OnBad
+from adlightning.data.own_samples import read_samples
 from adlightning.files.dialects import Given, Header
 from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
 
@@ -261,4 +263,6 @@ def run(arguments: Sequence[str]) -> None:
     if options["plots"] == "":
         out = user_path(options["out"])
         options["plots"] = str(out.with_name(f"{out.stem}_plots"))
+    written = Given(*(options[name] for name in ("separator", "decimal", "encoding", "header")))
+    require_readable(user_path(options["data"]), written, arguments)
     score(**options)

@@ -2,98 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from adlightning.data.named_samples import NamedSamples, OnBad
 from adlightning.files.dialects import AUTO, Given
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from adlightning.core.contracts import InputSpec
-    from adlightning.data.sources.base import LazyImages
 
 
-OnBad = Literal["refuse", "skip"]
-
-
-@dataclass(frozen=True)
-class NamedSamples:
-    """Raw samples that fit a detector, with a name each, and what was skipped.
-
-    Args:
-        x: the samples.
-        names: one for each sample, in the order of the data; skipped ones have names too.
-        on_bad: what to do with an image that cannot be decoded when it comes to that.
-        skipped: why a sample is not scored, by its place among all of `names`. More may come while images are decoded.
-        rows: places among `names` of the samples in `x`; None where it holds all of them.
-    """
-
-    x: Tensor | LazyImages
-    names: list[str]
-    on_bad: OnBad = "refuse"
-    skipped: dict[int, str] = field(default_factory=dict)
-    rows: Sequence[int] | None = None
-
-    @property
-    def scored(self) -> list[int]:
-        """Places in `x` of what is not skipped."""
-        return [i for i, row in enumerate(self._rows) if row not in self.skipped]
-
-    @property
-    def scored_rows(self) -> list[int]:
-        """Places among `names` of what is not skipped."""
-        return [row for row in self._rows if row not in self.skipped]
-
-    def require_any(self, path: Path) -> None:
-        """Raise ValueError where everything is skipped: then something else is wrong."""
-        if not self.scored:
-            row, reason = min(self.skipped.items())
-            raise ValueError(
-                f"data: nothing of {path} can be scored: all {len(self.names)} are skipped, {self.names[row]} for one, "
-                f"since {reason}"
-            )
-
-    @property
-    def names_of_x(self) -> list[str]:
-        """Names of the samples in `x`."""
-        return [self.names[row] for row in self._rows]
-
-    @property
-    def _rows(self) -> Sequence[int]:
-        return range(len(self.x)) if self.rows is None else self.rows
-
-    def batches(self, spans: Iterable[range]) -> Iterator[Tensor]:
-        """The samples of each span of `x`; images that are not in memory are decoded as it goes on."""
-        import torch
-
-        for span in spans:
-            x = self.x
-            if isinstance(x, torch.Tensor):
-                yield x[span.start : span.stop]
-            elif decoded := [image for i in span if (image := self._decoded(i)) is not None]:
-                yield torch.stack(decoded)
-
-    def _decoded(self, index: int) -> Tensor | None:
-        """One image; None where it is to be skipped."""
-        from adlightning.core.contracts import SourceError
-
-        try:
-            return self.x[index]
-        except SourceError as error:
-            if self.on_bad == "refuse":
-                raise
-            self.skipped[self._rows[index]] = str(error)
-            return None
-
-    def spans(self, batch_size: int) -> list[range]:
-        """Rows in spans of at most so many."""
-        n = len(self.x)
-        return [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+_THREADS = min(16, os.cpu_count() or 1)
+_SHOWN = 5
 
 
 def read_samples(
@@ -180,32 +106,39 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
         raise ValueError(f"data: {left_out.none(path, path)}")
     left_out.warn(path)
     names = [image_name(file, path if path.is_dir() else file.parent) for file in files]
-    if on_bad == "skip":
-        skipped = _unfit_images(files, spec)
-        rows = [row for row in range(len(files)) if row not in skipped]
-        images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels)
-        return NamedSamples(images, names, on_bad, skipped, rows)
-    shape = check_uniform(files, spec.resize, spec.channels)
-    if shape != spec.shape:
+    skipped = _unfit_images(files, spec)
+    if len(skipped) == len(files) and on_bad == "refuse":  # all of another kind, which is said of all at once
+        shape = check_uniform(files, spec.resize, spec.channels)
         raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
-    return NamedSamples(ImageFiles(files, spec.resize, spec.channels), names)
+    if skipped and on_bad == "refuse":
+        shown = "; ".join(f"{names[row]}: {reason}" for row, reason in list(skipped.items())[:_SHOWN])
+        more = "; ..." if len(skipped) > _SHOWN else ""
+        n = f"{len(skipped)} of {len(files)} images"
+        raise ValueError(f"data: {n} in {path} cannot be scored: {shown}{more}: on_bad=skip scores the others")
+    rows = [row for row in range(len(files)) if row not in skipped]
+    images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels)
+    return NamedSamples(images, names, on_bad, skipped, rows)
 
 
 def _unfit_images(files: Sequence[Path], spec: InputSpec) -> dict[int, str]:
     """Why images cannot be scored, by their places, as far as headers tell."""
-    from adlightning.core.contracts import SourceError
-    from adlightning.data.sources.images import check_uniform
+    from concurrent.futures import ThreadPoolExecutor
 
-    reasons = {}
-    for row, file in enumerate(files):
+    from adlightning.core.contracts import SourceError
+    from adlightning.data.image_headers import read_size
+
+    def reason(file: Path) -> str | None:
         try:
-            shape = check_uniform([file], spec.resize, spec.channels)
+            channels, *size = read_size(file)
         except SourceError as error:
-            reasons[row] = str(error)
-            continue
-        if shape != spec.shape:
-            reasons[row] = f"it is {'x'.join(map(str, shape))}; the detector was trained on {spec}"
-    return reasons
+            return str(error).removeprefix(f"{file} ")
+        shape = (spec.channels or channels, *(spec.resize or size))
+        if shape == spec.shape:
+            return None
+        return f"it is {'x'.join(map(str, shape))}, the detector was trained on {spec}"
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return {row: why for row, why in enumerate(pool.map(reason, files)) if why is not None}
 
 
 def _read_table(path: Path, spec: InputSpec, given: Given, on_bad: OnBad, drop_columns: Sequence[str]) -> NamedSamples:

@@ -124,6 +124,21 @@ def test_the_look_needs_neither_torch_nor_much_time(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_table_to_score_is_looked_at_before_the_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.csv").write_text("".join(f"{i}.5,{i * i}\n" for i in range(20)) + "1\n")
+    options = ["--ckpt_path", "a run", "--data", "my.csv", "--out=s.csv"]
+    assert main(["score", *options]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: the table cannot be scored as it is\n\nmy.csv: 20 rows, 2 columns")
+    assert "1 row of another length than the header" in text
+    assert "no header" in text
+    words = shlex.split(text[text.index("  adlightning score") :].replace("\\\n", ""))
+    assert words == ["adlightning", "score", *options, "--header=false"]
+
+
 def test_a_table_that_is_as_it_should_be_is_looked_at_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

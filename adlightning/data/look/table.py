@@ -55,7 +55,26 @@ def look_at_tables(path: Path, test_path: Path | None, said: Said) -> Look:
     return look
 
 
+def look_at_writing(path: Path, said: Said) -> Look:
+    """Look at how a table is written, its rows and the names of its columns, and not at what the columns are.
+
+    Raises:
+        ValueError: it is missing or no table.
+    """
+    return _opened(path, said)[0]
+
+
 def _look(path: Path, said: Said, trains: bool = True, alone: bool = False) -> tuple[Look, list[Column]]:
+    look, columns = _opened(path, said)
+    if alone and said.label_column not in (None, *(column.name for column in columns)):
+        found = find_label_alike(look, columns, str(said.label_column))
+        said = said if found is None else replace(said, label_column=found.name)
+    label = decide_label(look, columns, said, trains)
+    decide_columns(look, columns, label, said, trains)
+    return look, columns
+
+
+def _opened(path: Path, said: Said) -> tuple[Look, list[Column]]:
     look = Look(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
@@ -68,11 +87,6 @@ def _look(path: Path, said: Said, trains: bool = True, alone: bool = False) -> t
         column.name = column.name or f"Unnamed: {i}"  # as pandas calls it, and TableData
     look.facts = ", ".join([_count(content.rows, "row"), _count(len(content.columns), "column"), *written])
     _note_faults(look, content)
-    if alone and said.label_column not in (None, *(column.name for column in content.columns)):
-        found = find_label_alike(look, content.columns, str(said.label_column))
-        said = said if found is None else replace(said, label_column=found.name)
-    label = decide_label(look, content.columns, said, trains)
-    decide_columns(look, content.columns, label, said, trains)
     return look, content.columns
 
 
