@@ -114,12 +114,14 @@ class Meanings:
             return ANOMALY
         if self.is_given:
             return ANOMALY if anomalous is None else NORMAL if normal is None else None
+        if label not in (*_FALSE, *_TRUE, *_NO, *_YES):
+            return _CLEAR.get(label)
         says = _said_by_name(self.column)
         if label in (*_FALSE, *_TRUE) and says != NORMAL:
             return ANOMALY if label in _TRUE else NORMAL
         if label in (*_NO, *_YES) and says == ANOMALY:
             return ANOMALY if label in _YES else NORMAL
-        return _CLEAR.get(label)
+        return None
 
     def what_to_say(self, values: Iterable[str]) -> str:
         """How to say what labels mean where one of these is not known."""

@@ -31,6 +31,8 @@ _PLAIN_DATE = (  # as TableData reads it
 _TIME = r"^\s*\d{1,2}:\d{2}(:\d{2}.*)?\s*$"
 _GROUPED = re.compile(r"\s*[+-]?\d{1,3}([,.' \u00a0\u2009\u202f]\d{3})+([.,]\d+)?\s*")
 _TRUTH = ("true", "false", "True", "False", "TRUE", "FALSE")
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+_ABSENT = pa.array(MISSING)
 _WRAP = 2**64
 
 
@@ -132,36 +134,42 @@ class Column:
         self.missing += int(np.count_nonzero(np.isnan(values)))
 
     def _take_text(self, cells: pa.Array, decimal: str) -> None:
-        absent = pc.or_kleene(pc.is_null(cells), pc.is_in(cells, value_set=pa.array(MISSING)))
+        values = None if cells.null_count else _as_numbers(cells, decimal)
+        if values is not None:  # as most columns are
+            if self.values is not None:
+                self._count(cells)
+        else:
+            values = self._mixed(cells, decimal)
+        rows = np.flatnonzero(~np.isnan(values))
+        large = rows[np.abs(values[rows]) >= EXACT]
+        if len(large) and self.first_inexact is None:
+            written = cells.take(pa.array(large)).to_pylist()
+            self._note_inexact(large, [int(x) if _WHOLE.fullmatch(x) else None for x in written])
+        self.missing += len(cells) - len(rows)
+        self._take_floats(rows, values)
+
+    def _mixed(self, cells: pa.Array, decimal: str) -> NDArray[np.float64]:
+        """Numbers (N,) of cells of which some are missing or text; NaN for these. Text is noted."""
+        absent = pc.or_kleene(pc.is_null(cells), pc.is_in(cells, value_set=_ABSENT))
         there = np.flatnonzero(~absent.to_numpy(zero_copy_only=False))
         held = cells.take(pa.array(there))
         if self.values is not None:
             self._count(held)
-        plain = pc.replace_substring(held, ",", ".", max_replacements=1) if decimal == "," else held
         values = np.full(len(cells), np.nan)
-        try:
-            values[there] = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False)
-            is_number = np.ones(len(there), dtype=bool)
-        except pa.ArrowInvalid:
-            is_number = pc.match_substring_regex(plain, _NUMBER).to_numpy(zero_copy_only=False)
-            if decimal == ",":  # a point in such a file is no decimal point
-                is_number &= ~pc.match_substring(held, ".").to_numpy(zero_copy_only=False)
-            numbers = pc.utf8_trim_whitespace(plain.filter(pa.array(is_number)))
-            values[there[is_number]] = pc.cast(numbers, pa.float64()).to_numpy(zero_copy_only=False)
-            self._note_text(there[~is_number], held.filter(pa.array(~is_number)))
-        is_nan = np.isnan(values[there]) & is_number  # written otherwise than in MISSING
-        self.missing += len(cells) - len(there) + int(np.count_nonzero(is_nan))
-        rows = there[is_number & ~is_nan]
-        large = rows[np.abs(values[rows]) >= EXACT]
-        if len(large) and self.first_inexact is None:
-            self._note_inexact(
-                large,
-                [
-                    int(x) if re.fullmatch(r"\s*[+-]?\d+\s*", x) else None
-                    for x in cells.take(pa.array(large)).to_pylist()
-                ],
-            )
-        self._take_floats(rows, values)
+        numbers = _as_numbers(held, decimal)
+        if numbers is not None:
+            values[there] = numbers
+            return values
+        plain = _with_points(held, decimal)
+        is_number = pc.match_substring_regex(plain, _NUMBER).to_numpy(zero_copy_only=False)
+        if decimal == ",":
+            is_number = is_number & ~pc.match_substring(held, ".").to_numpy(zero_copy_only=False)
+        trimmed = pc.utf8_trim_whitespace(plain.filter(pa.array(is_number)))
+        values[there[is_number]] = pc.cast(trimmed, pa.float64()).to_numpy(zero_copy_only=False)
+        text = there[~is_number]
+        self.missing -= len(text)  # which are no numbers, and not missing
+        self._note_text(text, held.filter(pa.array(~is_number)))
+        return values
 
     def _take_floats(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         numbers = values[rows]
@@ -210,6 +218,20 @@ class Column:
             self.values[entry["values"]] = self.values.get(entry["values"], 0) + entry["counts"]
         if len(self.values) > MOST_VALUES:
             self.values = None
+
+
+def _as_numbers(cells: pa.Array, decimal: str) -> NDArray[np.float64] | None:
+    """Cells of text as numbers (N,); None where one is none."""
+    if decimal == "," and pc.any(pc.match_substring(cells, ".")).as_py():  # a point is no decimal mark then
+        return None
+    try:
+        return np.asarray(pc.cast(_with_points(cells, decimal), pa.float64()).to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:
+        return None
+
+
+def _with_points(cells: pa.Array, decimal: str) -> pa.Array:
+    return pc.replace_substring(cells, ",", ".", max_replacements=1) if decimal == "," else cells
 
 
 def looks_grouped(text: str) -> bool:

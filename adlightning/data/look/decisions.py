@@ -109,7 +109,7 @@ def _reason(column: Column, said: Said, trains: bool) -> _Reason | None:
         return _reason_of_text(column, said)
     if column.first_wild:
         row, value = column.first_wild
-        cells = f"{value} in row {row} ({column.wild} such cells)"
+        cells = f"{value} in row {row} ({_cells(column.wild)} of this kind)"
         return _Reason(f"has {cells}: left out. Empty these cells to keep it.", "have infinite or too large numbers")
     if column.first_inexact:
         row, value = column.first_inexact
@@ -128,7 +128,7 @@ def _reason_of_text(column: Column, said: Said) -> _Reason | None:
         what = f"numbers with separators of thousands ({value!r} in row {row})"
         return _Reason(f"has {what}: left out. Write them without to keep it.", "have separators of thousands")
     if column.numbers > column.texts:
-        cells = f"text in {column.texts} cells ({value!r} in row {row})"
+        cells = f"text in {_cells(column.texts)} ({value!r} in row {row})"
         return _Reason(f"has numbers, and {cells}: left out. Empty these cells to keep it.", "have numbers and text")
     values = _kinds(column)
     once = len(values) > _CATEGORIES and 2 * len(values) > column.rows  # which TableData takes for names
@@ -140,6 +140,10 @@ def _reason_of_text(column: Column, said: Said) -> _Reason | None:
     if len(values) == 1 and said.categorical == "refuse":
         return _Reason(f"holds {value!r} alone: left out.", "hold one word each")
     return None
+
+
+def _cells(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n:,} cells"
 
 
 def _kinds(column: Column) -> list[str]:

@@ -76,12 +76,10 @@ def _few_labels(column: Column) -> bool:
 
 def _is_pair(column: Column) -> bool:
     """Whether a column of text holds two words of which one means normal and the other an anomaly."""
+    if column.kind != "text" or not column.values or len(column.values) > _MOST_LABELS:
+        return False
     labels = _labels(column)
-    if (
-        column.kind != "text"
-        or len({plain_label(value) for value in labels}) != 2
-        or looks_true_or_false(column.values)
-    ):
+    if len({plain_label(value) for value in labels}) != 2 or looks_true_or_false(column.values):
         return False
     return {Meanings(column.name).of(value) for value in labels} == {NORMAL, ANOMALY}
 

@@ -52,9 +52,9 @@ COLUMNS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("no value", {"c": [None] * N}, {"drop_columns": ["c"]}, "no value in any row"),
     ("a constant", {"c": [7] * N}, {"constant_features": "drop"}, "'c' never varies"),
     ("one word", {"c": ["x"] * N}, {"drop_columns": ["c"]}, "'x' alone"),
-    ("a mark", {"c": ["?", *map(str, range(3, N + 2))]}, {"drop_columns": ["c"]}, "text in 1 cells ('?' in row 0)"),
+    ("a mark", {"c": ["?", *map(str, range(3, N + 2))]}, {"drop_columns": ["c"]}, "text in 1 cell ('?' in row 0)"),
     ("thousands", {"c": ["1'200", *map(str, range(3, N + 2))]}, {"drop_columns": ["c"]}, "separators of thousands"),
-    ("infinity", {"c": [1.5, np.inf, *range(N - 2)]}, {"drop_columns": ["c"]}, "inf in row 1 (1 such cells)"),
+    ("infinity", {"c": [1.5, np.inf, *range(N - 2)]}, {"drop_columns": ["c"]}, "inf in row 1 (1 cell of this kind)"),
     ("long ids", {"c": [2**60 + 1 + i * 7 for i in range(N)]}, {"drop_columns": ["c"]}, "float64 does not keep"),
 ]
 
@@ -155,6 +155,12 @@ def test_what_is_found_of_a_text_is_said(tmp_path: Path) -> None:
     assert "commas in numbers" in look.facts
 
 
+def test_a_point_is_no_decimal_mark_beside_commas(tmp_path: Path) -> None:
+    rows = [f"{i},5;{i * i},25;{i}" + (".5" if i == 7 else "") for i in range(N)]
+    (tmp_path / "t.csv").write_text("\n".join(["a;b;c", *rows]))
+    assert "'c' has numbers, and text in 1 cell ('7.5' in row 7)" in texts(look_at(tmp_path / "t.csv", decimal="comma"))
+
+
 def test_what_may_be_meant_in_two_ways_is_to_be_decided(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("".join(f"{i}.5,{i * i}\n" for i in range(N)))
     look = look_at(tmp_path / "t.csv")
@@ -201,4 +207,4 @@ def test_many_rows_are_taken_in_batches(tmp_path: Path) -> None:
     frame.astype({"a": str}).assign(a=frame.a.astype(str).where(frame.index != n - 2, "x")).to_csv(
         tmp_path / "t.csv", index=False
     )
-    assert "text in 1 cells ('x' in row 149998)" in texts(look_at(tmp_path / "t.csv"))
+    assert "text in 1 cell ('x' in row 149998)" in texts(look_at(tmp_path / "t.csv"))
