@@ -40,10 +40,12 @@ class Images:
 
     Args:
         shapes: how many there are of each shape (C, H, W).
+        examples: a file of each shape.
         damaged: files that cannot be read, with the reason.
     """
 
     shapes: Counter[Shape] = field(default_factory=Counter)
+    examples: dict[Shape, Path] = field(default_factory=dict)
     damaged: dict[Path, str] = field(default_factory=dict)
 
 
@@ -182,9 +184,11 @@ def _decide_shape(look: Look, images: Images, resize: bool, channels: bool) -> N
     target = [height, width] if max(height, width) <= _LARGE else [_SIDE, _SIDE]
     if len(sizes) > 1 and not resize:
         smallest, largest = min(sizes), max(sizes)
+        (_, h, w), other = next(found for found in images.examples.items() if found[0][1:] != (height, width))
         look.decide(
-            f"Images differ in size (height x width): {most:,} are {height}x{width}, from {smallest[0]}x{smallest[1]} "
-            f"to {largest[0]}x{largest[1]} in all. Each is brought to {target[0]}x{target[1]}.",
+            f"Images differ in size (height x width): {most:,} are {height}x{width}, "
+            f"{image_name(other, look.path)} is {h}x{w}; from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]} "
+            f"in all. Each is brought to {target[0]}x{target[1]}.",
             resize=target,
         )
     elif max(height, width) > _LARGE and not resize:
@@ -209,6 +213,7 @@ def _read(files: Sequence[Path]) -> Images:
                 images.damaged[file] = found
             else:
                 images.shapes[found] += 1
+                images.examples.setdefault(found, file)
     return images
 
 

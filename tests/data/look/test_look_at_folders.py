@@ -40,7 +40,7 @@ def test_everything_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
     look = look_at_folder(tmp_path, "labels")
     assert look.options == {"resize": [16, 12], "channels": 3}
-    assert "4 are 16x12, from 16x12 to 20x30 in all" in look.findings[0].text
+    assert "4 are 16x12, train/normal/4.jpg is 20x30; from 16x12 to 20x30 in all" in look.findings[0].text
     assert "4 grey and 2 colour" in look.findings[1].text
     assert len(look.faults) == 1
     assert look.faults[0].startswith("2 images cannot be read: train/normal/cut.png (cannot be read as an image: ")
