@@ -105,8 +105,7 @@ def _help() -> str:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
-    if verb not in ("benchmark", "compare", "configs", "report", "sweep"):
-    if verb not in ("benchmark", "check", "configs", "report", "sweep"):
+    if verb not in ("benchmark", "check", "compare", "configs", "report", "sweep"):
         arguments = import_named(arguments)
     if verb == "score":
         from adlightning.cli.score import run as run_score

@@ -50,6 +50,29 @@ def undecided(given: Sequence[str], prepared: Sequence[str]) -> str | None:
     return f"{heading} before training\n\n{in_words(look, ['adlightning', 'fit', *words])}"
 
 
+def require_decided(path: Path, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Refuse a table of which something must be decided before any method can be trained on it, for `compare`.
+
+    Args:
+        path: the table.
+        options: arguments of the datamodule that are given, by `data.label_column`.
+        arguments: of the verb, as somebody wrote them.
+
+    Raises:
+        ValueError: with everything that is to be decided, and a command that decides it.
+    """
+    given = {name.removeprefix("data."): value for name, value in options.items() if name.startswith("data.")}
+    look = look_at_tables(path, None, Said.of(given))
+    if not look.blocks:
+        return
+    words = [*map(shell_word, arguments)]
+    for word in options_as_words(look.options, "data.", given):
+        option, _, text = word.partition("=")
+        named = option.removeprefix("--data.") in ("label_column", "name_column")
+        words += [f"--{option.removeprefix('--data.')}={text}"] if named else ["--set", word.removeprefix("--")]
+    raise ValueError(f"the table must be decided on first\n\n{in_words(look, ['adlightning', 'compare', *words])}")
+
+
 def _words(look: Look, prefix: str, arguments: Mapping[str, Any]) -> list[str]:
     options = dict(look.options)
     of_data = {name: options.pop(name) for name in ("normal_class",) if name in options}

@@ -92,9 +92,21 @@ def _wrapped(text: str) -> list[str]:
 def _command(words: Sequence[str]) -> list[str]:
     """A command over several lines, each of which a shell joins to the next."""
     lines, line = [], "  "
-    for word in words:
+    for word in _with_values(words):
         if len(line) + len(word) + 3 > WIDTH and line.strip():
             lines.append(line.rstrip() + " \\")
             line = "      "
         line += word + " "
     return [*lines, line.rstrip()]
+
+
+def _with_values(words: Sequence[str]) -> list[str]:
+    """Words, with the value of an option beside it: they stay on one line."""
+    joined: list[str] = []
+    for word in words:
+        is_value = joined and re.fullmatch(r"--\w[\w.]*", joined[-1]) and not word.startswith("--")
+        if is_value:
+            joined[-1] += f" {word}"
+        else:
+            joined.append(word)
+    return joined

@@ -139,6 +139,21 @@ def test_a_table_to_score_is_looked_at_before_the_checkpoint(
     assert words == ["adlightning", "score", *options, "--header=false"]
 
 
+def test_methods_are_compared_on_a_table_that_is_decided_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_seven_problems(tmp_path / "my.csv")
+    assert main(["compare", "--data", "my.csv", "--set", "data.drop_columns=[line]"]) == 2
+    text = capsys.readouterr().err
+    words = shlex.split(text[text.index("  adlightning compare") :].replace("\\\n", ""))
+    assert words == [
+        *("adlightning", "compare", "--data", "my.csv", "--set", "data.drop_columns=[line]", "--label_column= Status "),
+        *("--set", 'data.drop_columns=[line, "Unnamed: 0", day, copy]', "--set", "data.missing=median"),
+        *("--set", "data.constant_features=drop"),
+    ]
+
+
 def test_a_table_that_is_as_it_should_be_is_looked_at_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from adlightning.core.contracts import SourceError
 from adlightning.data.label_words import ALLOWED_LABELS, Meanings
-from adlightning.labels import NO_LABEL
+from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
+
+_ROWS = 10  # fewer may look like row numbers, or like labels, by chance
 
 
 def labels_of(column: pd.Series[Any], path: Path | str, meanings: Meanings | None = None) -> NDArray[np.int64]:
@@ -58,3 +60,17 @@ def text_of(value: object) -> str:
             return value.hex()
     missing = pd.api.types.is_scalar(value) and bool(pd.isna(value))  # type: ignore[call-overload]  # of any type
     return "" if missing else str(value)
+
+
+def counts_rows(values: NDArray[np.float64]) -> bool:
+    """Whether values (N,) are whole numbers one after the other, in any order."""
+    sorted_values = np.sort(values)
+    return len(values) >= _ROWS and float(sorted_values[0]).is_integer() and bool((np.diff(sorted_values) == 1).all())
+
+
+def tells_label(values: NDArray[np.float64], y: NDArray[np.int64]) -> bool:
+    """Whether values (N,) are one number where labels are normal and another where they are anomalies."""
+    if len(values) < _ROWS:
+        return False
+    normal, anomalous = np.unique(values[y == NORMAL]), np.unique(values[y == ANOMALY])
+    return len(normal) == 1 and len(anomalous) == 1 and bool(normal[0] != anomalous[0])

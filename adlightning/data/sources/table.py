@@ -17,19 +17,17 @@ from adlightning.core.encoding import Categorical, Columns, Dates, Missing, requ
 from adlightning.core.messages import quoted
 from adlightning.data.label_words import Meanings, plain_label
 from adlightning.data.sources.base import AnomalySource, Part, Samples
-from adlightning.data.sources.columns import distinct_labels, labels_of, names_of
+from adlightning.data.sources.columns import counts_rows, distinct_labels, labels_of, names_of, tells_label
 from adlightning.data.sources.table_file import is_unnamed, plain_name
 from adlightning.data.sources.table_parts import FramePart, LargePart, RowNumbers, TablePart, read_part
 from adlightning.files.dialects import Given
 from adlightning.files.disk import user_path
-from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
+from adlightning.labels import ANOMALY, NO_LABEL
 
 ConstantFeatures = Literal["error", "drop", "keep"]
 
 _LABEL = ("label", "labels")
 _LIKE_LABELS = ("anomaly", "is_anomaly", "outlier", "is_outlier", "attack", "class", "target", "ground_truth")
-
-_ROWS = 10  # fewer may look like row numbers, or like labels, by chance
 
 
 class Table(AnomalySource):
@@ -263,7 +261,7 @@ class Table(AnomalySource):
         table, columns = self._parts["train"], self._encoded(features)
         path, x = table.path, table.features(features, columns).numpy()
         numbers = [i for i in range(len(features)) if columns is None or not columns.of(i)]
-        if numbered := [features[i] for i in numbers if _counts_rows(x[:, i])]:
+        if numbered := [features[i] for i in numbers if counts_rows(x[:, i])]:
             warnings.warn(
                 f"{path}: {quoted(numbered)} taken as a feature: it numbers the rows; if it is an index, name it as "
                 f"name_column or in drop_columns",
@@ -271,8 +269,8 @@ class Table(AnomalySource):
             )
         if self.label_column is None or self.label_column not in table.names:
             return
-        y = labels_of(table.cells(self.label_column), path)
-        if told := [name for name, values in zip(features, x.T, strict=True) if _tells_label(values, y)]:
+        y = labels_of(table.cells(self.label_column), path, self.meanings)
+        if told := [name for name, values in zip(features, x.T, strict=True) if tells_label(values, y)]:
             warnings.warn(
                 f"{path}: {quoted(told)} taken as a feature: it has one value for normal rows and another for "
                 f"anomalies; if it is a label, put it in drop_columns",
@@ -287,20 +285,6 @@ class Table(AnomalySource):
         there = values[~np.isnan(values)]
         marked = self.missing == "indicator" and 0 < len(there) < len(values)
         return marked or (len(there) > 0 and bool((there != there[0]).any()))
-
-
-def _counts_rows(values: NDArray[np.float64]) -> bool:
-    """Whether values (N,) are whole numbers one after the other, in any order."""
-    sorted_values = np.sort(values)
-    return len(values) >= _ROWS and float(sorted_values[0]).is_integer() and bool((np.diff(sorted_values) == 1).all())
-
-
-def _tells_label(values: NDArray[np.float64], y: NDArray[np.int64]) -> bool:
-    """Whether values (N,) are one number where labels are normal and another where they are anomalies."""
-    if len(values) < _ROWS:
-        return False
-    normal, anomalous = np.unique(values[y == NORMAL]), np.unique(values[y == ANOMALY])
-    return len(normal) == 1 and len(anomalous) == 1 and bool(normal[0] != anomalous[0])
 
 
 def _check_same_columns(table: TablePart, features: Sequence[str], ignored: Sequence[str]) -> None:
