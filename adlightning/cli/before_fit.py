@@ -39,7 +39,7 @@ def undecided(given: Sequence[str], prepared: Sequence[str]) -> str | None:
         return None
     try:
         found = _look(data)
-    except (ValueError, OSError):  # a file that is not there or no table: the fit says what it has to say
+    except Exception:  # a file that is not there, no table, or one that a look is no match for: the fit says the rest
         return None
     if found is None or not found[0].blocks:
         return None
@@ -62,7 +62,10 @@ def require_decided(path: Path, options: Mapping[str, Any], arguments: Sequence[
         ValueError: with everything that is to be decided, and a command that decides it.
     """
     given = {name.removeprefix("data."): value for name, value in options.items() if name.startswith("data.")}
-    look = look_at_tables(path, None, Said.of(given))
+    try:
+        look = look_at_tables(path, None, Said.of(given))
+    except Exception:  # as above: what reads the table says what it has to say
+        return
     if not look.blocks:
         return
     words = [*map(shell_word, arguments)]

@@ -29,7 +29,10 @@ def require_readable(path: Path, given: Given, arguments: Sequence[str]) -> None
     if not path.is_file() or not path.name.lower().endswith(TABLES):
         return
     said = Said(separator=given.separator, decimal=given.decimal, encoding=given.encoding, header=given.header)
-    look = look_at_writing(path, said)
+    try:
+        look = look_at_writing(path, said)
+    except Exception:  # no table, or one that a look is no match for: who reads it says what it is
+        return
     if look.blocks:
         words = [*map(shell_word, arguments), *options_as_words(look.options, "", {})]
         raise ValueError(f"the table cannot be scored as it is\n\n{in_words(look, ['adlightning', 'score', *words])}")

@@ -22,7 +22,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 EXACT = 2**53  # whole numbers up to here are float64 numbers
 
 _SPACE = r"[\s]*"
-_NUMBER = rf"^{_SPACE}(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:[+-]?(?:inf|infinity|nan))){_SPACE}$"
+_NUMBER = rf"^{_SPACE}(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:[+-]?(?:inf|infinity))){_SPACE}$"
 _DATE = r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T]\d{1,2}:\d{2}.*)?\s*$"
 _PLAIN_DATE = (  # as TableData reads it
     r"^\s*\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?\s*(Z|[+-]\d{2}:?\d{2})?)?\s*$|"
@@ -78,10 +78,10 @@ class Column:
 
     @property
     def is_constant(self) -> bool:
-        """Whether every cell has the same number or the same text, and none is missing."""
-        if self.missing or not self.rows:
-            return False
-        return len(self.values or {}) == 1 or (self.numbers == self.rows and self.low == self.high)
+        """Whether every cell has the same number, those that are missing aside, or the same text."""
+        if not self.missing and len(self.values or {}) == 1:
+            return True
+        return 0 < self.numbers == self.rows - self.missing and self.low == self.high
 
     @property
     def counts_rows(self) -> bool:
@@ -135,7 +135,7 @@ class Column:
 
     def _take_text(self, cells: pa.Array, decimal: str) -> None:
         values = None if cells.null_count else _as_numbers(cells, decimal)
-        if values is not None:  # as most columns are
+        if values is not None and not np.isnan(values).any():  # as most columns are
             if self.values is not None:
                 self._count(cells)
         else:
@@ -157,7 +157,7 @@ class Column:
             self._count(held)
         values = np.full(len(cells), np.nan)
         numbers = _as_numbers(held, decimal)
-        if numbers is not None:
+        if numbers is not None and not np.isnan(numbers).any():
             values[there] = numbers
             return values
         plain = _with_points(held, decimal)

@@ -124,14 +124,16 @@ def _reason(column: Column, said: Said, trains: bool) -> _Reason | None:
 def _reason_of_text(column: Column, said: Said) -> _Reason | None:
     """Why a column of text is left out; None where it is kept, as one of categories."""
     row, value = column.first_text or (0, "")
+    values = _kinds(column)
+    once = len(values) > _CATEGORIES and 2 * len(values) > column.rows  # which TableData takes for names
     if looks_grouped(value):
         what = f"numbers with separators of thousands ({value!r} in row {row})"
         return _Reason(f"has {what}: left out. Write them without to keep it.", "have separators of thousands")
     if column.numbers > column.texts:
         cells = f"text in {_cells(column.texts)} ({value!r} in row {row})"
-        return _Reason(f"has numbers, and {cells}: left out. Empty these cells to keep it.", "have numbers and text")
-    values = _kinds(column)
-    once = len(values) > _CATEGORIES and 2 * len(values) > column.rows  # which TableData takes for names
+        text = f"has numbers, and {cells}: left out. Empty these cells to keep it."
+        as_kinds = said.categorical != "refuse" and column.values is not None and not once
+        return _Reason(text, "have numbers and text", must=not as_kinds)
     many = len(values) > min(_CATEGORIES, column.rows / 2) and said.categorical == "refuse"
     if column.values is None or once or many:
         n = f"more than {MOST_VALUES}" if column.values is None else f"{len(values)}"

@@ -50,6 +50,12 @@ COLUMNS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("row names", {"part_id": [f"p{i}" for i in range(N)]}, {"name_column": "part_id"}, "names the rows"),
     ("a gap", {"c": [None, *range(1, N)]}, {"missing": "median"}, "'c' (1 of 60)"),
     ("no value", {"c": [None] * N}, {"drop_columns": ["c"]}, "no value in any row"),
+    (
+        "a constant with a gap",
+        {"c": [7] * 59 + [None]},
+        {"constant_features": "drop", "missing": "median"},
+        "(1 of 60)",
+    ),
     ("a constant", {"c": [7] * N}, {"constant_features": "drop"}, "'c' never varies"),
     ("one word", {"c": ["x"] * N}, {"drop_columns": ["c"]}, "'x' alone"),
     ("a mark", {"c": ["?", *map(str, range(3, N + 2))]}, {"drop_columns": ["c"]}, "text in 1 cell ('?' in row 0)"),
@@ -88,9 +94,10 @@ def test_what_is_only_worth_a_look_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_everything_is_said_at_once(tmp_path: Path) -> None:
-    look = look_at(table(tmp_path, **{key: value for case in COLUMNS[2:10] for key, value in case[1].items()}))
-    assert look.options.keys() == {"drop_columns", "categorical", "name_column"}
-    assert len(look.findings) >= 5
+    columns = {f"{name}_{i}": cells for i, case in enumerate(COLUMNS) for name, cells in case[1].items()}
+    look = look_at(table(tmp_path, **columns))
+    assert look.options.keys() == {"drop_columns", "categorical", "constant_features", "missing"}
+    assert len(look.findings) >= 10
 
 
 # ---- labels ---------------------------------------------------------------------------------------------------------
