@@ -66,6 +66,7 @@ from .data.sources import (
     MNIST as MNIST,
     SVHN as SVHN,
     Abalone as Abalone,
+    AnomalyFile as AnomalyFile,
     AnomalySource as AnomalySource,
     Augmented as Augmented,
     CelebA as CelebA,
@@ -236,6 +237,7 @@ from .networks import (
 from .preprocessing import (
     After as After,
     Centre as Centre,
+    EncodeColumns as EncodeColumns,
     GlobalContrastL1 as GlobalContrastL1,
     Identity as Identity,
     Preprocessing as Preprocessing,

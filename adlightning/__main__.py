@@ -21,6 +21,7 @@ VERBS = {
     "validate": "score the held-out training samples with a checkpoint",
     "test": "score the test sets with a checkpoint: metrics, scores, plots",
     "predict": "write the test sets' scores with a checkpoint, without looking at labels",
+    "check": "look at your own table or folder once: all that must be decided before a fit",
     "score": "score your own images, table or .npz with a checkpoint",
     "compare": "train every suitable method on your own data, and rank them on one page",
     "explain": "say which columns or time steps make the score of each of your own samples",
@@ -41,6 +42,7 @@ verbs:
 examples:
   adlightning fit --config deep_sad/digits --data.normal_class=3
   adlightning test --ckpt_path RUN
+  adlightning check my.csv
   adlightning score --ckpt_path RUN --data my_images/ --out scores.csv
   adlightning score --import my_package.vit --ckpt_path RUN --data my_images/ --out scores.csv   (a part of your own)
   adlightning compare --data my.csv --label_column label --minutes 10
@@ -103,7 +105,7 @@ def _help() -> str:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """Each verb imports only what it needs: torch takes seconds."""
-    if verb not in ("benchmark", "compare", "configs", "report", "sweep"):
+    if verb not in ("benchmark", "check", "compare", "configs", "report", "sweep"):
         arguments = import_named(arguments)
     if verb == "score":
         from adlightning.cli.score import run as run_score
@@ -113,6 +115,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from adlightning.cli.explain import run as run_explain
 
         run_explain(arguments)
+    elif verb == "check":
+        from adlightning.cli.check import run as run_check
+
+        return run_check(arguments)
     elif verb == "export":
         from adlightning.cli.export import run as run_export
 
@@ -142,8 +148,14 @@ def _run(verb: str, arguments: list[str]) -> int:
     else:
         from adlightning.cli.arguments import prepared
 
-        arguments = ["--help" if argument == FULL else argument for argument in arguments]
-        arguments = prepared(verb, arguments)
+        given = ["--help" if argument == FULL else argument for argument in arguments]
+        arguments = prepared(verb, given)
+        if verb == "fit":
+            from adlightning.cli.before_fit import undecided
+
+            if (text := undecided(given, arguments)) is not None:
+                print(f"error: {text}", file=sys.stderr)
+                return 2
         from adlightning.cli.trainer_verbs import run as run_trainer
 
         run_trainer(verb, arguments)

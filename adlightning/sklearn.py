@@ -19,6 +19,7 @@ from torch import Tensor
 import adlightning
 from adlightning.checkpoints.loading import load_detector
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.encoding import Missing
 from adlightning.core.messages import nearest
 from adlightning.core.raw_input import as_array
 from adlightning.data.arrays import Arrays
@@ -37,6 +38,8 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         max_epochs: passes over the training samples.
         batch_size: training samples a step.
         validation_fraction: share of the training samples held out, in [0, 1); sets the threshold, never the weights.
+        missing: what to do with NaN in a table: `refuse`, `median` of the training samples, or `indicator`, which also
+            makes a feature of whether a value was missing.
         random_state: of weights, held-out samples and batches: a number, a `RandomState`, or None for a new one.
         verbose: 1 shows progress.
         trainer: further arguments of Lightning's `Trainer`: `{"accelerator": "gpu"}`.
@@ -68,6 +71,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         max_epochs: int = 50,
         batch_size: int = 64,
         validation_fraction: float = 0.1,
+        missing: Missing = "refuse",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         trainer: Mapping[str, Any] | None = None,
@@ -77,6 +81,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.validation_fraction = validation_fraction
+        self.missing = missing
         self.random_state = random_state
         self.verbose = verbose
         self.trainer = trainer
@@ -98,6 +103,12 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 self._given = self._arguments() | {name: value}
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's description of what it takes: NaN where `missing` says what to do with it."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing != "refuse"
+        return tags
+
     def _arguments(self) -> dict[str, Any]:
         """Those of the method."""
         return dict(getattr(self, "_given", {}))
@@ -117,7 +128,13 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         detector = _made(cls, self._arguments())
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         known = np.asarray(y) if y is not None and cls.uses_known_anomalies else None
-        data = Arrays(x, known=known, batch_size=self.batch_size, validation_fraction=self.validation_fraction)
+        data = Arrays(
+            x,
+            known=known,
+            missing=self.missing,
+            batch_size=self.batch_size,
+            validation_fraction=self.validation_fraction,
+        )
         with warnings.catch_warnings():
             if not self.verbose:
                 warnings.filterwarnings("ignore", "max_epochs=.* is no longer than")
@@ -145,6 +162,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 reset=reset,
                 allow_nd=True,
                 dtype=None if image else np.float64,
+                ensure_all_finite=True if self.missing == "refuse" else "allow-nan",
                 ensure_min_samples=2 if reset else 1,
             )
         )

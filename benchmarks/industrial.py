@@ -119,7 +119,7 @@ def measure(kind: str, method: str, seed: int) -> dict[str, Any]:
     run = ad.fit(make(), data, epochs, seed=seed, progress=False)
     row = {"kind": kind, "method": method, "seed": seed, "auroc": round(run.metrics["auroc"], 4), "pixel_auroc": ""}
     if run.detector.gives_maps:
-        maps, where = run.detector.maps(test[N_TEST:]), np.stack([where for _, where in bad])
+        maps, where = run.detector.heatmaps(test[N_TEST:]), np.stack([where for _, where in bad])
         row["pixel_auroc"] = round(float(roc_auc_score(where.ravel(), maps.ravel())), 4)
     return row | {"seconds": round(time.perf_counter() - began, 1)}
 

@@ -232,7 +232,7 @@ def test_folders_that_cannot_be_trained_on(tmp_path: Path, capsys: Capture, faul
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"b": [float("nan")] + [1.0] * 59}, ["b", "NaN"]),
+        ({"b": [float("nan")] + [1.0] * 59}, ["b", "missing"]),
         ({"b": [float("inf")] + [1.0] * 59}, ["b", "inf"]),
         ({"b": ["long"] * 60}, ["b", "long"]),
         ({"b": [2.0] * 60}, ["b", "constant_features"]),

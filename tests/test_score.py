@@ -168,6 +168,154 @@ def test_nan_text_and_corrupt_input_are_refused(
     assert not (tmp_path / "s.csv").exists()
 
 
+# ---- what cannot be scored, columns, and other thresholds -----------------------------------------------------------
+
+
+def scored_table(seed: int = 1) -> pd.DataFrame:
+    return pd.DataFrame(np.random.default_rng(seed).normal(size=(10, 4)), columns=["length", "width", "mass", "age"])
+
+
+def test_rows_that_cannot_be_scored_are_skipped_and_marked(
+    table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = scored_table()
+    broken = whole.astype(object)
+    broken.iloc[2, 0], broken.iloc[4, 3], broken.iloc[7, 1], broken.iloc[8, 1] = None, "old", np.inf, 1e39
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    broken.to_csv(tmp_path / "t.csv", index=False)
+    said = ("row 2, whose column 'length' has no value (or NaN), and 3 more rows: on_bad=skip",)
+    is_refusal(capsys, score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"), *said)
+    assert score(table_run, tmp_path / "whole.csv", tmp_path / "w.csv", "--on_bad=skip") == 0
+    assert score(table_run, tmp_path / "t.csv", tmp_path / "s.csv", "--on_bad=skip", "--plots") == 0
+    assert "4 of 10 are skipped, 2 for one, since column 'length' has no value" in capsys.readouterr().out
+    expected, table = (pd.read_csv(tmp_path / name, keep_default_na=False) for name in ("w.csv", "s.csv"))
+    assert list(table.columns) == ["name", "score", "p_value", "verdict", "skipped"]
+    assert (expected.skipped == "").all()
+    bad = table.skipped != ""
+    assert bad.to_numpy().nonzero()[0].tolist() == [2, 4, 7, 8]
+    assert table.name.tolist() == list(range(10))
+    assert (table.loc[bad, ["score", "p_value", "verdict"]] == "").all(axis=None)
+    assert table.skipped[4] == "column 'age' has 'old'"
+    np.testing.assert_allclose(table.score[~bad].astype(float), expected.score[~bad].astype(float), rtol=1e-6)
+    assert table.verdict[~bad].tolist() == expected.verdict[~bad].tolist()
+
+
+def test_images_that_cannot_be_scored_are_skipped_and_marked(
+    digits_run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(digits_run, images, tmp_path / "whole.csv") == 0
+    (images / "03.png").write_bytes(b"no image")
+    noise = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    Image.fromarray(noise).save(images / "05.png")
+    (images / "05.png").write_bytes((images / "05.png").read_bytes()[:-40])  # which shows when it is decoded
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(images / "07.png")
+    is_refusal(capsys, score(digits_run, images, tmp_path / "s.csv"), "03.png")
+    assert score(digits_run, images, tmp_path / "s.csv", "--on_bad=skip", "--plots", "--batch_size=1") == 0
+    assert "3 of 23 are skipped, 03.png for one" in capsys.readouterr().out
+    whole, table = (pd.read_csv(tmp_path / f"{name}.csv").set_index("name") for name in ("whole", "s"))
+    assert table.index[table.score.isna()].tolist() == ["03.png", "05.png", "07.png"]
+    assert "is no image" in table.skipped["03.png"]
+    assert "cannot be read as an image" in table.skipped["05.png"]
+    assert "it is 1x9x9, the detector was trained on 1x8x8 images" in table.skipped["07.png"]
+    np.testing.assert_allclose(table.score[whole.index], whole.score, rtol=1e-6)
+
+
+def test_rows_of_an_array_that_cannot_be_scored_are_skipped(
+    digits_run: Path, table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = scored_table().to_numpy(copy=True)
+    features[3, 1], features[5, 0] = np.nan, 1e39
+    np.savez(tmp_path / "x.npz", x=features)
+    np.save(tmp_path / "i.npy", np.where(np.arange(6)[:, None, None] == 2, 7.0, digit_images()[:6] / 255))
+    is_refusal(capsys, score(table_run, tmp_path / "x.npz", tmp_path / "s.csv"), "holds nan at row 3, column 1")
+    assert score(table_run, tmp_path / "x.npz", tmp_path / "s.csv", "--on_bad=skip") == 0
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert table.index[table.score.isna()].tolist() == [3, 5]
+    assert table.skipped[3] == "it holds nan; features must be finite numbers within float32"
+    assert score(digits_run, tmp_path / "i.npy", tmp_path / "i.csv", "--on_bad=skip") == 0
+    assert pd.read_csv(tmp_path / "i.csv").skipped[2] == "it holds 7.0; images are floats in [0, 1]"
+
+
+def test_where_everything_would_be_skipped_something_else_is_wrong(
+    digits_run: Path, table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored_table().assign(age="old").to_csv(tmp_path / "t.csv", index=False)
+    code = score(table_run, tmp_path / "t.csv", tmp_path / "s.csv", "--on_bad=skip")
+    is_refusal(capsys, code, "nothing of", "all 10 are skipped, 0 for one, since column 'age' has 'old'")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "x.png")
+    is_refusal(capsys, score(digits_run, tmp_path / "x.png", tmp_path / "s.csv", "--on_bad=skip"), "all 1 are skipped")
+
+
+def test_all_that_is_wrong_with_a_table_is_said_at_once(
+    table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = scored_table().rename(columns={"age": " Age"}).assign(colour="red")
+    frame.loc[1, "mass"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    is_refusal(
+        capsys,
+        score(table_run, tmp_path / "t.csv", tmp_path / "s.csv"),
+        "lacks the columns 'age' of 'length', 'width', 'mass', 'age' (' Age' is 'age'?)",
+        "not trained on: ' Age', 'colour': leave them out (drop_columns)",
+        "row 1, whose column 'mass' has no value",
+    )
+
+
+def test_columns_are_left_out_when_told(table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scored_table().to_csv(tmp_path / "a.csv", index=False)
+    more = scored_table()[["age", "mass", "width", "length"]]
+    more["the colour"], more["null"] = "red", 1
+    more.to_csv(tmp_path / "b.csv", index=False)
+    is_refusal(
+        capsys, score(table_run, tmp_path / "b.csv", tmp_path / "b_s.csv"), "not trained on: 'the colour', 'null'"
+    )
+    assert score(table_run, tmp_path / "a.csv", tmp_path / "a_s.csv") == 0
+    assert score(table_run, tmp_path / "b.csv", tmp_path / "b_s.csv", "--drop_columns", "the colour", "null") == 0
+    a, b = (pd.read_csv(tmp_path / f"{name}_s.csv") for name in "ab")
+    assert a.score.tolist() == b.score.tolist()
+    capsys.readouterr()
+    code = score(table_run, tmp_path / "a.csv", tmp_path / "c.csv", "--drop_columns", "weight")
+    is_refusal(capsys, code, "drop_columns: ", "has no column 'weight'; it has 'length'")
+    code = score(table_run, tmp_path / "a.csv", tmp_path / "c.csv", "--drop_columns", "age")
+    is_refusal(capsys, code, "lacks the columns 'age'")
+
+
+def test_another_threshold_gives_other_verdicts(
+    table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "a.csv"
+    scored_table().to_csv(data, index=False)
+    assert score(table_run, data, tmp_path / "own.csv") == 0
+    scores = pd.read_csv(tmp_path / "own.csv").score.sort_values().to_numpy()
+    assert score(table_run, data, tmp_path / "v.csv", f"--threshold={scores[4:6].mean()}") == 0
+    assert "5 of 10 samples are above the threshold" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "v.csv")
+    assert (table.verdict == "anomaly").sum() == 5
+    rule = ("--threshold_rule=FalsePositiveRate", "--set", "threshold.rate=0.5")
+    assert score(table_run, data, tmp_path / "r.csv", *rule) == 0
+    table = pd.read_csv(tmp_path / "r.csv")
+    assert (table.verdict == np.where(table.p_value <= 0.5, "anomaly", "normal")).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threshold=nan"], "threshold must be a finite number, got nan"),
+        (["--threshold=1", "--threshold_rule=NormalQuantile"], "threshold and threshold_rule each give a threshold"),
+        (["--threshold=1", "--set", "threshold=NormalQuantile"], "threshold and set threshold each give a threshold"),
+        (["--threshold_rule=Contamination"], "needs the samples that a threshold is fitted to"),
+        (["--threshold_rule=FalsePositiveRate", "--set", "threshold.rate=0.001"], "needs at least 999 held-out normal"),
+        (["--threshold_rule=Nonsense"], "Nonsense"),
+        (["--on_bad=drop"], "on_bad"),
+    ],
+)
+def test_thresholds_and_words_that_cannot_be_taken(
+    table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    scored_table().to_csv(tmp_path / "a.csv", index=False)
+    is_refusal(capsys, score(table_run, tmp_path / "a.csv", tmp_path / "s.csv", *options), message)
+
+
 IMAGES = InputSpec("image", (1, 8, 8))
 TABLE = InputSpec("table", (3,))
 

@@ -24,6 +24,7 @@ _FILES = {
     "CIFAR100": ("data", ("cifar100.npz", "cifar-100-python"), _DOWNLOAD),
     "SVHN": ("data", ("train_32x32.mat",), _DOWNLOAD),
     "Odds": ("data/odds", ("{dataset}.mat", "{dataset}.npz"), "put {dataset}.mat of the ODDS library into {root}"),
+    "AnomalyFile": ("", ("{path}",), "there is no {path}"),
     "Abalone": ("data/abalone", ("abalone.data",), "put abalone.data of the UCI repository into {root}"),
     "Epilepsy": ("data/epilepsy", ("data.csv",), "put data.csv of UCI's Epileptic Seizure Recognition into {root}"),
     "SpeechCommands": ("data/speech_commands", ("",), "unpack Speech Commands into {root}"),
@@ -200,6 +201,7 @@ def _absence(key: str, name: str, arguments: dict[str, Any]) -> str | None:
     if name not in _FILES:
         return None
     root, files, remedy = _FILES[name]
-    words = {"key": key, "root": arguments.get("root", root), "dataset": arguments.get("dataset", "")}
+    words = {name: arguments.get(name, "") for name in ("dataset", "path")}
+    words |= {"key": key, "root": arguments.get("root", root)}
     found = any((Path(words["root"]) / file.format(**words)).exists() for file in files)
     return None if found else remedy.format(**words)

@@ -65,9 +65,11 @@ def boundary_axes(spec: InputSpec, features: Sequence[str | int] | None) -> tupl
         ValueError: features of an input that is no table, not two different ones, or one that there is not.
     """
     if features is None:
-        return (0, 1) if spec.kind == "table" and spec.shape == (2,) else None
+        return (0, 1) if spec.kind == "table" and spec.shape == (2,) and spec.columns is None else None
     if spec.kind != "table":
         raise ValueError(f"boundary_features: only a table has features to choose, the data are {spec}")
+    if spec.columns is not None:
+        raise ValueError("boundary_features: a plane needs numbers, the data have missing values, categories or dates")
     found = [_feature_index(spec, feature) for feature in features]
     if len(found) != 2 or found[0] == found[1]:
         raise ValueError(f"boundary_features must be two different features, got {list(features)}")

@@ -134,7 +134,7 @@ def describe_scores(scored: ScoredSamples, threshold: float) -> dict[str, Any]:
 
 def score_frame(
     scored: ScoredSamples,
-    names: tuple[str, ...],
+    names: Sequence[str],
     detector: AnomalyDetector,
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:

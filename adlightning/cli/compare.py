@@ -15,7 +15,9 @@ from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.tasks import tasks_of
 from adlightning.benchmark.view import Expectation, Progress
+from adlightning.cli.before_fit import require_decided
 from adlightning.cli.benchmark import FIT_NEEDS, positive, positive_time, run_verb, set_options
+from adlightning.cli.look_words import TABLES
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.stopping import Stopped
 from adlightning.core.terminal import say
@@ -42,6 +44,8 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"data: there is no file or folder {data}")
     kind: Kind = given.kind or kind_of(data, given.time_column)
     options = {f"data.{PLACES[kind]}": str(data.absolute()), **_columns(given), **set_options(given.set)}
+    if kind == "table" and data.name.lower().endswith(TABLES):
+        require_decided(data, options, arguments)
     test = _has_labels(kind, data, options)
     share = {} if test else {"data.validation_fraction": HELD_OUT}
     methods = None if given.methods is None else [name for name in given.methods.split(",") if name]

@@ -16,6 +16,7 @@ from adlightning.files.disk import make_folder, remove_made, user_path, write_ne
 if TYPE_CHECKING:
     from adlightning.core.attribution import Attributions
     from adlightning.core.contracts import InputSpec
+    from adlightning.core.encoding import Columns
 
 N_REASONS = 3
 """Columns that are named in words."""
@@ -68,7 +69,7 @@ def explain(
     found = attribute(detector, samples.batches(shown))
     raw = next(samples.batches([range(len(samples.x))])).double().numpy()
     names = names_of_values(detector.built_for)
-    said = [in_words(found, raw, names, row) for row in range(len(raw))]
+    said = [in_words(found, raw, names, row, detector.built_for.columns) for row in range(len(raw))]
     adds = found.values.sum(axis=2) if found.values.ndim == 3 else found.values
     own_names = list(samples.own_names or samples.names)
     frame = pd.DataFrame({"name": own_names, "score": found.scores, **judged(found.scores, detector), "because": said})
@@ -76,8 +77,10 @@ def explain(
     frame = pd.concat([frame, pd.DataFrame(adds, columns=columns)], axis=1)
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     if not found.complete:
+        jumps = detector.built_for.columns is not None and detector.built_for.columns.jump
+        what = "input with categories or missing values" if jumps else f"the score of a {type(detector).__name__}"
         say(
-            f"by exchange: the score of a {type(detector).__name__} has no gradient, so a column adds what the score "
+            f"by exchange: {what} has no gradient, so a column adds what the score "
             "loses when its value becomes the median normal one; these need not add up to the score"
         )
     elif missed := int((found.missed() > 2 * COMPLETE).sum()):
@@ -111,14 +114,25 @@ def names_of_values(spec: InputSpec) -> list[str]:
     return [f"step {step}" if alone else f"{head} at step {step}" for step in range(steps) for head in heads]
 
 
-def in_words(found: Attributions, raw: object, names: Sequence[str], row: int) -> str:
+def in_words(found: Attributions, raw: object, names: Sequence[str], row: int, columns: Columns | None = None) -> str:
     """The values that add most to a sample's score: `mass = 9.1 (normally 2.3): +4.7; ...`."""
     import numpy as np
 
     adds, values = found.values[row].ravel(), np.asarray(raw)[row].ravel()
     most = [i for i in np.argsort(-adds, kind="stable")[:N_REASONS] if adds[i] > 0]
     median = found.baseline.ravel()
-    return "; ".join(f"{names[i]} = {values[i]:.4g} (normally {median[i]:.4g}): +{adds[i]:.3g}" for i in most)
+
+    def value(number: float, i: int) -> str:
+        categories = columns.of(i) if columns else ()
+        if np.isnan(number):
+            return "missing"
+        if categories:
+            return repr(categories[int(number)]) if number >= 0 else "another"
+        return f"{number:.4g}"
+
+    return "; ".join(
+        f"{names[i]} = {value(values[i], i)} (normally {value(median[i], i)}): +{adds[i]:.3g}" for i in most
+    )
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ METADATA = "adlightning.json"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX_LIMIT = 2**31 - 2**20  # bytes of weights: a protobuf file ends at 2 GiB
 TOLERANCE = 1e-4  # of the largest score: rounding in another order stays far below it
+_MISSING = 0.2  # share of missing values in random input, where a detector takes them
 PROBES = (2, 1, 3)  # batch sizes: the graph is traced with the first
 
 
@@ -111,6 +112,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "held_out": len(detector.held_out_scores) or None,
         "features": list(spec.features) or None,
         "windows": None if spec.windows is None else spec.windows.as_dict(),
+        "columns": None if spec.columns is None else spec.columns.as_dict(),
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
         "image_files": how_decoded(spec.shape, spec.resize) if spec.kind == "image" else None,
@@ -243,6 +245,11 @@ def random_input(spec: InputSpec, n: int) -> Tensor:
     if spec.kind == "image":
         return torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8, generator=draws)
     x = torch.randn(n, *spec.shape, generator=draws)
+    if spec.columns is not None and spec.columns.fills:
+        x[torch.rand(x.shape, generator=draws) < _MISSING] = torch.nan
+    for i, names in enumerate(() if spec.columns is None else spec.columns.categories):
+        if names:
+            x[:, i] = torch.randint(-1, len(names), (n,), generator=draws).float()
     return x.double() + torch.tensor(spec.offsets, dtype=torch.float64).view(spec.shape) if spec.offsets else x
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from adlightning.cli.before_score import require_readable
 from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
+from adlightning.core.messages import plain_message
 from adlightning.core.terminal import say
-from adlightning.data.own_samples import NamedSamples, read_samples
+from adlightning.data.named_samples import NamedSamples, OnBad
+from adlightning.data.own_samples import read_samples
+from adlightning.files.dialects import Given, Header
 from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
 
 if TYPE_CHECKING:
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
 
     from adlightning.core.detector import AnomalyDetector
     from adlightning.data.window_rows import RowsOfWindows
+
+_FIXED = "adlightning.core.thresholds.FixedThreshold"  # which takes torch to import
+_HEADER: dict[str, Header] = {"auto": "auto", "true": True, "false": False}
 
 
 def score(
@@ -30,8 +38,18 @@ def score(
     batch_size: int = 500,
     device: str = "auto",
     scoring: Mapping[str, Any] | None = None,
+    separator: str = "auto",
+    decimal: str = "auto",
+    encoding: str = "auto",
+    header: Header = "auto",
+    on_bad: OnBad = "refuse",
+    drop_columns: Sequence[str] = (),
+    threshold: float | None = None,
+    threshold_rule: str | None = None,
 ) -> None:
     """Score your own data with a trained detector: a row a sample with name, score, p-value and verdict.
+
+    With `on_bad="skip"` there is a column `skipped` too: why a sample has no score, empty for all that have one.
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
@@ -43,6 +61,15 @@ def score(
         device: cpu, cuda, cuda:1, mps, or auto.
         scoring: arguments of scores in place of the trained ones, as `load_detector` takes them; there are no verdicts
             then, since the threshold was fitted to other scores.
+        separator: what stands between values of a table of text; this and the next three as in `TableData`.
+        decimal: what stands in its numbers.
+        encoding: of its text.
+        header: whether its first row names the columns.
+        on_bad: what to do with rows and files that cannot be scored: `refuse` all of the data, or `skip` these.
+        drop_columns: columns of a table that are no features, and that the detector does not know.
+        threshold: in place of the checkpoint's: scores above it are anomalies.
+        threshold_rule: class of another rule, which takes the scores of held-out normals that the checkpoint has; its
+            arguments are in `scoring`, as `threshold.rate`.
     """
     import pandas as pd
 
@@ -51,15 +78,23 @@ def score(
     from adlightning.core.scoring import without_p_values, without_verdict
 
     target = user_path(out)
+    written = Given(separator, decimal, encoding, header)
     require_targets(target, plots)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    detector = load_detector(ckpt_path, usable_device(device), scoring=scoring)
-    samples = read_samples(user_path(data), detector.built_for, key)
+    chosen = {**_threshold(threshold, threshold_rule, scoring or {}), **(scoring or {})}
+    detector = load_detector(ckpt_path, usable_device(device), scoring=chosen)
+    samples = read_samples(user_path(data), detector.built_for, key, written, on_bad, drop_columns)
     scores = samples.reported(score_samples(detector, samples, batch_size))
+    samples.require_any(user_path(data))
     threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
-    frame = pd.DataFrame({"name": samples.names, **samples.columns, "score": scores, **judged(scores, detector)})
+    frame = pd.DataFrame({"score": scores, **judged(scores, detector)}, index=samples.scored_rows)
+    frame = frame.reindex(range(len(samples.names)))  # what is skipped has a row without a score
+    for place, (column, values) in enumerate({"name": samples.names, **samples.columns}.items()):
+        frame.insert(place, column, values)
+    if on_bad == "skip":
+        frame["skipped"] = [plain_message(samples.skipped.get(row, "")) for row in range(len(frame))]
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     for difference in detector.rescored:
         say(f"scored with {difference}")
@@ -67,11 +102,15 @@ def score(
         say(f"no verdicts: {no_verdict}")
     else:
         n = int((frame["verdict"] == "anomaly").sum())
-        say(f"{n} of {len(frame)} samples are above the threshold {threshold:.6g}")
-        if reason := detector.threshold_rule.warning_over(len(frame), len(detector.held_out_scores)):
+        say(f"{n} of {len(scores)} samples are above the threshold {threshold:.6g}")
+        if reason := detector.threshold_rule.warning_over(len(scores), len(detector.held_out_scores)):
             say(reason)
     if reason := without_p_values(detector):
         say(f"no p-values: {reason}")
+    if samples.skipped:
+        row, reason = min(samples.skipped.items())
+        n, all_ = len(samples.skipped), len(frame)
+        say(f"{n} of {all_} are skipped, {samples.names[row]} for one, since {plain_message(reason)}")
     say(f"scores: {target}")
     if plots is not None:
         made = make_folder(user_path(plots))
@@ -123,20 +162,21 @@ def _plot(
     from adlightning.core.metrics import ScoredSamples
     from adlightning.data.window_rows import RowsOfWindows
 
-    x = samples.x
-    first = x[0]
+    x, places = samples.x, samples.scored
+    first = x[places[0]]
 
     def images(index: NDArray[np.int64]) -> Tensor:
         return torch.stack([x[int(i)] for i in index])
 
-    scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.arange(len(scores)))
+    rows = range(len(scores)) if isinstance(x, RowsOfWindows) else places
+    scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.array(rows))
     written = [] if not isinstance(x, RowsOfWindows) else [_events(folder, x, scores, threshold, title)]
     return written + write_plots(
         folder,
         scored,
         images=images if first.ndim == 3 and first.dtype == torch.uint8 else None,
         threshold=threshold,
-        names=samples.names,
+        names=samples.names if isinstance(x, RowsOfWindows) else samples.names_of_x,
         title_prefix=title,
     )
 
@@ -148,6 +188,18 @@ def _events(folder: Path, x: RowsOfWindows, scores: NDArray[np.float64], thresho
 
     shown = panels(x.table, x.table.groups, np.arange(len(scores)), scores[x.table.rows])
     return events_plot(folder / "events.png", shown, threshold, f"{title}: scores over time")
+
+
+def _threshold(value: float | None, rule: str | None, scoring: Mapping[str, Any]) -> dict[str, Any]:
+    """Another threshold as an argument of scores. Raises ValueError for more than one."""
+    given = {"threshold": value, "threshold_rule": rule, "set threshold": scoring.get("threshold")}
+    if len(names := [name for name, each in given.items() if each is not None]) > 1:
+        raise ValueError(f"{' and '.join(names)} each give a threshold: leave one of them out")
+    if value is None:
+        return {} if rule is None else {"threshold": rule}
+    if not math.isfinite(value):
+        raise ValueError(f"threshold must be a finite number, got {value}")
+    return {"threshold": {"class_path": _FIXED, "init_args": {"value": value}}}
 
 
 def _scoring(texts: Sequence[str]) -> dict[str, Any]:
@@ -195,10 +247,38 @@ def run(arguments: Sequence[str]) -> None:
         help="an argument that only scores depend on, in place of the trained one: search.n_steps=20; there are no "
         "verdicts then, since the threshold was fitted to other scores",
     )
+    parser.add_argument(
+        "--separator", default="auto", help="between values of a CSV: comma, semicolon, tab, bar, space"
+    )
+    parser.add_argument("--decimal", default="auto", help="in numbers of a CSV: point or comma")
+    parser.add_argument("--encoding", default="auto", help="of a CSV: utf-8, utf-16, cp1252, ...")
+    parser.add_argument(
+        "--header", default="auto", choices=_HEADER, help="whether the first row of a CSV names the columns (auto)"
+    )
+    parser.add_argument(
+        "--on_bad",
+        default="refuse",
+        choices=get_args(OnBad),
+        help="rows and files that cannot be scored (missing, infinite or text values, damaged images): refuse all of "
+        "the data, or skip these, each with its reason in the column `skipped`",
+    )
+    parser.add_argument(
+        "--drop_columns", nargs="+", default=[], metavar="NAME", help="columns of a table that are no features"
+    )
+    parser.add_argument("--threshold", type=float, help="scores above it are anomalies, in place of the checkpoint's")
+    parser.add_argument(
+        "--threshold_rule",
+        metavar="CLASS",
+        help="another rule, by the held-out scores of the checkpoint: FalsePositiveRate, FalseDiscoveryRate, ...; its "
+        "argument by --set threshold.rate=0.01",
+    )
     add_import(parser)
     options = vars(parser.parse_args(arguments))
+    options["header"] = _HEADER[options["header"]]
     options["scoring"] = _scoring(options.pop("set"))
     if options["plots"] == "":
         out = user_path(options["out"])
         options["plots"] = str(out.with_name(f"{out.stem}_plots"))
+    written = Given(*(options[name] for name in ("separator", "decimal", "encoding", "header")))
+    require_readable(user_path(options["data"]), written, arguments)
     score(**options)

@@ -62,7 +62,7 @@ _TRAINER = {
 }
 
 _USUAL = {
-    "--data.source CLASS": "MNIST, CIFAR10, Odds, ImageFolder, Npz, ... with --data.source.root and the like",
+    "--data.source CLASS": "MNIST, Odds, AnomalyFile, ImageFolder, Npz, ... with --data.source.root and the like",
     "--data.normal_class C": "name or index of the normal class",
     "--data.batch_size N": "training samples a step",
     "--data.validation_fraction F": "share of the normals held out for the threshold",

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.core.encoding import Columns
 from adlightning.core.scoring import as_written, require_scores, scoring
 
 if TYPE_CHECKING:
@@ -61,17 +62,31 @@ class Attributions:
         return np.asarray(gap / np.maximum(np.abs(difference), np.finfo(np.float32).tiny))
 
 
-def median_normal(batches: Iterable[Tensor], n: int) -> Tensor:
+def median_normal(batches: Iterable[Tensor], n: int, columns: Columns | None = None) -> Tensor:
     """The median (D,) or (T, D) of raw normal samples, value by value; of at most :data:`MOST_ROWS`, evenly spread.
+
+    Of values that are there, and of a column of categories the most frequent one.
 
     Args:
         batches: raw samples (B, ...), in all about n.
+        n: how many there are.
+        columns: of a table whose columns are not all plain numbers.
     """
     stride, seen, kept = -(-n // MOST_ROWS) or 1, 0, []
     for x in batches:
         kept.append(x[-seen % stride :: stride].cpu())
         seen += len(x)
-    return torch.from_numpy(np.median(torch.cat(kept).numpy(), axis=0))
+    values = torch.cat(kept).numpy()
+    if columns is None:
+        return torch.from_numpy(np.median(values, axis=0))
+    fills = columns.fills or (0.0,) * values.shape[1]
+    middle = []
+    for j, fill in enumerate(fills):
+        there = values[~np.isnan(values[:, j]), j]
+        codes, counts = np.unique(there, return_counts=True)
+        typical = codes[np.argmax(counts)] if columns.of(j) else np.median(there) if len(there) else fill
+        middle.append(float(typical))
+    return torch.tensor(middle, dtype=torch.float64).to(kept[0].dtype)
 
 
 def attribute(detector: ScoredModule, batches: Iterable[Tensor]) -> Attributions:
@@ -91,7 +106,8 @@ def attribute(detector: ScoredModule, batches: Iterable[Tensor]) -> Attributions
     baseline = detector.median_normal
     if not torch.isfinite(baseline).all():
         raise ValueError(f"{name} does not know the median of its training samples: its training has not begun")
-    by_gradients = detector.score_needs is None and _has_gradient(detector)
+    columns = detector.built_for.columns  # there is no way from one category to another, or from nothing to a value
+    by_gradients = detector.score_needs is None and not (columns and columns.jump) and _has_gradient(detector)
     if by_gradients and find_spec("captum") is None:
         raise ValueError("integrated gradients need captum: pip install 'adlightning[explain]'")
     one = _integrated_gradients if by_gradients else _exchanged

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from torch import Tensor
-
+from adlightning.core.encoding import Columns
 from adlightning.core.messages import quoted
 from adlightning.core.sound import SoundSpec
 from adlightning.core.windows import WindowSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a look at somebody's data must not wait for it
 
 Kind = Literal["image", "table", "series"]
 
@@ -60,6 +62,7 @@ class InputSpec:
             lose their differences: raw input is then float64. Empty nearly always.
         windows: how series were cut from a table; None for others.
         sound: how series were made of sound files; None for others.
+        columns: how a table's missing values, categories and dates become features; None for numbers alone.
     """
 
     kind: Kind
@@ -73,15 +76,22 @@ class InputSpec:
     offsets: tuple[float, ...] = ()
     windows: WindowSpec | None = None
     sound: SoundSpec | None = None
+    columns: Columns | None = None
 
     @property
     def dtype(self) -> Literal["uint8", "float32", "float64"]:
         """Type of raw input."""
         return "uint8" if self.kind == "image" else "float64" if self.offsets else "float32"
 
+    def of_text(self) -> tuple[str, ...]:
+        """Names of the features that are read as text: categories and dates."""
+        columns = self.columns or Columns()
+        return tuple(name for i, name in enumerate(self.features) if columns.of(i) or name in columns.dates)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, so that a checkpoint stays loadable with `weights_only=True`."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return plain | {"columns": None if self.columns is None else self.columns.as_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InputSpec:
@@ -118,12 +128,16 @@ class InputSpec:
         for name, holds in rules.items():
             if name in arguments and not holds(arguments[name]):
                 raise ValueError(f"{name} of an input is none")
+        if arguments.get("columns") is not None:
+            if arguments["kind"] != "table":
+                raise ValueError("columns of an input is none")
+            arguments["columns"] = Columns.from_dict(arguments["columns"], arguments["shape"][0])
         return cls(**arguments)
 
     def refusal(self, other: InputSpec) -> str | None:
         """Why input of another description does not fit a detector trained on this one; None when it does."""
         if (self.kind, self.shape) == (other.kind, other.shape) and self.features == other.features:
-            return None
+            return self._refusal_of_columns(other)
         message = f"the detector was trained on {self}; the data are {other}"
         if self.kind != "table" or other.kind != "table":
             return message
@@ -132,6 +146,18 @@ class InputSpec:
         message += f"; missing columns: {quoted(missing)}" if missing else ""
         message += f"; other columns: {quoted(extra)}" if extra else ""
         return message if missing or extra else message + f"; the order of columns must be {quoted(self.features)}"
+
+    def _refusal_of_columns(self, other: InputSpec) -> str | None:
+        """Why raw input of the same features means something else."""
+        mine, theirs = self.columns, other.columns
+        if mine == theirs or (mine is None and theirs is not None and theirs.same_raw_input(Columns())):
+            return None
+        if mine is not None and mine.same_raw_input(theirs or Columns()):
+            return None
+        return (
+            f"the detector was trained on {self} with other categories or dates than {other} has in its training rows: "
+            f"`score` takes tables by the names of their categories"
+        )
 
     def __str__(self) -> str:
         """In words: `1x28x28 images (MNIST, normal class 3)`."""

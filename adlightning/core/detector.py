@@ -298,7 +298,10 @@ class AnomalyDetector(ScoredModule):
             self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
         if self.median_normal.isnan().any():
             normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
-            self.median_normal.copy_(median_normal(normals, len(self.data.training_rows()[0])))
+            self.median_normal.copy_(self._median_of(normals))
+
+    def _median_of(self, normals: Iterable[Tensor]) -> Tensor:
+        return median_normal(normals, len(self.data.training_rows()[0]), self.built_for.columns)
 
     def training_data(self) -> Iterable[TrainBatch]:
         """One pass over the whole training set in fixed order, the same on every rank; for fitting, not for steps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adlightning.core.contracts import InputSpec
 from adlightning.core.parts import PreprocessingFactory
-from adlightning.preprocessing import After, Centre, Preprocessing, StandardizeFeatures, UnitRange
+from adlightning.preprocessing import After, Centre, EncodeColumns, Preprocessing, StandardizeFeatures, UnitRange
 
 
 def prepared_for(spec: InputSpec, given: PreprocessingFactory | None) -> Preprocessing:
@@ -18,13 +18,28 @@ def prepared_for(spec: InputSpec, given: PreprocessingFactory | None) -> Preproc
         ValueError: a preprocessing that does not take this kind of input, or arguments that do not fit it.
     """
     suited: PreprocessingFactory = UnitRange if spec.kind == "image" else StandardizeFeatures
-    preprocessing = (given or suited)(spec.shape)
+    encoding = _encoding_of(spec)
+    preprocessing = (given or suited)(spec.shape if encoding is None else encoding.output_shape())
     if spec.kind not in preprocessing.kinds:
         raise ValueError(
             f"preprocessing: {type(preprocessing).__name__} takes {' and '.join(preprocessing.kinds)} input, the data "
             f"are {spec}: for {spec.kind} input there are {', '.join(suited_to(spec.kind))}"
         )
+    if encoding is not None:
+        preprocessing = After(encoding, preprocessing)
     return After(Centre(spec.shape, spec.offsets), preprocessing) if spec.offsets else preprocessing
+
+
+def _encoding_of(spec: InputSpec) -> EncodeColumns | None:
+    """What makes features of columns that are no plain numbers; values are centred before it."""
+    columns = spec.columns
+    if columns is None:
+        return None
+    offsets = spec.offsets or (0.0,) * len(columns.fills)
+    fills = [fill - offset for fill, offset in zip(columns.fills, offsets, strict=bool(columns.fills))]
+    one_hot = [(j, len(names)) for j, names in enumerate(columns.categories) if names]
+    hot = one_hot if columns.categorical == "one_hot" else []
+    return EncodeColumns(spec.shape, fills, columns.indicators, hot) if fills or hot else None
 
 
 def suited_to(kind: str) -> list[str]:
@@ -33,10 +48,12 @@ def suited_to(kind: str) -> list[str]:
 
     found = [getattr(ours, name) for name in ours.__all__]
     classes = [cls for cls in found if isinstance(cls, type) and issubclass(cls, Preprocessing)]
-    hidden = (Preprocessing, After, Centre)
+    hidden = (Preprocessing, After, Centre, EncodeColumns)
     return sorted(cls.__name__ for cls in classes if cls not in hidden and kind in cls.kinds)
 
 
 def name_of(preprocessing: Preprocessing) -> str:
     """What it is called on the command line."""
-    return type(preprocessing.then if isinstance(preprocessing, After) else preprocessing).__name__
+    while isinstance(preprocessing, After):
+        preprocessing = preprocessing.then
+    return type(preprocessing).__name__

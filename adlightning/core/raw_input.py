@@ -139,7 +139,30 @@ def array_input(array: NDArray[Any], spec: InputSpec, where: str) -> Tensor:
     if spec.kind == "image" or shape != spec.shape:
         shown = "x".join(map(str, shape)) or "one number"
         raise ValueError(f"{where} holds samples of {shown}; the detector was trained on {spec}")
-    return as_features(array, where).to(getattr(torch, spec.dtype))
+    may_miss = spec.columns is not None and spec.columns.missing != "refuse"
+    return as_features(array, where, may_miss).to(getattr(torch, spec.dtype))
+
+
+def columns_that_differ(frame: pd.DataFrame, spec: InputSpec, others: Collection[str | None] = ()) -> list[str]:
+    """Which columns of a table are missing and which are unknown, in words, a sentence each; their order is free.
+
+    Args:
+        frame: the table, with text for names.
+        spec: what the detector was trained on.
+        others: columns that may be there beside those that training ignored.
+    """
+    columns = spec.features or tuple(frame.columns)
+    missing = [column for column in columns if column not in frame.columns]
+    known = {*columns, *spec.ignored, spec.name_column, *others}
+    extra = [column for column in frame.columns if column not in known]
+    alike = {name: other for name in missing for other in extra if other.strip().casefold() == name.strip().casefold()}
+    meant = ", ".join(f"{other!r} is {name!r}?" for name, other in alike.items())
+    words = []
+    if missing:
+        words.append(f"lacks the columns {quoted(missing)} of {quoted(columns)}" + (f" ({meant})" if meant else ""))
+    if extra:
+        words.append(f"has columns the detector was not trained on: {quoted(extra)}: leave them out (drop_columns)")
+    return words
 
 
 def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tensor:
@@ -156,7 +179,7 @@ def frame_input(frame: pd.DataFrame, spec: InputSpec, where: str | Path) -> Tens
     if spec.kind != "table":
         raise ValueError(f"{where} is a table; the detector was trained on {spec}")
     names, columns = trained_columns(frame, spec, where)
-    x = features_of(names, columns, where)
+    x = features_of(names, columns, where, spec.columns, scoring=True)
     if tuple(x.shape[1:]) != spec.shape:
         raise ValueError(f"{where} has {x.shape[1]} features; the detector was trained on {spec}")
     return x.to(getattr(torch, spec.dtype))
@@ -179,13 +202,6 @@ def trained_columns(
     names = frame.rename(columns=str)
     refuse_twins(where, list(names.columns))
     columns = spec.features or tuple(names.columns)
-    missing = [column for column in columns if column not in names.columns]
-    if missing:
-        raise ValueError(
-            f"{where} lacks the columns {quoted(missing)}; the detector was trained on {spec}, "
-            f"with columns {quoted(spec.features)}"
-        )
-    extra = [column for column in names.columns if column not in (*columns, *spec.ignored, spec.name_column, *others)]
-    if extra:
-        raise ValueError(f"{where} has columns the detector was not trained on: {quoted(extra)}; drop them")
+    if wrong := columns_that_differ(names, spec, others):
+        raise ValueError(f"{where} {'; and '.join(wrong)}; the detector was trained on {spec}")
     return names, columns

@@ -266,7 +266,7 @@ class ScoredModule(pl.LightningModule, ABC):
         """Whether it has an :meth:`anomaly_map`."""
         return type(self).anomaly_map is not ScoredModule.anomaly_map
 
-    def maps(self, x: NDArray[Any] | Tensor | str | Path, batch_size: int = 50) -> NDArray[np.float32]:
+    def heatmaps(self, x: NDArray[Any] | Tensor | str | Path, batch_size: int = 50) -> NDArray[np.float32]:
         """Where raw images are anomalous, (N, H, W) at their size, in eval mode without gradients.
 
         Args:

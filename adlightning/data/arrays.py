@@ -9,7 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from adlightning.core.cells import find_columns
 from adlightning.core.contracts import InputSpec, Kind
+from adlightning.core.encoding import Categorical, Columns, Dates, Missing, require_choices
 from adlightning.core.features import as_features, features_of, refuse_twins
 from adlightning.core.raw_input import ChannelOrder, as_array, image_bytes, order_of_channels
 from adlightning.data.labelled import AnomalyLabelled
@@ -35,8 +37,12 @@ class ArraySource(AnomalySource):
         known: ArrayLike | None = None,
         channels: ChannelOrder | None = None,
         name: str = "arrays",
+        missing: Missing = "refuse",
+        categorical: Categorical = "refuse",
+        dates: Dates = "refuse",
     ) -> None:
         self.name = name
+        require_choices(missing=missing, categorical=categorical, dates=dates)
         if channels not in (None, "first", "last"):
             raise ValueError(f"channels must be first, last or None, got {channels!r}")
         if x_test is None and y_test is not None:
@@ -44,7 +50,15 @@ class ArraySource(AnomalySource):
         self._columns = tuple(map(str, x_train.columns)) if isinstance(x_train, pd.DataFrame) else ()
         if self._columns:
             refuse_twins("X_train", self._columns)
+        self._encoding: Columns | None = None if missing == "refuse" else Columns(missing)
+        if isinstance(x_train, pd.DataFrame):
+            tables = [x.rename(columns=str) for x in (x_train, x_test) if isinstance(x, pd.DataFrame)]
+            self._encoding = find_columns(tables, self._columns, "X_train", missing, categorical, dates)
+        elif (categorical, dates) != ("refuse", "refuse"):
+            raise ValueError("categorical and dates are for pandas frames, X_train is an array")
         self.kind, self._order = _kind_of(x_train, channels)
+        if missing != "refuse" and self.kind != "table":
+            raise ValueError(f"missing is for tables, X_train holds {self.kind} samples")
         marks = _marks("known", known, len(x_train), UNLABELLED, (KNOWN_ANOMALY, UNLABELLED, KNOWN_NORMAL))
         labels = np.vectorize(_LABEL_OF.__getitem__, otypes=[np.int64])(marks) if len(marks) else marks
         self._train = Samples(self._samples(x_train, "X_train"), labels, _names(x_train))
@@ -57,7 +71,9 @@ class ArraySource(AnomalySource):
     def input_spec(self) -> InputSpec:
         """Kind and shape of a sample, and the columns of a frame."""
         assert isinstance(self._train.x, Tensor)
-        return InputSpec(self.kind, tuple(self._train.x.shape[1:]), self.name, features=self._columns)
+        return InputSpec(
+            self.kind, tuple(self._train.x.shape[1:]), self.name, features=self._columns, columns=self._encoding
+        )
 
     def load(self, part: Part) -> Samples | None:
         """One part; the test part is None where none was given."""
@@ -67,7 +83,7 @@ class ArraySource(AnomalySource):
         if isinstance(x, pd.DataFrame):
             if not self._columns:
                 raise ValueError(f"{what} must be an array, as X_train is, got a pandas frame")
-            return features_of(x.rename(columns=str), self._columns, what)
+            return features_of(x.rename(columns=str), self._columns, what, self._encoding)
         if self._columns:
             raise ValueError(f"{what} must be a pandas frame, as X_train is, got a {type(x).__name__}")
         array = as_array(x, what)
@@ -75,7 +91,7 @@ class ArraySource(AnomalySource):
             raise ValueError(f"{what} holds {array.dtype}, numbers are needed")
         if self.kind == "image":
             return image_bytes(array, what, self._order).clone()  # the caller's own may change
-        return as_features(array, what)
+        return as_features(array, what, may_miss=self._encoding is not None)
 
     def _require_alike(self) -> None:
         assert isinstance(self._train.x, Tensor)
@@ -99,6 +115,9 @@ class Arrays(AnomalyLabelled):
         known: (N,) what training knows: +1 normal, 0 not labelled, -1 anomaly; None knows nothing.
         channels: `first` for (N, C, H, W), `last` for (N, H, W, C); None finds out, where only one can be meant.
         name: of the data, in words, for messages and reports.
+        missing: what to do with NaN in a table: `refuse`, `median` or `indicator`, as in :class:`TableData`.
+        categorical: what to do with a frame's columns of text: `refuse`, `one_hot` or `ordinal`.
+        dates: what to do with a frame's columns of dates: `refuse` or `seconds`.
         batch_size: training samples a step, on each rank.
         eval_batch_size: samples a step in validation and test; scores do not depend on it.
         drop_last: leave out an epoch's last batch when it is not full.
@@ -129,6 +148,9 @@ class Arrays(AnomalyLabelled):
         known: ArrayLike | None = None,
         channels: ChannelOrder | None = None,
         name: str = "arrays",
+        missing: Missing = "refuse",
+        categorical: Categorical = "refuse",
+        dates: Dates = "refuse",
         batch_size: int = 64,
         eval_batch_size: int = 1000,
         drop_last: bool = True,
@@ -139,7 +161,7 @@ class Arrays(AnomalyLabelled):
         train_transforms: list[Any] | None = None,
     ) -> None:
         super().__init__(
-            ArraySource(X_train, X_test, y_test, known, channels, name),
+            ArraySource(X_train, X_test, y_test, known, channels, name, missing, categorical, dates),
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             drop_last=drop_last,

@@ -27,7 +27,7 @@ def joined(first: Samples, second: Samples, prefix: str = "") -> Samples:
     x: Tensor | LazyImages = _Joined([first.x, second.x])
     if isinstance(first.x, Tensor) and isinstance(second.x, Tensor):
         x = torch.cat([first.x, second.x])
-    names = first.names + tuple(f"{prefix}{name}" for name in second.names)
+    names = (*first.names, *(f"{prefix}{name}" for name in second.names))
     return Samples(x, np.concatenate([first.y, second.y]), names)
 
 

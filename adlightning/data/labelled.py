@@ -19,7 +19,7 @@ class AnomalyLabelled(AnomalyDataModule):
 
     Args:
         source: an anomaly-labelled source: `Odds`, `Abalone`, `Epilepsy`, `Sine`, `NoisySine`, `Sphere`, `Paradigms`,
-            `Table`, `NormalAnomalyFolder`.
+            `Table`, `AnomalyFile`, `NormalAnomalyFolder`.
         test_split: how the test set is held out of a source that has none: `stratified` keeps the share of anomalies;
             `balanced` is DROCC's: all anomalies and equally many normals are tested, the other normals train,
             unlabelled; `half_normals` that of DAGMM and GOAD: all anomalies and half of the normals; `legacy_leaky`

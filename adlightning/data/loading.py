@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from adlightning.data.sources.base import LazyImages
 
 Batch = TypeVar("Batch", bound=TrainBatch | EvalBatch)
 Order: TypeAlias = "IndexBatches | PairedBatches"
+NO_COPY = 2**28
+"""Bytes of samples in host memory from which on they are not copied."""
+
 _FEWEST = 2  # samples of a rank in training: one alone cannot be normalised
 
 
@@ -240,10 +243,29 @@ def lazy_loader(
     )
 
 
+class _RowsOf:
+    """Rows of a tensor in host memory, taken when they are asked for: a large table has no room for a copy."""
+
+    def __init__(self, x: Tensor, rows: Tensor) -> None:
+        self.x, self.rows, self.device = x, rows, x.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        return self.x[self.rows[positions]]
+
+
 def resident_columns(
     x: Tensor, rows: Tensor, labels: Tensor, make: type[Batch], device: torch.device, budget_mb: int, dtype: torch.dtype
 ) -> Batch:
-    """`x[rows]` of a type, labels and `rows` as one batch: on the device up to `budget_mb` MiB, else in host memory."""
+    """`x[rows]` of a type, labels and `rows` as one batch: on the device up to `budget_mb` MiB, else in host memory.
+
+    There, many rows of the type that is wanted are not copied.
+    """
+    n_bytes = len(rows) * x[0].numel() * dtype.itemsize if len(x) else 0
+    home = device if n_bytes <= budget_mb * 2**20 else x.device
+    if home == x.device and x.dtype == dtype and n_bytes > NO_COPY:
+        return make(cast("Tensor", _RowsOf(x, rows)), labels.to(home), rows.to(home))
     used = x[rows].to(dtype)
-    home = device if used.numel() * used.element_size() <= budget_mb * 2**20 else used.device
     return make(used.to(home), labels.to(home), rows.to(home))

@@ -21,6 +21,7 @@ from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.core.metrics import ScoredSamples
 from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
+from adlightning.data.encoding import complete, fit_columns
 from adlightning.data.loading import (
     AsItIs,
     IndexBatches,
@@ -129,11 +130,13 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             self.input_spec: InputSpec = replace(self.sample_spec(), description=description)
             if len(self.split.train) < 2:
                 raise ValueError(f"training needs at least 2 samples, the data leave {len(self.split.train)}")
+            self._fit_columns()
             self._find_offsets()
             self._ready = True
         if stage == "fit":
             rows, _ = self.training_rows()
-            require_differences(self.train_samples, rows, self._fitted_rows, self.split, self.input_spec)
+            complete_samples = complete(self.train_samples, self.input_spec.columns)
+            require_differences(complete_samples, rows, self._fitted_rows, self.split, self.input_spec)
             if self._augmentation is not None:
                 few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
                 self._augmentation.require_fits(few, self.input_spec)
@@ -148,10 +151,16 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         rows: NDArray[np.int64] = self.split.train[self.split.known != KNOWN_ANOMALY]
         return rows
 
+    def _fit_columns(self) -> None:
+        """Say in the input what fills missing values, and which categories the training rows have."""
+        parts = [self.train_samples, self.test_samples]
+        self.input_spec, parts = fit_columns(self.input_spec, parts, self._fitted_rows)
+        self.train_samples, self.test_samples = parts
+
     def _find_offsets(self) -> None:
         """Say in the input what float32 cannot hold."""
-        x = self.train_samples.x
-        if self.input_spec.kind != "image" and isinstance(x, Tensor):
+        x = complete(self.train_samples, self.input_spec.columns).x
+        if self.input_spec.kind != "image" and isinstance(x, Tensor) and x.dtype == torch.float64:
             self.input_spec = replace(self.input_spec, offsets=offsets_of(x[self._fitted_rows]))
 
     def train_dataloader(self) -> TensorLoader[TrainBatch] | DataLoader[TrainBatch]:
@@ -236,7 +245,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             digest.update(part.astype("<i8").tobytes() + b"|")
         return digest.hexdigest()
 
-    def sample_names(self, test_name: str) -> tuple[str, ...]:
+    def sample_names(self, test_name: str) -> Sequence[str]:
         """Names of all samples of a test set's part; a score's `index` points into it."""
         return self.test_samples.names
 

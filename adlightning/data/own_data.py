@@ -72,10 +72,23 @@ class TableData(AnomalyLabelled):
     Args:
         path: the training table.
         test_path: the test table.
-        label_column: column of labels: 0 / `normal`, 1 / `anomaly`, empty for not labelled; null for none.
+        label_column: column of labels: 0 / `normal`, 1 / `anomaly`, words such as ok and defect, empty for not
+            labelled; null for none.
         name_column: column of row names for score tables; null numbers the rows.
         drop_columns: columns that are no features.
         constant_features: what to do with features that never vary in training: `error`, `drop` or `keep`.
+        missing: what to do with values that are missing: `refuse`; `median` of the training rows; or `indicator`, which
+            also makes a feature of whether it was missing.
+        categorical: what to do with columns of text: `refuse`; `one_hot`, a feature for each category; or `ordinal`,
+            its number in the sorted ones. Categories are those of the training rows.
+        dates: what to do with columns of dates, 2026-01-31 12:30:00: `refuse`, or `seconds` since 1970.
+        separator: what stands between values of a text: `comma`, `semicolon`, `tab`, `bar`, `space` or one character.
+        decimal: what stands in numbers: `point` or `comma`.
+        encoding: of a text: `utf-8`, `utf-16`, `cp1252`, ...
+        header: whether the first row names the columns; without one they are called 0, 1, ... These four are found
+            with `auto`.
+        normal_label: the label of normal rows where its word does not say so; every other is then an anomaly.
+        anomaly_label: that of anomalies, likewise; with both, no other is allowed.
         test_fraction: share of the labelled rows held out where there is no `test_path`, in (0, 1).
         labelled_anomaly_ratio: null uses every label; a number in [0, 1) that share, normals unlabelled.
         batch_size: training samples a step, on each rank.
@@ -92,6 +105,15 @@ class TableData(AnomalyLabelled):
         name_column: str | None = None,
         drop_columns: list[str] | None = None,
         constant_features: Literal["error", "drop", "keep"] = "error",
+        missing: Literal["refuse", "median", "indicator"] = "refuse",
+        categorical: Literal["refuse", "one_hot", "ordinal"] = "refuse",
+        dates: Literal["refuse", "seconds"] = "refuse",
+        separator: str = "auto",
+        decimal: str = "auto",
+        encoding: str = "auto",
+        header: bool | Literal["auto"] = "auto",
+        normal_label: str | None = None,
+        anomaly_label: str | None = None,
         test_fraction: float = 0.4,
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
@@ -107,6 +129,15 @@ class TableData(AnomalyLabelled):
                 name_column=name_column,
                 drop_columns=drop_columns or [],
                 constant_features=constant_features,
+                missing=missing,
+                categorical=categorical,
+                dates=dates,
+                separator=separator,
+                decimal=decimal,
+                encoding=encoding,
+                header=header,
+                normal_label=normal_label,
+                anomaly_label=anomaly_label,
             ),
             test_split="stratified",
             test_fraction=test_fraction,

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from adlightning.data.named_samples import NamedSamples, OnBad
+from adlightning.files.dialects import AUTO, Given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
     from torch import Tensor
 
     from adlightning.core.contracts import InputSpec
-    from adlightning.data.sources.base import LazyImages
 
 
-@dataclass(frozen=True)
-class NamedSamples:
-    """Raw samples that fit a detector, with a name each."""
-
-    x: Tensor | LazyImages
-    names: list[str]
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What is said of each beside its name, by the column's name."""
-
-    of_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
-    """Where the samples are windows of a table: scores of its rows, which the names are of, from theirs."""
-
-    own_names: Sequence[str] | None = None
-    """Where the samples are windows of a table: a name for each of them."""
-
-    def reported(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A score for each name, from those of the samples."""
-        return scores if self.of_rows is None else self.of_rows(scores)
-
-    def batches(self, spans: Iterable[range]) -> Iterator[Tensor]:
-        """The samples of each span of rows; images that are not in memory are decoded as it goes on."""
-        import torch
-
-        for span in spans:
-            x = self.x
-            yield x[span.start : span.stop] if isinstance(x, torch.Tensor) else torch.stack([x[i] for i in span])
-
-    def spans(self, batch_size: int) -> list[range]:
-        """Rows in spans of at most so many."""
-        n = len(self.x)
-        return [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+_THREADS = min(16, os.cpu_count() or 1)
+_SHOWN = 5
 
 
-def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSamples:
+def read_samples(
+    path: Path,
+    spec: InputSpec,
+    key: str | None = None,
+    given: Given = AUTO,
+    on_bad: OnBad = "refuse",
+    drop_columns: Sequence[str] = (),
+) -> NamedSamples:
     """Samples of a folder, image, table, .npy or .npz, checked against what the detector was trained on.
+
+    Args:
+        path: where they are.
+        spec: what the detector was trained on.
+        key: array of an .npz.
+        given: how a table of text is written.
+        on_bad: `skip` leaves out rows and files that cannot be scored, and keeps the reason of each; `refuse` none.
+        drop_columns: columns of a table that are no features.
 
     Raises:
         ValueError: missing, empty, of another kind, size or columns than the detector's; the message says which.
@@ -61,25 +48,39 @@ def read_samples(path: Path, spec: InputSpec, key: str | None = None) -> NamedSa
 
     if not path.exists():
         raise ValueError(f"data: there is no file or folder {path}")
+    if on_bad not in get_args(OnBad):
+        raise ValueError(f"on_bad must be one of {', '.join(get_args(OnBad))}, got {on_bad!r}")
+    if drop_columns and not is_table(path):
+        raise ValueError(f"drop_columns are columns of a table, and data is {path}: leave them out")
+    samples = _read(path, spec, key, given, on_bad, drop_columns)
+    samples.require_any(path)
+    return samples
+
+
+def _read(
+    path: Path, spec: InputSpec, key: str | None, given: Given, on_bad: OnBad, drop_columns: Sequence[str]
+) -> NamedSamples:
+    from adlightning.data.sources.table_file import is_table
+
     if key is not None and path.suffix.lower() != ".npz":
         raise ValueError(f"key names an array of an .npz, and data is {path}: leave out key={key}")
     if spec.sound is not None and (path.is_dir() or path.suffix.lower() == ".wav"):
-        return _read_sounds(path, spec)
+        return _read_sounds(path, spec, on_bad)
     if path.is_dir():
         _require_kind("image", path, "a folder of images", spec)
-        return _read_images(path, spec)
+        return _read_images(path, spec, on_bad)
     if path.suffix.lower() == ".npz":
-        return _read_npz(path, spec, key)
+        return _as_samples(_read_npz(path, key), path, spec, on_bad)
     if path.suffix.lower() == ".npy":
-        return _as_samples(_read_npy(path), path, spec)
+        return _as_samples(_read_npy(path), path, spec, on_bad)
     if is_table(path):
         if spec.windows is not None:
-            return _read_windows(path, spec)
+            return _read_windows(path, spec, given, on_bad, drop_columns)
         _require_kind("table", path, "a table", spec)
-        return _read_table(path, spec)
+        return _read_table(path, spec, given, on_bad, drop_columns)
     _require_image(path)
     _require_kind("image", path, "an image", spec)
-    return _read_images(path, spec)
+    return _read_images(path, spec, on_bad)
 
 
 def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
@@ -89,8 +90,8 @@ def _require_kind(kind: str, path: Path, what: str, spec: InputSpec) -> None:
 
 def _require_image(path: Path) -> None:
     """Raise ValueError for a file that is nothing that can be scored; a damaged image is refused for what it is."""
-    from adlightning.data.sources.image_search import IMAGE_SUFFIXES
-    from adlightning.data.sources.images import FORMATS, is_image
+    from adlightning.data.image_headers import FORMATS, is_image
+    from adlightning.data.image_search import IMAGE_SUFFIXES
 
     if path.suffix.lower() not in IMAGE_SUFFIXES and not is_image(path):
         raise ValueError(
@@ -99,36 +100,79 @@ def _require_image(path: Path) -> None:
         )
 
 
-def _read_images(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.data.sources.image_search import LeftOut, find_images
-    from adlightning.data.sources.images import ImageFiles, check_uniform, image_name
+def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
+    from adlightning.data.image_headers import image_name
+    from adlightning.data.image_search import LeftOut, find_images
+    from adlightning.data.sources.images import ImageFiles, check_uniform
 
     left_out = LeftOut()
     files = find_images(path, left_out) if path.is_dir() else [path]
     if not files:
         raise ValueError(f"data: {left_out.none(path, path)}")
     left_out.warn(path)
-    shape = check_uniform(files, spec.resize, spec.channels)
-    if shape != spec.shape:
-        raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
     names = [image_name(file, path if path.is_dir() else file.parent) for file in files]
-    return NamedSamples(ImageFiles(files, spec.resize, spec.channels), names)
+    skipped = _unfit_images(files, spec)
+    if len(skipped) == len(files) and on_bad == "refuse":  # all of another kind, which is said of all at once
+        shape = check_uniform(files, spec.resize, spec.channels)
+        raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
+    if skipped and on_bad == "refuse":
+        shown = "; ".join(f"{names[row]}: {reason}" for row, reason in list(skipped.items())[:_SHOWN])
+        more = "; ..." if len(skipped) > _SHOWN else ""
+        n = f"{len(skipped)} of {len(files)} images"
+        raise ValueError(f"data: {n} in {path} cannot be scored: {shown}{more}: on_bad=skip scores the others")
+    rows = [row for row in range(len(files)) if row not in skipped]
+    images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels)
+    return NamedSamples(images, names, on_bad, skipped, rows)
 
 
-def _read_table(path: Path, spec: InputSpec) -> NamedSamples:
-    from adlightning.core.raw_input import frame_input
+def _unfit_images(files: Sequence[Path], spec: InputSpec) -> dict[int, str]:
+    """Why images cannot be scored, by their places, as far as headers tell."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from adlightning.core.contracts import SourceError
+    from adlightning.data.image_headers import read_size
+
+    def reason(file: Path) -> str | None:
+        try:
+            channels, *size = read_size(file)
+        except SourceError as error:
+            return str(error).removeprefix(f"{file} ")
+        shape = (spec.channels or channels, *(spec.resize or size))
+        if shape == spec.shape:
+            return None
+        return f"it is {'x'.join(map(str, shape))}, the detector was trained on {spec}"
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return {row: why for row, why in enumerate(pool.map(reason, files)) if why is not None}
+
+
+def _read_table(path: Path, spec: InputSpec, given: Given, on_bad: OnBad, drop_columns: Sequence[str]) -> NamedSamples:
+    from adlightning.core.features import unusable_rows
+    from adlightning.core.raw_input import columns_that_differ, frame_input
     from adlightning.data.sources.columns import names_of
     from adlightning.data.sources.table_file import read_frame
 
-    frame = read_frame(path, (spec.name_column,))
-    x = frame_input(frame, spec, f"data: {path}")
-    named = spec.name_column is not None and spec.name_column in frame.columns
-    return NamedSamples(x, list(names_of(frame[spec.name_column])) if named else list(map(str, range(len(x)))))
+    where = f"data: {path}"
+    frame = read_frame(path, (spec.name_column, *spec.of_text()), given)
+    frame = _without(frame, drop_columns, path)
+    wrong = columns_that_differ(frame, spec)
+    skipped = unusable_rows(frame, spec.features or list(frame.columns), spec.columns)
+    if skipped and (wrong or on_bad == "refuse"):
+        row, reason = next(iter(sorted(skipped.items())))
+        more = f", and {len(skipped) - 1} more rows" if len(skipped) > 1 else ""
+        wrong.append(f"cannot be scored in row {row}, whose {reason}{more}: on_bad=skip scores the others")
+    if wrong:
+        raise ValueError(f"{where} {'; and '.join(wrong)}; the detector was trained on {spec}")
+    named = spec.name_column if spec.name_column in frame.columns else None
+    names = list(map(str, range(len(frame)))) if named is None else list(names_of(frame[named]))
+    rows = [row for row in range(len(frame)) if row not in skipped]
+    return NamedSamples(frame_input(frame.iloc[rows] if skipped else frame, spec, where), names, on_bad, skipped, rows)
 
 
-def _read_sounds(path: Path, spec: InputSpec) -> NamedSamples:
+def _read_sounds(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     import torch
 
+    from adlightning.core.contracts import SourceError
     from adlightning.data.sources.sounds import features, find_wavs, headers, say_what_is_done
     from adlightning.data.sources.wav_file import require_audio
 
@@ -136,16 +180,41 @@ def _read_sounds(path: Path, spec: InputSpec) -> NamedSamples:
     require_audio()
     files = find_wavs(path) if path.is_dir() else [path]
     names = [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files]
-    say_what_is_done(headers(files), names, spec.sound, path)
-    x = features(files, spec.sound, spec.shape[1], "features")
-    return NamedSamples(torch.from_numpy(x), names)
+    wavs, skipped = [], {}
+    for row, file in enumerate(files):
+        try:
+            wavs += headers([file])
+        except SourceError as error:
+            if on_bad == "refuse":
+                raise
+            skipped[row] = str(error)
+    rows = [row for row in range(len(files)) if row not in skipped]
+    if not rows:
+        return NamedSamples(torch.empty(0, *spec.shape), names, on_bad, skipped, rows)
+    say_what_is_done(wavs, [names[row] for row in rows], spec.sound, path)
+    x = features([files[row] for row in rows], spec.sound, spec.shape[1], "features")
+    return NamedSamples(torch.from_numpy(x), names, on_bad, skipped, rows)
 
 
-def _read_windows(path: Path, spec: InputSpec) -> NamedSamples:
+def _read_windows(
+    path: Path, spec: InputSpec, given: Given, on_bad: OnBad, drop_columns: Sequence[str]
+) -> NamedSamples:
     from adlightning.data.sources.table_file import read_frame
 
     assert spec.windows is not None
-    return window_samples(read_frame(path, (spec.windows.group_column,)), spec, f"data: {path}")
+    if on_bad == "skip":
+        raise ValueError("on_bad must be refuse for a table over time, whose windows hold row after row, got skip")
+    frame = read_frame(path, (spec.windows.group_column,), given)
+    return window_samples(_without(frame, drop_columns, path), spec, f"data: {path}")
+
+
+def _without(frame: pd.DataFrame, drop_columns: Sequence[str], path: Path) -> pd.DataFrame:
+    """A table without some of its columns. Raises ValueError for those that it has not."""
+    from adlightning.core.messages import quoted
+
+    if unknown := [name for name in drop_columns if name not in frame.columns]:
+        raise ValueError(f"drop_columns: {path} has no column {quoted(unknown)}; it has {quoted(list(frame.columns))}")
+    return frame.drop(columns=list(drop_columns))
 
 
 def window_samples(frame: pd.DataFrame, spec: InputSpec, where: str) -> NamedSamples:
@@ -163,7 +232,8 @@ def window_samples(frame: pd.DataFrame, spec: InputSpec, where: str) -> NamedSam
     named, features = trained_columns(frame, spec, where, own)
     table = sensor_table(named, where, features, *own, None)
     rows = RowsOfWindows(table, spec, where)
-    return NamedSamples(rows, list(map(str, range(len(frame)))), table.columns, rows.scores, rows.names())
+    names = list(map(str, range(len(frame))))
+    return NamedSamples(rows, names, columns=table.columns, of_rows=rows.scores, own_names=rows.names())
 
 
 def series_samples(x: object, spec: InputSpec) -> NamedSamples:
@@ -179,7 +249,8 @@ def series_samples(x: object, spec: InputSpec) -> NamedSamples:
     return read_samples(user_path(x), spec)
 
 
-def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
+def _read_npz(path: Path, key: str | None) -> NDArray[Any]:
+    """One array of an .npz. Raises ValueError."""
     from adlightning.core.contracts import SourceError
     from adlightning.data.sources.npz import read_arrays, stored_keys
 
@@ -190,10 +261,9 @@ def _read_npz(path: Path, spec: InputSpec, key: str | None) -> NamedSamples:
         chosen = key or keys[0]
         if chosen not in keys:
             raise ValueError(f"key: {path} holds no array {chosen}; it holds {', '.join(keys)}")
-        array = read_arrays(path, [chosen])[chosen]
+        return read_arrays(path, [chosen])[chosen]
     except SourceError as error:
         raise ValueError(f"data: {error}: refused") from error
-    return _as_samples(array, path, spec)
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
@@ -207,14 +277,33 @@ def _read_npy(path: Path) -> NDArray[Any]:
         raise ValueError(f"data: {path} cannot be read as one array of numbers: {error}: refused") from error
 
 
-def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec) -> NamedSamples:
+def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     """An array of the detector's kind and shape, with its rows' numbers for names. Raises ValueError for others."""
     from adlightning.core.raw_input import array_input
 
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
-    x = array_input(array, spec, f"data: {path}")
-    return NamedSamples(x, [str(row) for row in range(len(x))])
+    names = [str(row) for row in range(len(array) if array.ndim else 0)]
+    if on_bad == "refuse":
+        return NamedSamples(array_input(array, spec, f"data: {path}"), names)
+    skipped = _unfit_rows(array, spec)
+    rows = [row for row in range(len(names)) if row not in skipped]
+    return NamedSamples(array_input(array[rows], spec, f"data: {path}"), names, on_bad, skipped, rows)
+
+
+def _unfit_rows(array: NDArray[Any], spec: InputSpec) -> dict[int, str]:
+    """Why samples of an array of floats cannot be scored, by row."""
+    import numpy as np
+
+    if array.dtype.kind != "f":
+        return {}
+    rule = "images are floats in [0, 1]" if spec.kind == "image" else "features must be finite numbers within float32"
+    low, high = (
+        (0.0, 1.0) if spec.kind == "image" else (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max))
+    )
+    flat = array.reshape(len(array), -1)
+    fits = (flat >= low) & (flat <= high)  # False for NaN
+    return {int(row): f"it holds {flat[row][~fits[row]][0]}; {rule}" for row in np.flatnonzero(~fits.all(axis=1))}
 
 
 def sample_batches(path: Path, spec: InputSpec, batch_size: int) -> Iterator[Tensor]:

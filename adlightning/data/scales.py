@@ -27,7 +27,7 @@ WHOLE = 2.0**24
 SMALLEST = float(torch.finfo(torch.float32).tiny)
 """Differences below are rounded to few digits, or to none."""
 
-_COLUMNS = 64  # at a time, in float64
+_COLUMNS, _VALUES = 64, 2**24  # at a time, in float64, at most
 _ROWS = 1024
 
 Rows = NDArray[np.int64]
@@ -41,7 +41,7 @@ def offsets_of(x: Tensor) -> tuple[float, ...]:
     """
     if x.dtype != torch.float64 or not len(x):
         return ()
-    offsets = torch.cat([_offsets(part) for part in x.flatten(1).split(_COLUMNS, dim=1)])
+    offsets = torch.cat([_offsets(part) for part in x.flatten(1).split(_columns_for(len(x)), dim=1)])
     return tuple(offsets.tolist()) if bool(offsets.any()) else ()
 
 
@@ -100,9 +100,9 @@ def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: Inp
     low, high = (float(value) for value in x.aminmax())
     if max(-low, high) < FARTHEST:  # nearly always
         return
-    flat = x.flatten(1)
-    for start in range(0, flat.shape[1], _COLUMNS):
-        part = flat[:, start : start + _COLUMNS].double()
+    flat, width = x.flatten(1), _columns_for(len(x))
+    for start in range(0, flat.shape[1], width):
+        part = flat[:, start : start + width].double()
         usual, looked_at = part[reference], part[rows]
         middle = usual.median(dim=0).values
         distances = (usual - middle).abs()
@@ -121,9 +121,9 @@ def require_no_extremes(samples: Samples, reference: Rows, rows: Rows, spec: Inp
 
 
 def _require_no_vanishing(x: Tensor, rows: Rows, spec: InputSpec) -> None:
-    flat = x.flatten(1)
-    for start in range(0, flat.shape[1], _COLUMNS):
-        part = flat[:, start : start + _COLUMNS][rows]
+    flat, width = x.flatten(1), _columns_for(len(rows))
+    for start in range(0, flat.shape[1], width):
+        part = flat[:, start : start + width][rows]
         low, high = part.aminmax(dim=0)
         vanishing = (high > low) & (high - low < SMALLEST)
         if bool(vanishing.any()):
@@ -133,6 +133,11 @@ def _require_no_vanishing(x: Tensor, rows: Rows, spec: InputSpec) -> None:
                 f"{high[column]:.9g}: float32 has no such small differences. Multiply it by a constant, or give it in "
                 f"logarithms"
             )
+
+
+def _columns_for(n: int) -> int:
+    """Columns of so many rows at a time."""
+    return max(1, min(_COLUMNS, _VALUES // max(n, 1)))
 
 
 def constant_among(x: Tensor, rows: Rows) -> list[int]:

@@ -14,13 +14,13 @@ import yaml
 NAMES = frozenset(
     {
         *("normal_class", "normal_classes", "labelled_classes", "far_classes", "validation_source"),
-        *("label_column", "name_column", "drop_columns", "boundary_features"),
+        *("label_column", "name_column", "drop_columns", "boundary_features", "normal_label", "anomaly_label"),
     }
 )
 """Keys whose values are names, or lists of names, of classes, test sets and columns."""
 
-COLUMNS = frozenset({"label_column", "name_column", "drop_columns"})
-"""Those that name columns, which have no index: a plain number is a name too."""
+COLUMNS = frozenset({"label_column", "name_column", "drop_columns", "normal_label", "anomaly_label"})
+"""Those that name columns and labels, which have no index: a plain number is a name too."""
 
 NAMED = frozenset({"anomaly_sources", "per_normal"})
 """Keys of mappings whose own keys are such names."""

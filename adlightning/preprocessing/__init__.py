@@ -5,12 +5,14 @@ DROCC standardised channels, AMA and ADGAN [-1, 1]. Everything fitted is a float
 """
 
 from adlightning.preprocessing.base import After, Identity, Output, Preprocessing
+from adlightning.preprocessing.columns import EncodeColumns
 from adlightning.preprocessing.features import Centre, StandardizeFeatures, StandardizeMinMax, StandardizeSeries
 from adlightning.preprocessing.images import GlobalContrastL1, StandardizeChannels, SymmetricRange, UnitRange
 
 __all__ = [
     "After",
     "Centre",
+    "EncodeColumns",
     "GlobalContrastL1",
     "Identity",
     "Output",

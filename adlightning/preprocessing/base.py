@@ -106,6 +106,7 @@ class After(Preprocessing):
         super().__init__(first.shape, needs_fitting=not then.ready)
         self.first, self.then = first, then
         self.output = then.output
+        self.finds_far = then.finds_far  # type: ignore[misc]  # of a class, but for a preprocessing made of two
 
     def output_shape(self) -> tuple[int, ...]:
         """That of the preprocessing."""

@@ -174,7 +174,7 @@ def test_a_file_whose_held_out_scores_are_none_is_refused(tmp_path: Path) -> Non
         (torch.full((10,), torch.nan), "held_out_scores must be finite and sorted"),
         (torch.tensor(3.0), r"held_out_scores must have the shape"),
         (torch.zeros(2, 5), r"held_out_scores must have the shape \(0,\)"),
-        (torch.arange(10), r"held_out_scores must have the shape \(10,\) of torch.float32"),
+        (torch.arange(10), r"held_out_scores must have the shape \(0,\) of torch.float32"),
     ):
         checkpoint["state_dict"]["held_out_scores"] = scores
         torch.save(checkpoint, tmp_path / "other.ckpt")

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from adlightning.core.contracts import EvalBatch, TrainBatch
+from adlightning.data import loading
 from adlightning.data.loading import IndexBatches, PairedBatches, TensorLoader, lazy_loader, resident_columns
 
 SIZES = {"n": st.integers(1, 60), "batch_size": st.integers(1, 17), "world_size": st.integers(1, 5)}
@@ -163,3 +164,17 @@ def test_data_over_the_device_budget_stay_in_host_memory_and_arrive(budget: int,
 def test_a_last_training_batch_of_one_is_left_out_as_batchnorm_cannot_take_it() -> None:
     assert [len(b) for b in IndexBatches(9, 4, shuffle=True)] == [4, 4]
     assert [len(b) for b in IndexBatches(9, 4)] == [4, 4, 1]
+
+
+def test_many_samples_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, rows, labels = torch.arange(20.0).view(10, 2), torch.tensor([7, 1, 3, 9, 2]), torch.arange(5)
+    order, cpu = IndexBatches(5, 2, shuffle=True), torch.device("cpu")
+    kinds = []
+    for most in (0, 2**28):
+        monkeypatch.setattr(loading, "NO_COPY", most)
+        columns = resident_columns(x, rows, labels, TrainBatch, cpu, 1, x.dtype)
+        kinds.append((isinstance(columns.x, torch.Tensor), list(TensorLoader(columns, order, cpu))))
+    (shared, batches), (copied, expected) = kinds
+    assert (shared, copied) == (False, True)
+    for batch, other in zip(batches, expected, strict=True):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch, other, strict=True))

@@ -138,7 +138,17 @@ def run() -> ad.Run:
 
 def test_metrics_and_scores_are_of_rows(run: ad.Run) -> None:
     scores = run.scores
-    assert scores.columns.tolist() == ["index", "name", "group", "time", "label", "score", "p_value", "verdict", "test_set"]
+    assert scores.columns.tolist() == [
+        "index",
+        "name",
+        "group",
+        "time",
+        "label",
+        "score",
+        "p_value",
+        "verdict",
+        "test_set",
+    ]
     assert len(scores) == 3 * 120
     assert scores["label"].sum() == 3 * 10
     assert run.metrics["auroc"] > 0.9

@@ -20,8 +20,9 @@ from adlightning.checkpoints.loading import read_checkpoint
 from adlightning.core.parts import class_path
 from adlightning.data.sources import SourceError, Table
 from adlightning.data.sources.mat_file import read_matrices
-from adlightning.data.sources.table_file import LONGEST_LINE, MOST_COLUMNS
+from adlightning.data.sources.table_file import MOST_COLUMNS
 from adlightning.files.plain_yaml import MAX_BYTES, MAX_VALUES, read_yaml
+from adlightning.files.text import LONGEST_LINE
 from adlightning.methods.goad import GOAD
 from adlightning.networks.goad import GOADEncoder
 from adlightning.preprocessing import StandardizeFeatures

@@ -18,11 +18,12 @@ from PIL import Image
 
 from adlightning.callbacks.plots import image_grid
 from adlightning.core.contracts import InputSpec
+from adlightning.data.image_headers import MAX_PIXELS, read_size
+from adlightning.data.image_search import find_images
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.own_samples import read_samples
 from adlightning.data.sources import GTSRB, Digits, ImageFolder, SourceError
-from adlightning.data.sources.image_search import find_images
-from adlightning.data.sources.images import MAX_PIXELS, check_uniform, decode, read_size
+from adlightning.data.sources.images import check_uniform, decode
 from adlightning.files.disk import write_atomically
 
 GREY = Image.fromarray(np.arange(63, dtype=np.uint8).reshape(9, 7))

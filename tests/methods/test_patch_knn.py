@@ -67,12 +67,12 @@ def test_a_small_defect_is_found_and_shown() -> None:
     data = ad.Arrays(train, np.concatenate([good, bad]), [0] * 20 + [1] * 20)
     run = ad.fit(ad.PatchKNN(features=PATCHES), data, progress=False)
     assert run.metrics["auroc"] == 1.0
-    maps = run.detector.maps(bad)
+    maps = run.detector.heatmaps(bad)
     assert maps.shape == (20, 24, 24)
     assert maps.dtype == np.float32
     assert all(maps[i][where[i]].mean() > 3 * maps[i][~where[i]].mean() for i in range(20))
     assert "patches of 4,356 of normal images" in run.report["notes"][-1]
-    np.testing.assert_allclose(run.detector.maps(bad, batch_size=3), maps, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run.detector.heatmaps(bad, batch_size=3), maps, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("reduction", [MeanOfMap(), MaximumOfMap(sigma=0), TopShare(0.05)])
@@ -81,7 +81,7 @@ def test_a_trained_bank_is_scored_by_any_reduction(reduction: ad.Reduction, tmp_
     path = detector.save(tmp_path / "d.ckpt")
     x, _ = parts(5, True, seed=3)
     loaded = ad.load_detector(path, scoring={"reduction": reduction})
-    wanted = reduction.reduce(torch.from_numpy(detector.detector.maps(x)))
+    wanted = reduction.reduce(torch.from_numpy(detector.detector.heatmaps(x)))
     np.testing.assert_allclose(loaded.score(x), wanted, rtol=1e-4)
     same = ad.load_detector(path)
     assert torch.equal(same.state_dict()["bank"], detector.detector.state_dict()["bank"])
@@ -111,7 +111,7 @@ def test_patches_of_a_network_with_weights_of_a_file(tmp_path: Path) -> None:
     made = detector.features
     assert isinstance(made, BackbonePatches)
     assert torch.equal(made.extractor.conv1.weight, network.conv1.weight)
-    assert detector.maps(parts(2)[0]).shape == (2, 24, 24)
+    assert detector.heatmaps(parts(2)[0]).shape == (2, 24, 24)
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,4 @@ def test_tables_are_refused() -> None:
     with pytest.raises(ValueError, match=r"PatchKNN takes images \(C, H, W\)"):
         ad.fit(ad.PatchKNN(), ad.Arrays(np.zeros((10, 3)) + np.arange(10)[:, None]), progress=False)
     with pytest.raises(ValueError, match="KDE does not say where an image is anomalous"):
-        ad.fit(ad.KDE(), ad.Arrays(parts(12)[0]), progress=False).detector.maps(parts(2)[0])
+        ad.fit(ad.KDE(), ad.Arrays(parts(12)[0]), progress=False).detector.heatmaps(parts(2)[0])

@@ -60,7 +60,7 @@ def test_a_map_shows_where_and_its_maximum_finds_it() -> None:
     data = ad.Arrays(images(60).astype(np.uint8), np.concatenate([good, bad]).astype(np.uint8), [0] * 30 + [1] * 30)
     run = ad.fit(ad.PCA(components=1, reduction=ad.MaximumOfMap()), data, progress=False)
     assert run.metrics["auroc"] == 1.0
-    maps = run.detector.maps(bad.astype(np.uint8))
+    maps = run.detector.heatmaps(bad.astype(np.uint8))
     assert (maps[:, 7:9, 7:9].mean(axis=(1, 2)) > 5 * maps.mean(axis=(1, 2))).all()
 
 

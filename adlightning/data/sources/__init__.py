@@ -2,6 +2,7 @@
 
 from adlightning.core.contracts import SourceError
 from adlightning.data.sources.abalone import Abalone
+from adlightning.data.sources.anomaly_file import AnomalyFile
 from adlightning.data.sources.augmented import Augmented
 from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source
 from adlightning.data.sources.digits import Digits
@@ -27,6 +28,7 @@ __all__ = [
     "MNIST",
     "SVHN",
     "Abalone",
+    "AnomalyFile",
     "AnomalySource",
     "Augmented",
     "CelebA",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -39,7 +40,7 @@ class Samples:
 
     x: Tensor | LazyImages
     y: NDArray[np.int64]
-    names: tuple[str, ...]
+    names: Sequence[str]
 
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) == len(self.names):

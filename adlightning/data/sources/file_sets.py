@@ -12,17 +12,10 @@ from torch import Tensor
 from torchvision import datasets
 
 from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.image_headers import Shape, Size, image_name
+from adlightning.data.image_search import find_images
 from adlightning.data.sources.base import ClassSource, Part, Samples
-from adlightning.data.sources.image_search import find_images
-from adlightning.data.sources.images import (
-    ImageFiles,
-    Shape,
-    Size,
-    check_uniform,
-    checked_size,
-    image_name,
-    within_budget,
-)
+from adlightning.data.sources.images import ImageFiles, check_uniform, checked_size, within_budget
 from adlightning.files.disk import user_path
 
 Labelled = list[tuple[Path, int]]

@@ -10,16 +10,10 @@ from typing import Literal
 import numpy as np
 
 from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.image_headers import Shape, image_name
+from adlightning.data.image_search import LeftOut, find_images, takes
 from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source
-from adlightning.data.sources.image_search import LeftOut, find_images, takes
-from adlightning.data.sources.images import (
-    ImageFiles,
-    Shape,
-    check_uniform,
-    checked_size,
-    image_name,
-    within_budget,
-)
+from adlightning.data.sources.images import ImageFiles, check_uniform, checked_size, within_budget
 from adlightning.files.disk import user_path
 from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 

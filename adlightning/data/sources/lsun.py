@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from adlightning.core.contracts import InputSpec, SourceError
+from adlightning.data.image_headers import Size
 from adlightning.data.sources.base import ClassSource, LazyImages, Part, Samples
-from adlightning.data.sources.images import Size, checked_size
+from adlightning.data.sources.images import checked_size
 from adlightning.files.disk import user_path
 
 SCENES = (

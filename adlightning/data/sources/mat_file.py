@@ -1,4 +1,4 @@
-"""Matrices of numbers from a .mat file of MATLAB 5 to 7, and nothing else that such a file may hold.
+"""Matrices of numbers from a .mat file of MATLAB 5 to 7.3, and nothing else that such a file may hold.
 
 Not scipy's reader: written for files of one's own, it crashes the interpreter on some that are damaged, and unpacks
 whatever size a file claims.
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adlightning.core.contracts import SourceError
+from adlightning.data.sources.hdf5_file import SIGNATURE, Hdf5
 
 MOST = 2**26
-"""Bytes that a file may have, and to which it may unpack; the largest of the sets that come as .mat has 4 MiB."""
+"""Bytes that a file may have, and to which it may unpack, unless told otherwise; our own sets have 4 MiB at most."""
 
 _HEADER = 128
 _MATRIX, _COMPRESSED, _INT8, _INT32, _UINT32 = 14, 15, 1, 5, 6
@@ -30,23 +31,34 @@ Element: TypeAlias = tuple[int, bytes]
 Order: TypeAlias = Literal["<", ">"]
 
 
-def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def read_matrices(path: Path, names: Sequence[str], most: int = MOST) -> dict[str, NDArray[Any]]:
     """Those of the named variables that a file holds, (N, D).
 
+    Args:
+        path: the file.
+        names: of the variables.
+        most: bytes that it may have, and to which it may unpack.
+
     Raises:
-        SourceError: no such file of MATLAB 5 to 7, a damaged one, one that has or unpacks to more than
-            :data:`MOST`, or a named variable that is no matrix of real numbers.
+        SourceError: no such file of MATLAB 5 to 7.3, a damaged one, one that has or unpacks to more than it may, or a
+            named variable that is no matrix of real numbers.
     """
-    if (size := path.stat().st_size) > MOST:
-        raise SourceError(f"{path} has {size >> 20} MiB, a .mat file must have at most {MOST >> 20}: refused")
+    if (size := path.stat().st_size) > most:
+        raise SourceError(f"{path} has {size >> 20} MiB, a .mat file must have at most {most >> 20}: refused")
     data = path.read_bytes()
+    if SIGNATURE in (data[:8], data[512:520]):
+        try:
+            file = Hdf5(data, most)
+            return {name: file.matrix(name) for name in names if name in file.objects}
+        except (struct.error, zlib.error, ValueError) as error:
+            raise SourceError(f"{path} is no readable .mat file: {error}") from error
     orders: dict[bytes, Order] = {b"IM": "<", b"MI": ">"}
     order = orders.get(data[126:_HEADER])
     if not data.startswith(b"MATLAB 5.0") or order is None:
-        raise SourceError(f"{path} is no readable .mat file: it is not of MATLAB's version 5 to 7")
+        raise SourceError(f"{path} is no readable .mat file: it is not of MATLAB's version 5 to 7.3")
     found: dict[str, NDArray[Any]] = {}
     try:
-        left = MOST
+        left = most
         for kind, content in _elements(data[_HEADER:], order):
             if kind == _COMPRESSED:
                 content = _inflated(content, left)

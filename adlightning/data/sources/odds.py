@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 from numpy.typing import NDArray
 
 from adlightning.core.contracts import InputSpec, SourceError
 from adlightning.core.features import as_features
+from adlightning.data.sources.anomaly_file import read_labelled
 from adlightning.data.sources.base import AnomalySource, Part, Samples
-from adlightning.data.sources.mat_file import read_matrices
-from adlightning.data.sources.npz import read_arrays
 from adlightning.files.disk import user_path
 
 OddsName = Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid"]
@@ -60,18 +58,9 @@ class Odds(AnomalySource):
         if part == "test":
             return None
         path = self._path()
-        arrays = read_arrays(path, ["X", "y"]) if path.suffix == ".npz" else read_matrices(path, ["X", "y"])
-        for key in ("X", "y"):
-            if key not in arrays:
-                raise SourceError(f"{path} has no {key}; it must hold X (N, D) and y (N,)")
-            if arrays[key].dtype.kind not in "fiub":
-                raise SourceError(f"{path}: {key} must be numbers, got {arrays[key].dtype}")
-        x, y = arrays["X"], arrays["y"].reshape(-1)
-        if not np.isin(y, (0, 1)).all():
-            value = y[~np.isin(y, (0, 1))][0]
-            raise SourceError(f"{path}: y must hold 0 (normal) and 1 (anomaly) only, got {value}")
+        x, y = read_labelled(path)
         self._check_size(path, x, y)
-        return Samples(as_features(x, f"{path}: X"), y.astype(np.int64), tuple(str(row) for row in range(len(y))))
+        return Samples(as_features(x, f"{path}: X"), y, tuple(str(row) for row in range(len(y))))
 
     def _path(self) -> Path:
         candidates = [self.root / f"{self.dataset}{suffix}" for suffix in (".mat", ".npz")]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import contextlib
 import json
 import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adlightning.core.contracts import SourceError
@@ -18,33 +20,13 @@ from adlightning.core.features import refuse_twins
 from adlightning.core.memory import lacks_memory
 from adlightning.core.messages import quoted
 from adlightning.data.sources.parquet_size import require_unpacked_parquet
+from adlightning.files.dialects import AUTO, MISSING, SEPARATORS, Dialect, Given, find_dialect
+from adlightning.files.text import count_lines, is_gzip
 from adlightning.files.unpacking import require_unpacked_gzip
 
-SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
-MISSING = ("", "NaN", "nan", "-nan", "NA", "N/A", "n/a", "<NA>", "#N/A", "None", "NULL", "null")
-"""Cells of a column of numbers that hold no number; elsewhere they are text."""
-
-MOST_COLUMNS, LONGEST_LINE = 2**18, 2**24
+MOST_COLUMNS = 2**18
 """Of a file of text: each column takes some hundred bytes of memory, whatever is in it."""
 
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|infinity|nan)\s*", re.IGNORECASE)
-
-_SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_NO_TEXT = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "compressed by gzip",
-    b"BZh91AY&SY": "compressed by bzip2",
-    b"\xfd7zXZ": "compressed by xz",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"PAR1\x15": "a Parquet file",
-    b"ARROW1\0\0": "a Feather (Arrow) file",
-    b"\x89HDF": "an HDF5 file",
-    b"SQLite format 3": "an SQLite database",
-    b"%PDF-": "a PDF",
-}
-_CHUNK = 2**20
-_START = 4096  # bytes of a file that are looked at to say what it is
 _INDEX = "__index_level_"  # what pandas calls a Parquet file's column that was an index without a name
 
 
@@ -53,57 +35,111 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith((*SEPARATORS, ".parquet"))
 
 
-def read_frame(path: Path, text: Collection[str | None] = ()) -> pd.DataFrame:
-    """A table by its suffix: .csv, .tsv (also .gz), .parquet. Columns named in `text` are the text of the file.
+class FrameFile:
+    """A table by its suffix: .csv, .tsv (also .gz), .parquet; as one frame, or in parts.
 
     The index of a frame that pandas wrote is a column like others. A row in messages is counted from 0, without the
-    header.
+    header. What was found of how a text is written, and is not what its name says, is said by a warning.
+
+    Args:
+        path: the file.
+        text: columns whose cells are the text of the file.
+        given: how a text is written, as far as it is not to be found.
 
     Raises:
-        SourceError: the file is missing, of another suffix, unreadable, of other separators or another encoding,
-            ragged, without a header or rows, has two columns of one name, or unpacks to more than it may (see
-            :mod:`adlightning.files.unpacking`).
+        SourceError: the file is missing, of another suffix, unreadable, ragged, without rows, has two columns of one
+            name, may be meant in two ways, or unpacks to more than it may (see :mod:`adlightning.files.unpacking`).
     """
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}")
-    separator = next((s for suffix, s in SEPARATORS.items() if path.name.lower().endswith(suffix)), None)
-    if not is_table(path):
-        raise SourceError(f"{path} must end in one of {', '.join(SEPARATORS)}, .parquet")
+
+    def __init__(self, path: Path, text: Collection[str | None] = (), given: Given = AUTO) -> None:
+        if not path.is_file():
+            raise SourceError(f"there is no file {path}")
+        if not is_table(path):
+            raise SourceError(f"{path} must end in one of {', '.join(SEPARATORS)}, .parquet")
+        self.path, self.text = path, text
+        with _explained(path):
+            self._reader: _Parquet | _Text = (
+                _Parquet(path, given) if path.suffix.lower() == ".parquet" else _Text(path, text, given)
+            )
+        self.names = self._reader.names
+
+    def most_rows(self) -> int:
+        """Rows that it may have at most."""
+        with _explained(self.path):
+            return self._reader.most_rows()
+
+    def read(self) -> pd.DataFrame:
+        """All of it."""
+        with _explained(self.path):
+            frame = self._reader.read()
+        if len(frame) == 0:
+            raise SourceError(f"{self.path} has no rows")
+        return frame
+
+    def parts(self, cells: int) -> Iterator[pd.DataFrame]:
+        """Rows of about so many cells at a time."""
+        parts = self._reader.parts(max(1, cells // len(self.names)))
+        while True:
+            with _explained(self.path):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+
+def read_frame(path: Path, text: Collection[str | None] = (), given: Given = AUTO) -> pd.DataFrame:
+    """A table as one frame; arguments and errors are those of :class:`FrameFile`."""
+    return FrameFile(path, text, given).read()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of what a parser fails with that the file is no table."""
     try:
-        if separator is None:
-            frame = _read_parquet(path)
-        else:
-            if path.suffix.lower() == ".gz":
-                require_unpacked_gzip(path)
-            frame = _read_text(path, separator, text)
+        yield
     except SourceError:
         raise
-    except UnicodeDecodeError as error:
-        where = f"byte {error.object[error.start]:#04x} at {error.start}"
-        raise SourceError(f"{path} is not UTF-8 ({where}; Latin-1 or Windows-1252?): save it as UTF-8") from error
     except Exception as error:  # parsers raise many types, of which pandas documents few
         if lacks_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SourceError(f"{path} cannot be read as a table: {reason}") from error
-    if len(frame) == 0:
-        raise SourceError(f"{path} has no rows")
-    return frame
 
 
 # ---- Parquet ---------------------------------------------------------------------------------------------------------
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    require_unpacked_parquet(path)
-    with pq.ParquetFile(path) as file:  # a data set would add columns from the names of folders
-        table = file.read()
-    refuse_twins(path, table.column_names)
-    _refuse_named_range(path, (table.schema.metadata or {}).get(b"pandas", b"{}"))
-    # what pandas says of its own frame in the file would take columns away, as an index
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    frame.columns = pd.Index([str(name) for name in table.column_names], dtype=object)
-    return frame
+class _Parquet:
+    """Raises whatever pyarrow raises."""
+
+    def __init__(self, path: Path, given: Given) -> None:
+        if said := [name for name, value in asdict(given).items() if value != "auto"]:
+            raise SourceError(f"{', '.join(said)}: {path} is Parquet, which has no such option")
+        require_unpacked_parquet(path)
+        self.path = path
+        with pq.ParquetFile(path) as file:  # a data set would add columns from the names of folders
+            schema, self.n_rows = file.schema_arrow, int(file.metadata.num_rows)
+        refuse_twins(path, schema.names)
+        _refuse_named_range(path, (schema.metadata or {}).get(b"pandas", b"{}"))
+        self.names = [str(name) for name in schema.names]
+
+    def most_rows(self) -> int:
+        return self.n_rows
+
+    def read(self) -> pd.DataFrame:
+        with pq.ParquetFile(self.path) as file:
+            return self._frame(file.read())
+
+    def parts(self, rows: int) -> Iterator[pd.DataFrame]:
+        # without a buffer for all of a group of rows
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+            yield from map(self._frame, file.iter_batches(batch_size=rows))
+
+    def _frame(self, table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+        # what pandas says of its own frame in the file would take columns away, as an index
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+        frame.columns = pd.Index(self.names, dtype=object)
+        return frame
 
 
 def _refuse_named_range(path: Path, said: bytes) -> None:
@@ -123,95 +159,95 @@ def _refuse_named_range(path: Path, said: bytes) -> None:
 # ---- text ------------------------------------------------------------------------------------------------------------
 
 
-def _read_text(path: Path, separator: str, text: Collection[str | None]) -> pd.DataFrame:
-    _require_text(path)
-    _require_short_lines(path)
-    header = next(_rows(path, separator), [])
-    if len(header) > MOST_COLUMNS:
-        raise SourceError(f"{path} has {len(header)} columns, a table may have {MOST_COLUMNS}")
-    _require_header(path, separator, header)
-    # as pandas calls columns without a name
-    names = [name or f"Unnamed: {i}" for i, name in enumerate(header)]
-    refuse_twins(path, names)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            frame = pd.read_csv(
-                path,
-                sep=separator,
-                index_col=False,
-                low_memory=False,
-                dtype={name: str for name in names if name in text},
-                keep_default_na=False,
-                na_values={name: list(MISSING) for name in names if name not in text},
+class _Text:
+    """Raises whatever pandas raises."""
+
+    def __init__(self, path: Path, text: Collection[str | None], given: Given) -> None:
+        self.path, self.text = path, text
+        if is_gzip(path):
+            require_unpacked_gzip(path)
+        self.dialect = _dialect(path, given)
+        header = self.dialect.names(path)
+        if len(header) > MOST_COLUMNS:
+            raise SourceError(f"{path} has {len(header)} columns, a table may have {MOST_COLUMNS}")
+        if not header:
+            raise SourceError(
+                f"{path} is empty: a first row with the names of the columns and rows of numbers are needed"
             )
-    except (pd.errors.ParserError, pd.errors.ParserWarning):
-        _refuse_ragged(path, separator, header)
+        # as pandas calls columns without a name
+        self.names = [name or f"Unnamed: {i}" for i, name in enumerate(header)]
+        refuse_twins(path, self.names)
+
+    def most_rows(self) -> int:
+        return count_lines(self.path)
+
+    def read(self) -> pd.DataFrame:
+        with self._refusing_ragged():
+            return self._whole(pd.read_csv(self.path, low_memory=False, **self._options()))
+
+    def parts(self, rows: int) -> Iterator[pd.DataFrame]:
+        with pd.read_csv(self.path, chunksize=rows, low_memory=False, **self._options()) as parts:
+            while True:
+                with self._refusing_ragged():
+                    part = next(parts, None)
+                if part is None:
+                    return
+                yield self._whole(part)
+
+    @contextlib.contextmanager
+    def _refusing_ragged(self) -> Iterator[None]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+                yield
+        except (pd.errors.ParserError, pd.errors.ParserWarning):
+            _refuse_ragged(self.path, self.dialect, len(self.names))
+            raise
+
+    def _options(self) -> dict[str, Any]:
+        keys: Sequence[Any] = self.names if self.dialect.header else range(len(self.names))
+        is_text = {key: name in self.text for key, name in zip(keys, self.names, strict=True)}
+        return {
+            "sep": self.dialect.separator,
+            "decimal": self.dialect.decimal,
+            "encoding": self.dialect.encoding,
+            "skiprows": self.dialect.skip,
+            "header": 0 if self.dialect.header else None,
+            "index_col": False,
+            "dtype": {key: str for key, text in is_text.items() if text},
+            "keep_default_na": False,
+            "na_values": {key: list(MISSING) for key, text in is_text.items() if not text},
+        }
+
+    def _whole(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows under the names of the columns; short ones, which are filled up, are refused."""
+        frame.columns = pd.Index(self.names, dtype=object)
+        last = frame.iloc[:, -1]
+        if (last.isna() | (last == "")).any():
+            _refuse_ragged(self.path, self.dialect, len(self.names))
+        return frame
+
+
+def _dialect(path: Path, given: Given) -> Dialect:
+    try:
+        dialect = find_dialect(path, given)
+    except UnicodeDecodeError:
         raise
-    last = frame.iloc[:, -1]
-    if (last.isna() | (last == "")).any():  # short rows are filled up
-        _refuse_ragged(path, separator, header)
-    return frame
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+    if dialect.reasons:
+        warnings.warn(f"{path} is read with {', '.join(dialect.reasons)}", stacklevel=4)
+    return dialect
 
 
-def _rows(path: Path, separator: str) -> Iterator[list[str]]:
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        yield from (fields for fields in csv.reader(file, delimiter=separator) if fields)
-
-
-def _require_text(path: Path) -> None:
-    """Refuse what is no UTF-8 text, by how it begins."""
-    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
-        start = file.read(_START)
-    for magic, what in _NO_TEXT.items():
-        if start.startswith(magic):
-            remedy = "call it .gz" if "gzip" in what and path.suffix.lower() != ".gz" else "save it as CSV in UTF-8"
-            raise SourceError(f"{path} is no text but {what}: {remedy}")
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
-        raise SourceError(f"{path} is not UTF-8 but, by its first bytes, UTF-16: save it as UTF-8")
-    if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
-        raise SourceError(f"{path} is no table but a page of HTML or XML, perhaps a download that failed")
-
-
-def _require_short_lines(path: Path) -> None:
-    """Refuse a line beyond any use: a kilobyte of .gz may be a line of a million empty fields."""
-    length = 0
-    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            first = min((i for i in map(chunk.find, (b"\n", b"\r")) if i >= 0), default=len(chunk))
-            if length + first > LONGEST_LINE:
-                raise SourceError(f"{path} has a line of more than {LONGEST_LINE >> 20} MiB: refused")
-            last = max(map(chunk.rfind, (b"\n", b"\r")))
-            length = length + len(chunk) if last < 0 else len(chunk) - 1 - last
-
-
-def _require_header(path: Path, separator: str, header: Sequence[str]) -> None:
-    if not header:
-        raise SourceError(f"{path} is empty: a first row with the names of the columns and rows of numbers are needed")
-    if len(header) == 1 and (others := {s: header[0].count(s) for s in _SEPARATOR_NAMES if s in header[0]}):
-        found = max(others, key=lambda s: others[s])
-        suffix = ".tsv (tabs)" if separator == "," else ".csv (commas)"
-        rename = f", or call it {suffix}" if found in SEPARATORS.values() else ""
-        raise SourceError(
-            f"{path} is separated by {_SEPARATOR_NAMES[found]} ({found!r}), not by {_SEPARATOR_NAMES[separator]}: save "
-            f"it with {_SEPARATOR_NAMES[separator]} between values and a point in numbers{rename}"
-        )
-    counted = [str(i) for i in range(len(header))]  # the names of columns that pandas numbered
-    if all(NUMBER.fullmatch(name) for name in header) and list(header) != counted:
-        raise SourceError(
-            f"{path} has no header: its first row holds numbers only ({quoted(header)}); a first row with the names of "
-            f"the columns is needed"
-        )
-
-
-def _refuse_ragged(path: Path, separator: str, header: Sequence[str]) -> None:
-    for row, fields in enumerate(_rows(path, separator)):
-        if len(fields) != len(header):
+def _refuse_ragged(path: Path, dialect: Dialect, width: int) -> None:
+    for row, fields in enumerate(dialect.rows(path), start=-1 if dialect.header else 0):
+        if len(fields) != width:
+            first = "header" if dialect.header else "first row"
             longer = "; text with a separator in it needs quotes, a number has a point and no commas"
             raise SourceError(
-                f"{path}: row {row - 1} has {len(fields)} fields, the header has {len(header)}"
-                f"{longer if len(fields) > len(header) else ''}"
+                f"{path}: row {row} has {len(fields)} fields, the {first} has {width}"
+                f"{longer if len(fields) > width and dialect.separator == ',' else ''}"
             )
 
 

@@ -13,9 +13,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import ExifTags, Image
 
+from adlightning.data.image_headers import read_size
+from adlightning.data.image_search import find_images
 from adlightning.data.sources import SourceError
-from adlightning.data.sources.image_search import find_images
-from adlightning.data.sources.images import ImageFiles, check_uniform, decode, load_all, read_size
+from adlightning.data.sources.images import ImageFiles, check_uniform, decode, load_all
 
 GREY = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9)
 COLOUR = np.arange(6 * 9 * 3, dtype=np.uint8).reshape(6, 9, 3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_labels_have_several_spellings(tmp_path: Path, labels: list[str], expect
     assert load(Table(write(tmp_path, text), label_column="y")).y.tolist() == expected
 
 
-@pytest.mark.parametrize(("label", "shown"), [("2", "2"), ("-1", "-1"), ("good", "good")])
+@pytest.mark.parametrize(("label", "shown"), [("2", "2"), ("-1", "-1"), ("scratch", "scratch")])
 def test_other_labels_are_named_with_their_row(tmp_path: Path, label: str, shown: str) -> None:
     source = Table(write(tmp_path, f"a,y\n1,0\n2,1\n3,{label}\n4,{label}\n"), label_column="y")
     with pytest.raises(SourceError, match=rf"label column 'y' holds '{shown}' in row 2; allowed are 0, normal"):
@@ -220,6 +221,22 @@ def test_arguments_are_checked_at_once() -> None:
         Table("t.csv", constant_features="skip")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="label_column and name_column must differ, got 'y'"):
         Table("t.csv", label_column="y", name_column="y")
+
+
+def test_labels_of_one_kind_are_refused_or_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,y\n1,1\n2,anomaly\n3,1\n")
+    with pytest.raises(SourceError, match="label column 'y' calls all 3 rows anomalies: rows that are normal or not"):
+        Table(path, label_column="y").load("train")
+    path = write(tmp_path, "a,y\n1,0\n2,normal\n3,\n")
+    with pytest.warns(UserWarning, match="'y' calls all labelled rows normal: nothing can be ranked"):
+        Table(path, label_column="y").load("train")
+    test = write(tmp_path, "a,y\n1,1\n2,\n", "test.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source = Table(path, test_path=test, label_column="y")
+        assert load(source).y.tolist() == [0, 0, -1]
+    with pytest.warns(UserWarning, match=r"test\.csv: label column 'y' calls all labelled rows anomalies"):
+        source.load("test")
 
 
 # ---- for scoring ----------------------------------------------------------------------------------------------------

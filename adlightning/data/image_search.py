@@ -7,10 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from adlightning.core.contracts import SourceError
-from adlightning.data.sources.images import FORMATS, image_name, is_image
+from adlightning.data.image_headers import FORMATS, image_name, is_image
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes, in lower case, of files that must be images; of other suffixes the content decides."""
@@ -46,6 +44,8 @@ class LeftOut:
 
     def warn(self, root: Path) -> None:
         """Say what is left out, once."""
+        from pytorch_lightning.utilities import rank_zero_warn  # takes seconds, and a look at a folder warns of nothing
+
         if words := self.words(root):
             rank_zero_warn(f"{root}: left out: {words}")
 

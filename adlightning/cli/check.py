@@ -1,0 +1,86 @@
+"""The `check` verb: one look at your own table or folder of images, and all that must be decided before a fit."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adlightning.cli.look_words import TABLES, in_words, options_as_words
+from adlightning.cli.plain_parser import PlainParser
+from adlightning.data.look.findings import Look, Said
+from adlightning.data.look.folder import layout_of, look_at_folder
+from adlightning.data.look.table import look_at_tables
+from adlightning.files.disk import user_path
+
+
+def check(data: str, config: str | None = None, test_path: str | None = None, **said: Any) -> bool:
+    """Look at a table or a folder of images once and print what must be decided, with one command that decides it.
+
+    Args:
+        data: the table, or the folder.
+        config: the experiment that the command runs; None takes Deep SAD's for what `data` is.
+        test_path: a second table, to test on.
+        said: arguments of `TableData` that are decided already; None and empty for those that are not.
+
+    Returns:
+        Whether something must be decided.
+
+    Raises:
+        ValueError: there is no such file or folder, or nothing that could be trained on.
+    """
+    path = user_path(data)
+    given = {name: value for name, value in said.items() if value not in (None, [])}
+    if path.is_dir():
+        if given or test_path:
+            name = next(iter([*given, "test_path"]))
+            raise ValueError(f"{name} is of a table, and {data} is a folder: leave it out")
+        look, words = _look_at_images(path, data, config)
+    elif path.name.lower().endswith(TABLES):
+        look = look_at_tables(path, None if test_path is None else user_path(test_path), Said.of(given))
+        first = {"path": data, **({"test_path": test_path} if test_path else {})}
+        words = ["--config", config or "deep_sad/table", *options_as_words({**first, **given}, "data.", {})]
+        words = [word for word in words if word.partition("=")[0][len("--data.") :] not in look.options]
+        words += options_as_words(look.options, "data.", given)
+    elif not path.exists():
+        raise ValueError(f"data: there is no file or folder {path}")
+    else:
+        raise ValueError(f"data must be a table ({', '.join(TABLES)}) or a folder of images, got {data}")
+    print(in_words(look, ["adlightning", "fit", *words]))
+    return look.blocks
+
+
+def _look_at_images(path: Path, data: str, config: str | None) -> tuple[Look, list[str]]:
+    layout = layout_of(path)
+    look = look_at_folder(path, layout)
+    if layout == "labels":
+        return look, [
+            *("--config", config or "deep_sad/folder", f"--data.root={shlex.quote(data)}"),
+            *options_as_words(look.options, "data.", {}),
+        ]
+    of_source = {name: value for name, value in look.options.items() if name != "normal_class"}
+    return look, [
+        *("--config", config or "deep_sad/cifar10", "--data.source=ImageFolder"),
+        f"--data.source.root={shlex.quote(data)}",
+        *options_as_words(of_source, "data.source.", {}),
+        *options_as_words({"normal_class": look.options.get("normal_class", "...")}, "data.", {}),
+    ]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the verb's arguments and look; 2 where something must be decided, as for bad input, else 0."""
+    parser = PlainParser(
+        prog="adlightning check",
+        description="Look at your own table or folder once: all that must be decided before a fit.",
+    )
+    parser.add_argument("data", help="a table (.csv, .tsv, also .gz, .parquet) or a folder of images")
+    parser.add_argument("--config", help="experiment of the command: NAME/table or NAME/folder (deep_sad)")
+    parser.add_argument("--test_path", help="a second table, to test on")
+    for name in ("label_column", "name_column", "normal_label", "anomaly_label", "separator", "decimal", "encoding"):
+        parser.add_argument(f"--{name}", help="decided already, as in TableData")
+    parser.add_argument("--header", choices=("true", "false"), help="decided already")
+    parser.add_argument("--drop_columns", nargs="+", metavar="NAME", help="columns that are no features")
+    for name in ("missing", "categorical", "dates", "constant_features"):
+        parser.add_argument(f"--{name}", help="decided already, as in TableData")
+    return 2 if check(**vars(parser.parse_args(arguments))) else 0

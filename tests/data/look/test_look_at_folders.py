@@ -1,0 +1,89 @@
+"""A look at a folder of images: sizes, channels, damaged files, classes, at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adlightning.data.look.folder import layout_of, look_at_folder
+
+
+def images(
+    folder: Path, n: int = 3, size: tuple[int, int] = (16, 12), colour: bool = False, suffix: str = ".png"
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    start = len(list(folder.iterdir()))
+    rng = np.random.default_rng(start)
+    for i in range(start, start + n):
+        pixels = rng.integers(0, 255, (*size, 3) if colour else size, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}{suffix}")
+
+
+def test_a_folder_as_it_should_be_needs_no_decision(tmp_path: Path) -> None:
+    images(tmp_path / "train/normal")
+    images(tmp_path / "test/anomaly")
+    look = look_at_folder(tmp_path)
+    assert not look.blocks
+    assert look.facts == "6 images (train/normal 3, test/anomaly 3), 16x12, grey"
+
+
+def test_everything_is_said_at_once(tmp_path: Path) -> None:
+    images(tmp_path / "train/normal", 4)
+    images(tmp_path / "train/normal", 2, (20, 30), colour=True, suffix=".jpg")
+    whole = (tmp_path / "train/normal/0.png").read_bytes()
+    (tmp_path / "train/normal/cut.png").write_bytes(whole[:-60])
+    (tmp_path / "train/normal/none.png").write_bytes(b"no image")
+    (tmp_path / "train/normal/read.me").write_bytes(b"text")
+    (tmp_path / "beside").mkdir()
+    look = look_at_folder(tmp_path, "labels")
+    assert look.options == {"resize": [16, 12], "channels": 3}
+    assert "4 are 16x12, train/normal/4.jpg is 20x30; from 16x12 to 20x30 in all" in look.findings[0].text
+    assert "4 grey and 2 colour" in look.findings[1].text
+    assert len(look.faults) == 1
+    assert look.faults[0].startswith("2 images cannot be read: train/normal/cut.png (cannot be read as an image: ")
+    assert look.notes == [
+        "left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 1 (1 .me); "
+        "empty or beside train and test: 1 (beside)."
+    ]
+    assert look_at_folder(tmp_path, "labels", resize=True, channels=True).findings == []
+
+
+def test_large_images_are_worth_a_look(tmp_path: Path) -> None:
+    images(tmp_path / "train/normal", 2, (200, 300))
+    look = look_at_folder(tmp_path)
+    assert not look.blocks
+    assert look.options == {"resize": [64, 64]}
+
+
+def test_folders_of_other_names_are_classes(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        images(tmp_path / part / "dent", 5)
+        images(tmp_path / part / "good", 2)
+    assert layout_of(tmp_path) == "classes"
+    look = look_at_folder(tmp_path, "classes")
+    assert look.options == {"normal_class": "good"}
+    (tmp_path / "train/good").rename(tmp_path / "train/hole")
+    assert look_at_folder(tmp_path, "classes").options == {"normal_class": "dent"}
+    assert "rename them to normal, anomaly, unlabelled" in look_at_folder(tmp_path, "labels").faults[0]
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("train/anomaly", "no images to train on in train/normal or train/unlabelled"),
+        ("Train/normal", "Train is not read: rename it to train"),
+        ("train", "3 images lie in train itself (0.png): each needs a folder"),
+        ("good", "There are no images in mine/train/normal or mine/train/<class>; mine has the folders 'good'."),
+    ],
+)
+def test_images_in_the_wrong_place(tmp_path: Path, folder: str, message: str) -> None:
+    images(tmp_path / "mine" / folder)
+    assert message in " ".join(look_at_folder(tmp_path / "mine", "labels").faults)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no folder"):
+        look_at_folder(tmp_path / "nowhere")
