@@ -14,7 +14,7 @@ from adlightning.data.sources.base import LazyImages
 
 Batch = TypeVar("Batch", bound=TrainBatch | EvalBatch)
 Order: TypeAlias = "IndexBatches | PairedBatches"
-NO_COPY = 2**28
+NO_COPY = 2**26
 """Bytes of samples in host memory from which on they are not copied."""
 
 _FEWEST = 2  # samples of a rank in training: one alone cannot be normalised

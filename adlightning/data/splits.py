@@ -79,6 +79,13 @@ def one_vs_all(
     return Split(*drawn, np.arange(len(test_y)), test_labels)
 
 
+def _others(n: int, rows: Indices) -> Indices:
+    """Rows of n that are not among these, in order."""
+    is_other = np.ones(n, dtype=bool)
+    is_other[rows] = False
+    return np.flatnonzero(is_other)
+
+
 def stratified_holdout(
     y: ArrayLike,
     *,
@@ -101,7 +108,7 @@ def stratified_holdout(
     counts = [math.ceil(test_fraction * len(a) - ROUNDING) for a in (normals, anomalies)]
     parts = [streams.parts.permutation(a)[:n] for a, n in zip((normals, anomalies), counts, strict=True)]
     test = np.sort(np.concatenate(parts))
-    train = np.setdiff1d(np.arange(len(y)), test)
+    train = _others(len(y), test)
     return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
 
 
@@ -123,7 +130,7 @@ def all_anomalies_holdout(
         raise ValueError(f"y must hold anomalies, and more normal samples than anomalies, got {counts}")
     n_tested = len(anomalies) if normals_tested == "as_many" else len(normals) // 2
     test = np.sort(np.concatenate([streams.parts.permutation(normals)[:n_tested], anomalies]))
-    train = np.setdiff1d(np.arange(len(y)), test)
+    train = _others(len(y), test)
     return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
 
 
