@@ -103,7 +103,8 @@ def test_what_is_wrong_is_said(
     options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = table(tmp_path / "my.csv")
-    assert main(["compare", f"--data={data}", f"--out={tmp_path / 'out'}", *options]) == 2
+    named = ["--label_column=y", "--name_column=unit"]
+    assert main(["compare", f"--data={data}", f"--out={tmp_path / 'out'}", *named, *options]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
