@@ -23,7 +23,12 @@ from adlightning.core.parts import (
 )
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder
+from adlightning.networks.mlp import MLPEncoder
 from adlightning.networks.initialisation import start_weights_
+
+
+TABLE_ENCODER = partial(MLPEncoder, dense=(64,), rep_dim=8)
+"""What serves tables of one's own best (docs/defaults.md)."""
 
 
 def reconstruction_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -56,8 +61,8 @@ class Autoencoder(AnomalyDetector):
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
         weight_init: WeightInit = "glorot",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
@@ -72,7 +77,7 @@ class Autoencoder(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder and decoder; the decoder's range is that of the preprocessed input."""
-        self.encoder = build_encoder(self.make_encoder, shape)
+        self.encoder = build_encoder(self.make_encoder, shape, of_tables=TABLE_ENCODER)
         self.decoder = build_decoder(self.make_decoder, self.encoder, shape, self.preprocess.output)
         start_weights_(self, self.weight_init)
 

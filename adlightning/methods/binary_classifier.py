@@ -24,7 +24,12 @@ from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.head import Head
 from adlightning.networks.encoders import WeightInit, build_encoder
+from adlightning.networks.mlp import MLPEncoder
 from adlightning.networks.initialisation import start_weights_
+
+
+TABLE_ENCODER = partial(MLPEncoder, dense=(256,), rep_dim=128)
+"""What serves tables of one's own best (docs/defaults.md)."""
 
 
 def classification_loss(logits: Tensor, known: Tensor) -> Tensor:
@@ -63,8 +68,8 @@ class BinaryClassifier(AnomalyDetector):
         encoder: EncoderFactory | None = None,
         head: Head = Head(),
         weight_init: WeightInit = "glorot",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
@@ -79,7 +84,7 @@ class BinaryClassifier(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder and head."""
-        self.encoder = build_encoder(self.make_encoder, shape)
+        self.encoder = build_encoder(self.make_encoder, shape, of_tables=TABLE_ENCODER)
         self.head = self.make_head(self.encoder, shape)
         start_weights_(self, self.weight_init)
 

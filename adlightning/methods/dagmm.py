@@ -32,6 +32,10 @@ from adlightning.networks.logits import build_logits
 SMALLEST = 1e-6  # of norms, by which distances are divided
 
 
+TABLE_ENCODER = partial(DAGMMEncoder, dense=(32, 16), rep_dim=4)
+"""What serves tables of one's own best (docs/defaults.md)."""
+
+
 class Mixture(NamedTuple):
     """Weights phi (K,), means mu (K, d) and covariances Sigma (K, d, d) of a Gaussian mixture."""
 
@@ -150,7 +154,7 @@ class DAGMM(AnomalyDetector):
         variance_weight: float = 0.005,
         jitter: float = 1e-6,
         weight_init: WeightInit = "glorot",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
         lr_scheduler: SchedulerFactory | None = None,
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
@@ -174,7 +178,7 @@ class DAGMM(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Compression and estimation networks, and room for the mixture."""
-        self.encoder = build_encoder(self.make_encoder or (DAGMMEncoder if len(shape) == 1 else None), shape)
+        self.encoder = build_encoder(self.make_encoder, shape, of_tables=TABLE_ENCODER)
         self.decoder = build_decoder(self.make_decoder, self.encoder, shape, self.preprocess.output)
         d, k = representation_size(self.encoder, shape) + 2, self.n_components
         self.estimation = build_logits(self.make_estimation or EstimationNetwork, (d,), k)

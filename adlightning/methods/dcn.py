@@ -31,10 +31,15 @@ from adlightning.core.rules import at_least, not_negative
 from adlightning.core.scoring import evaluating
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.methods.parts.clusters import kmeans_centers, nearest_center, require_samples_for
+from adlightning.networks.dagmm import DAGMMEncoder
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
 from adlightning.networks.initialisation import start_weights_
 
 KMEANS_STARTS = 10
+
+
+TABLE_ENCODER = partial(DAGMMEncoder, dense=(32, 16), rep_dim=4)
+"""What serves tables of one's own best (docs/defaults.md)."""
 
 
 def dcn_loss(x: Tensor, reconstruction: Tensor, squared_distances: Tensor, clustering_weight: float) -> Tensor:
@@ -108,7 +113,7 @@ class DCN(AnomalyDetector):
         decoder: DecoderFactory | None = None,
         n_clusters: int = 2,
         clustering_weight: float = 0.05,
-        pretrain_epochs: int = 50,
+        pretrain_epochs: int = 25,
         initial_count: int = 100,
         weight_init: WeightInit = "glorot",
         optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
@@ -140,7 +145,7 @@ class DCN(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder, decoder, and room for the centres."""
-        self.encoder = build_encoder(self.make_encoder, shape)
+        self.encoder = build_encoder(self.make_encoder, shape, of_tables=TABLE_ENCODER)
         self.decoder = build_decoder(self.make_decoder, self.encoder, shape, self.preprocess.output)
         start_weights_(self, self.weight_init)
         self.register_buffer(

@@ -32,11 +32,16 @@ from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.clusters import kmeans_centers, nearest_center, require_samples_for
 from adlightning.networks.encoders import WeightInit, build_encoder, representation_size
 from adlightning.networks.initialisation import start_weights_
+from adlightning.networks.mlp import MLPEncoder
 
 Space = Literal["whitened", "normalised"]
 
 TOP_LAYER_SPREAD = 0.01  # standard deviation of its weights at the start of an epoch
 LEAST_VARIANCE = 1e-6  # of a direction, as a share of the largest: below it whitening would blow up rounding
+
+
+TABLE_ENCODER = partial(MLPEncoder, dense=(128,), leakiness=0, bias=True)
+"""What serves tables of one's own best (docs/defaults.md)."""
 
 
 def pca_whitening(features: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -143,7 +148,7 @@ class DeepCluster(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder, top layer, and room for projection and centres."""
-        self.encoder = build_encoder(self.make_encoder, shape)
+        self.encoder = build_encoder(self.make_encoder, shape, of_tables=TABLE_ENCODER)
         start_weights_(self, self.weight_init)
         d = representation_size(self.encoder, shape)
         self.top_layer = nn.Linear(d, self.n_clusters)

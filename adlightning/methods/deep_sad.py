@@ -63,7 +63,8 @@ class DeepSAD(AnomalyDetector):
         encoder: phi, a class made for the shape of a preprocessed sample that gives (B, d), without biases, affine
             BatchNorms or bounded activations. None takes LeNet for images, an MLP for tables, an LSTM for series.
         decoder: of the first phase, a class made for (d, shape, output); None takes the encoder's mirror image.
-        eta: weight of labelled against unlabelled samples, positive.
+        eta: weight of labelled against unlabelled samples, positive: 1 in the paper. 1000 makes some labelled anomalies
+            count among many samples (docs/defaults.md).
         eps: added to a labelled sample's squared distance.
         anomaly_loss: of known anomalies: `InverseNorm` (equation 7), or what the paper weighs against it (Section 3.2):
             `NegativeNorm`, `HingeLoss`, `NegativeHampelLoss`.
@@ -72,7 +73,8 @@ class DeepSAD(AnomalyDetector):
         center_known_normals_only: take the mean of known normals alone, against a polluted rest (Appendix C).
         learn_center: train the centre with the weights, which allows a trivial solution without known anomalies: phi
             and centre shrink to a point (Appendix C). A result's notes say where they did.
-        pretraining: the first phase, which trains encoder and decoder as an autoencoder.
+        pretraining: the first phase, which trains encoder and decoder as an autoencoder; 150 epochs in the paper, none
+            by default.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
         optimizer: of the objective; its coupled weight decay w adds (w / 2) ||W||^2, the paper's lambda.
@@ -93,16 +95,16 @@ class DeepSAD(AnomalyDetector):
         self,
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
-        eta: float = 1.0,
+        eta: float = 1000.0,
         eps: float = 1e-6,
         anomaly_loss: AnomalyLoss = InverseNorm(),
         center_include_labelled: bool = False,
         center_known_normals_only: bool = False,
         learn_center: bool = False,
-        pretraining: AutoencoderPretraining = AutoencoderPretraining(),
+        pretraining: AutoencoderPretraining = AutoencoderPretraining(epochs=0),
         weight_init: WeightInit = "glorot",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=3e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),

@@ -57,7 +57,8 @@ class DeepSVDD(AnomalyDetector):
         decoder: of the first phase, a class made for (d, shape, output); None takes the encoder's mirror image.
         learn_center: train the centre with the weights, which allows a trivial solution: phi and centre shrink to a
             point (Deep SAD, Appendix C). A result's notes say where they did.
-        pretraining: the first phase, which trains encoder and decoder as an autoencoder.
+        pretraining: the first phase, which trains encoder and decoder as an autoencoder; 150 epochs in the paper, none
+            by default.
         weight_init: of our own networks, `glorot` (uniform, the paper for autoencoders) or `framework` (the released
             code, but for its CIFAR decoder).
         optimizer: of the objective; its coupled weight decay w adds (w / 2) ||W||^2, the paper's lambda.
@@ -78,10 +79,10 @@ class DeepSVDD(AnomalyDetector):
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
         learn_center: bool = False,
-        pretraining: AutoencoderPretraining = AutoencoderPretraining(),
+        pretraining: AutoencoderPretraining = AutoencoderPretraining(epochs=0),
         weight_init: WeightInit = "glorot",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=3e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
@@ -173,10 +174,10 @@ class SoftBoundaryDeepSVDD(DeepSVDD):
         encoder: EncoderFactory | None = None,
         decoder: DecoderFactory | None = None,
         learn_center: bool = False,
-        pretraining: AutoencoderPretraining = AutoencoderPretraining(),
+        pretraining: AutoencoderPretraining = AutoencoderPretraining(epochs=0),
         weight_init: WeightInit = "glorot",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=3e-4, weight_decay=1e-6),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),

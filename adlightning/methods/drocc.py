@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -24,7 +25,7 @@ from adlightning.core.parts import (
     SchedulerFactory,
     encoder_part,
 )
-from adlightning.core.rules import between, not_negative, or_none, positive
+from adlightning.core.rules import Rule, between, not_negative, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.ascent import Ascent, frozen_weights
@@ -32,20 +33,39 @@ from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.neighborhood import (
     Neighborhood,
     is_off_samples,
+    neighbor_radius,
     off_samples,
     project_to_shell,
     sample_norm,
 )
 from adlightning.networks.encoders import WeightInit, build_encoder
 from adlightning.networks.initialisation import start_weights_
+from adlightning.networks.mlp import PlainMLP
 
 Noise = Literal["normal", "shifted"]
+Radius = float | Literal["neighbors"]
 Selection = Literal["none", "oracle"]
+
+
+TABLE_ENCODER = partial(PlainMLP, n_outputs=128, dense=(256,), dropout=0.0)
+"""What serves tables of one's own best (docs/defaults.md): with BatchNorm negatives are told by their batch."""
+
+OWN_ASCENT = Ascent(steps=5, step_size=0.2, project_every=5, step_unit="radius")
+"""A search of data of any scale, which a fifth of the radius a step takes across the shell (docs/defaults.md)."""
 
 
 def normality_loss(logits: Tensor, is_normal: Tensor) -> Tensor:
     """Mean binary cross-entropy, in float32, of logits (B,) that are high for normal, which is the positive class."""
     return F.binary_cross_entropy_with_logits(logits.float(), is_normal.float())
+
+
+def chance_loss(mu: float) -> float:
+    """The least loss of a classifier that tells nothing apart: log(1 + mu) + mu log((1 + mu) / mu), 2 log 2 for mu = 1.
+
+    That of the constant logit -log mu, whose cross-entropies are log(1 + mu) for normals and log((1 + mu) / mu) for
+    negatives.
+    """
+    return math.log1p(mu) + (mu * math.log1p(1 / mu) if mu else 0.0)
 
 
 def unit_gradient(logits_of: Callable[[Tensor], Tensor], points: Tensor, coupled: bool = False) -> Tensor:
@@ -68,6 +88,7 @@ def ascend(
     h: Tensor,
     ascent: Ascent,
     project: Callable[[Tensor], Tensor],
+    radius: float = 1.0,
 ) -> Tensor:
     """Offsets (B, ...) from x to the points that look most normal (Algorithm 1, adversarial search).
 
@@ -80,13 +101,22 @@ def ascend(
         h: offsets (B, ...) to start from.
         ascent: how many steps of which length; a logit depends on other samples with its batch_norm `train`.
         project: nearest allowed offsets.
+        radius: of the shell, which a step may be a share of.
     """
+    length = ascent.step_length(radius)
     every = ascent.steps if ascent.project_every == "end" else ascent.project_every
     for step in range(1, ascent.steps + 1):
-        h = h + ascent.step_size * unit_gradient(logits_of, x + h, coupled=ascent.batch_norm == "train")
+        h = h + length * unit_gradient(logits_of, x + h, coupled=ascent.batch_norm == "train")
         if step % every == 0 and step < ascent.steps:
             h = project(h)
     return project(h)
+
+
+def _is_radius(value: object) -> bool:
+    return value in ("neighbors", None) or positive.holds(value)
+
+
+RADIUS = Rule(_is_radius, f"{positive.words}, neighbors, or null for sqrt(d) / 2")
 
 
 class DROCC(AnomalyDetector):
@@ -100,8 +130,9 @@ class DROCC(AnomalyDetector):
         encoder: a class made for the shape of a preprocessed sample that gives (B, d); biases and affine BatchNorms do
             no harm here. None takes LeNet for images, an MLP for tables, an LSTM for series.
         head: on the encoder, to the logit.
-        radius: r, the shell's inner radius after preprocessing; null takes sqrt(d) / 2 for d features or pixels, the
-            paper's rule for standardised ones.
+        radius: r, the shell's inner radius after preprocessing. `neighbors` takes it from the training samples: the
+            0.9 quantile of the distances to their nearest neighbours. Null takes sqrt(d) / 2 for d features or pixels,
+            the paper's rule for standardised ones.
         gamma: outer over inner radius, at least 1: 1 for images and 2 for all else in the paper.
         mu: weight of the negatives (`lamda` in the released code).
         ascent: how negatives are searched.
@@ -129,29 +160,31 @@ class DROCC(AnomalyDetector):
     uses_known_anomalies = False
     first_phase_argument = "warm_up_epochs"
     argument_rules: ClassVar = {
-        "radius": or_none(positive, "sqrt(d) / 2"),
+        "radius": RADIUS,
         "gamma": between(1, math.inf, "left"),
         "mu": between(0, math.inf, "left"),
         "warm_up_epochs": not_negative,
     }
     is_warm: Tensor
+    neighbor_radius: Tensor
+    """With `radius: neighbors` what the training samples say; NaN before a fit."""
 
     def __init__(
         self,
         encoder: EncoderFactory | None = None,
-        head: Head = Head(),
-        radius: float | None = None,
+        head: Head = Head(activation="leaky_relu", leakiness=0),
+        radius: Radius | None = "neighbors",
         gamma: float = 2.0,
         mu: float = 1.0,
-        ascent: Ascent = Ascent(),
+        ascent: Ascent = OWN_ASCENT,
         neighborhood: Neighborhood = Neighborhood(),
         noise: Noise = "normal",
         joint_batches: bool = False,
         warm_up_epochs: int = 0,
         selection: Selection = "none",
         weight_init: WeightInit = "framework",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
@@ -179,10 +212,21 @@ class DROCC(AnomalyDetector):
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Encoder and head, and the shell's radius for this many features."""
-        self.encoder = build_encoder(self.make_encoder, shape)
+        self.encoder = build_encoder(self.make_encoder, shape, of_tables=TABLE_ENCODER)
         self.head = self.make_head(self.encoder, shape)
         start_weights_(self, self.weight_init)
-        self.shell_radius = self.radius if self.radius is not None else math.sqrt(math.prod(shape)) / 2
+        self._radius: float | None = math.sqrt(math.prod(shape)) / 2 if self.radius is None else None
+        if self.radius == "neighbors":
+            self.register_buffer("neighbor_radius", torch.tensor(math.nan))
+        elif self.radius is not None:
+            self._radius = self.radius
+
+    @property
+    def shell_radius(self) -> float:
+        """The shell's inner radius r; one taken from the training samples is there once a fit begins."""
+        if self._radius is None:
+            self._radius = float(self.neighbor_radius)
+        return self._radius
 
     def configure_optimizers(self) -> Any:
         """One optimiser over everything."""
@@ -198,6 +242,11 @@ class DROCC(AnomalyDetector):
         if self.neighborhood.kind == "strict":
             self._require_normals()
         super().on_fit_start()
+        if self.radius == "neighbors" and self.neighbor_radius.isnan():
+            normals = torch.cat([self.preprocess(x).flatten(1) for x in self.normal_data()])
+            found = neighbor_radius(normals)
+            self.neighbor_radius.fill_(math.sqrt(normals.shape[1]) / 2 if found is None else found)
+            self._radius = None
 
     def on_train_start(self) -> None:
         """Take all normal samples, for a strict neighbourhood."""
@@ -205,9 +254,25 @@ class DROCC(AnomalyDetector):
         self._take_normals()
 
     def on_train_end(self) -> None:
-        """Forget them."""
+        """Forget them, and say where the negatives won."""
         super().on_train_end()
         self.normals = None
+        loss, chance = self.trainer.callback_metrics.get("train/loss"), chance_loss(self.mu)
+        self.training_record.pop("above_chance", None)
+        if loss is not None and bool(self.is_warm) and float(loss) > chance:
+            self.training_record["above_chance"] = [float(loss), chance]
+            rank_zero_warn(self.remarks()[-1])
+
+    def remarks(self) -> list[str]:
+        """That the classifier ended worse than one that tells nothing apart."""
+        if (ended := self.training_record.get("above_chance")) is None:
+            return super().remarks()
+        words = (
+            f"the last epoch's loss is {ended[0]:.3g}, above {ended[1]:.3g}, that of a classifier that tells nothing "
+            "apart: the negatives won, and scores may rank worse than chance. Another model.radius, a smaller "
+            "model.optimizer.lr or fewer model.ascent.steps may help"
+        )
+        return [*super().remarks(), words]
 
     def _take_normals(self) -> None:
         if self.neighborhood.kind == "strict":
@@ -262,7 +327,8 @@ class DROCC(AnomalyDetector):
         if self.ascent.batch_norm != "train":
             self._train_batch_norms(False)
         with frozen_weights(self):
-            h = ascend(self.logits, x, self.noise_like(x), self.ascent, self.projection(x))
+            search = (self.ascent, self.projection(x), self.shell_radius)
+            h = ascend(self.logits, x, self.noise_like(x), *search)
         if self.ascent.batch_norm == "eval":
             self._train_batch_norms(True)
         return h

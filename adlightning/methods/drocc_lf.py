@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from adlightning.core.optimization import Interval
 from adlightning.core.parts import EncoderFactory, OptimizerFactory, PreprocessingFactory, SchedulerFactory
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.drocc import DROCC, Noise, Selection
+from adlightning.methods.drocc import DROCC, OWN_ASCENT, Noise, Radius, Selection
 from adlightning.methods.parts.ascent import Ascent
 from adlightning.methods.parts.head import Head
 from adlightning.networks.encoders import WeightInit
@@ -124,7 +124,7 @@ class DROCCLF(DROCC):
         projection_search: how the projection finds its multiplier: `grid`, exact and deterministic, or `random40`, the
             released code's 40 random draws.
         encoder, head, radius, gamma, mu: as in :class:`DROCC`.
-        ascent: as in :class:`DROCC`; projections every 5 steps, as in the released code.
+        ascent: as in :class:`DROCC`; the released code projects every 5 of 50 steps.
         noise, joint_batches, warm_up_epochs, selection, weight_init: as in :class:`DROCC`.
         optimizer, lr_scheduler, lr_scheduler_interval: as in :class:`DROCC`.
         preprocessing: as in :class:`AnomalyDetector`.
@@ -141,18 +141,18 @@ class DROCCLF(DROCC):
         self,
         projection_search: Search = "grid",
         encoder: EncoderFactory | None = None,
-        head: Head = Head(),
-        radius: float | None = None,
+        head: Head = Head(activation="leaky_relu", leakiness=0),
+        radius: Radius | None = "neighbors",
         gamma: float = 2.0,
         mu: float = 1.0,
-        ascent: Ascent = Ascent(project_every=5),
+        ascent: Ascent = OWN_ASCENT,
         noise: Noise = "normal",
         joint_batches: bool = False,
         warm_up_epochs: int = 0,
         selection: Selection = "none",
         weight_init: WeightInit = "framework",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),

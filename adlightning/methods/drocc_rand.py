@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from adlightning.core.optimization import Interval
 from adlightning.core.parts import EncoderFactory, OptimizerFactory, PreprocessingFactory, SchedulerFactory
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.methods.drocc import DROCC, Noise, Selection
+from adlightning.methods.drocc import DROCC, Noise, Radius, Selection
 from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.neighborhood import Neighborhood
 from adlightning.networks.encoders import WeightInit
@@ -34,8 +34,8 @@ class DROCCRand(DROCC):
     def __init__(
         self,
         encoder: EncoderFactory | None = None,
-        head: Head = Head(),
-        radius: float | None = None,
+        head: Head = Head(activation="leaky_relu", leakiness=0),
+        radius: Radius | None = "neighbors",
         gamma: float = 2.0,
         mu: float = 1.0,
         neighborhood: Neighborhood = Neighborhood(),
@@ -44,8 +44,8 @@ class DROCCRand(DROCC):
         warm_up_epochs: int = 0,
         selection: Selection = "none",
         weight_init: WeightInit = "framework",
-        optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
-        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
@@ -84,7 +85,7 @@ class DSEBM(AnomalyDetector):
         noise: float = 1.0,
         score_type: Score = "energy",
         optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
-        lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[40]),
         lr_scheduler_interval: Interval = "epoch",
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),

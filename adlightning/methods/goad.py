@@ -36,6 +36,9 @@ from adlightning.networks.goad import LEAKINESS, GOADEncoder
 Centers = Literal["trained", "running"]
 Embedding = Literal["output", "activated"]
 
+TABLE_ENCODER = partial(GOADEncoder, rep_dim=32, n_layers=3)
+"""What serves tables of one's own best (docs/defaults.md); the paper's has 8 and 1, or 5, layers."""
+
 CHUNK = 2**22  # values of the largest tensor of a chunk in scoring, 16 MiB: larger ones are slower on a CPU
 
 
@@ -93,12 +96,12 @@ class AffineMaps:
     """The random maps x -> W_m' x + b_m, with values from N(0, 1).
 
     Args:
-        number: of maps, M, at least 2 (`n_rots` in the released code).
+        number: of maps, M, at least 2 (`n_rots` in the released code, 256 there).
         dim: dimension to which they map (`d_out`).
         translation: draw b_m as well; the paper has it, the released code does not.
     """
 
-    number: int = 256
+    number: int = 32
     dim: int = 32
     translation: bool = True
 
@@ -203,7 +206,7 @@ class GOAD(AnomalyDetector):
         n, dim = self.maps.number, self.maps.dim
         self.register_buffer("map_weights", torch.randn(n, shape[0], dim))
         self.register_buffer("map_shifts", torch.randn(n, dim) if self.maps.translation else None)
-        self.encoder = build_encoder(self.make_encoder or GOADEncoder, (dim,))
+        self.encoder = build_encoder(self.make_encoder or TABLE_ENCODER, (dim,))
         is_ours = isinstance(self.encoder, GOADEncoder)
         centred = name_of(self.preprocess) == "StandardizeFeatures" and not self.maps.translation
         linear = is_ours and self.encoder.n_layers == 1 and self.embedding == "output"

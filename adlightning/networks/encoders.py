@@ -28,17 +28,22 @@ class Mirrored(Protocol):
         ...
 
 
-def build_encoder(factory: Callable[[Shape], nn.Module] | None, shape: Shape) -> nn.Module:
+def build_encoder(
+    factory: Callable[[Shape], nn.Module] | None,
+    shape: Shape,
+    of_tables: Callable[[Shape], nn.Module] = MLPEncoder,
+) -> nn.Module:
     """An encoder for samples of this shape.
 
     Args:
         factory: makes it; None takes LeNet for images, an MLP for tables, an LSTM for series.
         shape: of a preprocessed sample.
+        of_tables: the MLP that None takes for tables: docs/defaults.md says what each method's is.
 
     Raises:
         ValueError: it cannot be made for these samples.
     """
-    factory = factory or SUITED[len(shape)]
+    factory = factory or (of_tables if len(shape) == 1 else SUITED[len(shape)])
     try:
         return factory(shape)
     except TypeError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from adlightning.core.contracts import TrainBatch
@@ -22,6 +23,17 @@ from adlightning.shallow.oracle import Choice, Grid, choose, read_test_set, requ
 from adlightning.shallow.persistence import from_bytes, require_recipe, to_bytes
 
 Selection = Literal["none", "oracle"]
+
+
+def edge_words(argument: str, value: float, values: Sequence[Any], option: str) -> str | None:
+    """That a search took the least or the largest of its values, in words; None within them, or of a single one."""
+    if len(set(values)) < 2 or min(values) < value < max(values):
+        return None
+    end, beyond = ("least", "smaller") if value <= min(values) else ("largest", "larger")
+    return (
+        f"{argument} {value:.4g} is the {end} of the values that it was chosen from, {min(values):.4g} to "
+        f"{max(values):.4g}: give {beyond} ones as well, by model.{option}"
+    )
 
 
 class ShallowDetector(AnomalyDetector):
@@ -73,6 +85,7 @@ class ShallowDetector(AnomalyDetector):
         self.features = features
         self.selection = selection
         self.estimator: Any = None
+        self._searched: dict[tuple[str, float], tuple[Sequence[float], str]] = {}
 
     # ---- what an estimator writes ---------------------------------------------------------------------------------
 
@@ -95,6 +108,14 @@ class ShallowDetector(AnomalyDetector):
     def chosen(self, estimator: Any) -> Choice:
         """What a fit chose by itself, by argument; plain values."""
         return {}
+
+    def note_search(self, argument: str, value: float, values: Sequence[float], option: str) -> None:
+        """Of a search on training data: what it chose, from which values, and the option that gives these."""
+        self._searched[argument, value] = values, option
+
+    def remarks(self) -> list[str]:
+        """What was chosen at an end of the values to choose from."""
+        return [*super().remarks(), *self.training_record.get("at_edge", [])]
 
     # ---- features -------------------------------------------------------------------------------------------------
 
@@ -164,11 +185,23 @@ class ShallowDetector(AnomalyDetector):
             self.feature_map.fit(normal, self.data.effective_seed())
         batches = [(self.represent(b.x), b.known.cpu().numpy()) for b in self.training_data()]
         features, known = (np.concatenate(column) for column in zip(*batches, strict=True))
+        self._searched = {}
         if self.selection == "oracle":
             self.estimator, choice = self._choose(features, known)
         else:
             self.estimator, choice = self.fit_estimator(TrainingSamples(features, known)), {}
-        self.training_record["chosen"] = {**self.chosen(self.estimator), **choice}
+        chosen = {**self.chosen(self.estimator), **choice}
+        self.training_record |= {"chosen": chosen, "at_edge": self._at_edges(chosen, choice)}
+        for words in self.training_record["at_edge"]:
+            rank_zero_warn(words)
+
+    def _at_edges(self, chosen: Choice, of_grid: Choice) -> list[str]:
+        """What was chosen, by a search of its own or of a selection, at an end of its values."""
+        grids = {name: values for grid in self.grids() for name, values in grid.items()}
+        searched = {name: self._searched[name, value] for name, value in chosen.items() if (name, value) in self._searched}
+        searched |= {name: (grids[name], f"{name}s") for name in of_grid if name in grids}
+        words = (edge_words(name, chosen[name], values, option) for name, (values, option) in searched.items())
+        return [each for each in words if each is not None]
 
     def _choose(self, features: Floats, known: Known) -> tuple[Any, Choice]:
         """With `selection: oracle`: the estimator that does best on the TEST set, and the values that were chosen."""

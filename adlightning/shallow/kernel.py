@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,19 @@ def scale_gamma(features: Floats) -> float:
     """1 / (D Var[x]) of features (N, D), scikit-learn's gamma `scale`; 1 where nothing varies."""
     variance = float(features.var())
     return 1 / (features.shape[1] * variance) if variance > 0 else 1.0
+
+
+NARROW = 10.0
+"""How many times `scale` the gamma `narrow` is: docs/defaults.md has the tables on which it was chosen."""
+
+Gamma = float | Literal["scale", "narrow"]
+
+
+def gamma_of(gamma: Gamma, features: Floats) -> float:
+    """A kernel's gamma for features (N, D): the one given, `scale`, or `narrow`, ten times that."""
+    if isinstance(gamma, str):
+        return scale_gamma(features) * (NARROW if gamma == "narrow" else 1.0)
+    return gamma
 
 
 @dataclass

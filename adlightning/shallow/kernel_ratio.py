@@ -119,6 +119,7 @@ class KernelKLIEP(ShallowDetector):
         if len(bandwidths) > 1:
             scores = [held_out_score(distances, h, self.cv_folds, seed, self.hold_out_unlabelled) for h in bandwidths]
             h = bandwidths[int(np.argmax(scores))]
+            self.note_search("bandwidth", h, bandwidths, "bandwidth_factors")
         return ratio(centers, kliep(*distances.log_kernels(h)), h, None)
 
     def chosen(self, estimator: KernelRatio) -> Choice:
@@ -192,6 +193,8 @@ class KernelULSIF(ShallowDetector):
             losses = [left_out_losses(*distances.kernels(h), grid) for h in bandwidths]
             row, column = np.unravel_index(np.argmin(losses), (len(bandwidths), len(grid)))
             h, regularization = bandwidths[int(row)], grid[int(column)]
+            self.note_search("bandwidth", h, bandwidths, "bandwidth_factors")
+            self.note_search("regularization", regularization, grid, "regularizations")
         a = ulsif(*distances.kernels(h), regularization)
         with np.errstate(divide="ignore"):
             return ratio(centers, np.log(a), h, regularization)

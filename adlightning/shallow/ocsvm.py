@@ -13,12 +13,14 @@ from adlightning.core.rules import Rule, at_least, between, each, not_negative, 
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.shallow.base import Selection, ShallowDetector
 from adlightning.shallow.features import Features, RawFeatures
-from adlightning.shallow.kernel import Floats, KernelExpansion, TrainingSamples, scale_gamma
+from adlightning.shallow.kernel import Floats, Gamma, KernelExpansion, TrainingSamples, gamma_of
 from adlightning.shallow.oracle import Choice, Grid
 
 PAPER_GAMMAS = tuple(2.0**exponent for exponent in range(-7, 3))
 CACHE_MB = 1000
-POSITIVE_OR_SCALE = Rule(lambda value: value == "scale" or positive.holds(value), f"{positive.words}, or scale")
+GAMMA = Rule(
+    lambda value: value in ("scale", "narrow") or positive.holds(value), f"{positive.words}, or scale or narrow"
+)
 
 
 class OCSVM(ShallowDetector):
@@ -28,7 +30,7 @@ class OCSVM(ShallowDetector):
         kernel: `rbf`, exp(-gamma ||x - y||^2); `linear`, the released code's twin on autoencoder codes; or `poly`,
             (gamma <x, y> + coef0)^degree, which DROCC's Figure 5 has with degree 20.
         nu: bound on the share of training samples outside, in (0, 1].
-        gamma: of the radial and the polynomial kernel; `scale` is 1 / (D Var[x]).
+        gamma: of the radial and the polynomial kernel; `scale` is 1 / (D Var[x]), `narrow` ten times that.
         degree: of the polynomial kernel.
         coef0: of the polynomial kernel; not stated in the paper.
         gammas: with `selection: oracle`, values of gamma to choose from on 10 % of the test set.
@@ -45,7 +47,7 @@ class OCSVM(ShallowDetector):
     estimator_type = KernelExpansion
     argument_rules: ClassVar = {
         "nu": between(0, 1, "right"),
-        "gamma": POSITIVE_OR_SCALE,
+        "gamma": GAMMA,
         "degree": at_least(1),
         "coef0": not_negative,
         "gammas": each(positive, least=1),
@@ -58,7 +60,7 @@ class OCSVM(ShallowDetector):
         self,
         kernel: Literal["rbf", "linear", "poly"] = "rbf",
         nu: float = 0.1,
-        gamma: float | Literal["scale"] = "scale",
+        gamma: Gamma = "narrow",
         degree: int = 3,
         coef0: float = 0.0,
         gammas: Sequence[float] = PAPER_GAMMAS,
@@ -86,7 +88,7 @@ class OCSVM(ShallowDetector):
         x, nu = samples.features, choice.get("nu", self.nu)
         if self.kernel == "linear":
             return _expansion(OneClassSVM(kernel="linear", nu=nu, cache_size=CACHE_MB).fit(x), x, None)
-        gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        gamma = choice.get("gamma", gamma_of(self.gamma, x))
         if self.kernel == "poly":
             polynomial: dict[str, Any] = {"degree": self.degree, "coef0": self.coef0}
             svm = OneClassSVM(kernel="poly", gamma=gamma, nu=nu, cache_size=CACHE_MB, **polynomial).fit(x)
@@ -98,7 +100,7 @@ class OCSVM(ShallowDetector):
         return _expansion(OneClassSVM(kernel="precomputed", nu=nu, cache_size=CACHE_MB).fit(kernel), x, gamma)
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
-        """Gamma, which `scale` takes from the data."""
+        """Gamma, which may be of the data."""
         return {} if estimator.gamma is None else {"gamma": estimator.gamma}
 
 

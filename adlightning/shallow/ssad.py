@@ -10,8 +10,8 @@ from adlightning.core.rules import each, not_negative, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.shallow.base import Selection, ShallowDetector
 from adlightning.shallow.features import Features, RawFeatures
-from adlightning.shallow.kernel import KernelExpansion, Known, TrainingSamples, scale_gamma
-from adlightning.shallow.ocsvm import PAPER_GAMMAS, POSITIVE_OR_SCALE
+from adlightning.shallow.kernel import Gamma, KernelExpansion, Known, TrainingSamples, gamma_of
+from adlightning.shallow.ocsvm import PAPER_GAMMAS, GAMMA
 from adlightning.shallow.oracle import Choice, Grid
 from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
 
@@ -24,7 +24,7 @@ class SSAD(ShallowDetector):
     (docs/methods/kernel_machines.md, S8).
 
     Args:
-        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]).
+        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.
         kappa: weight of the margin of labelled samples, not negative.
         eta_unlabelled: cost of an unlabelled sample on the wrong side.
         eta_labelled: cost of a labelled sample on the wrong side.
@@ -41,7 +41,7 @@ class SSAD(ShallowDetector):
     uses_known_anomalies = True
     estimator_type = KernelExpansion
     argument_rules: ClassVar = {
-        "gamma": POSITIVE_OR_SCALE,
+        "gamma": GAMMA,
         "kappa": not_negative,
         "eta_unlabelled": positive,
         "eta_labelled": positive,
@@ -51,7 +51,7 @@ class SSAD(ShallowDetector):
 
     def __init__(
         self,
-        gamma: float | Literal["scale"] = "scale",
+        gamma: Gamma = "scale",
         kappa: float = 1.0,
         eta_unlabelled: float = 1.0,
         eta_labelled: float = 1.0,
@@ -80,10 +80,10 @@ class SSAD(ShallowDetector):
     def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelExpansion:
         """The solution of the dual."""
         x = samples.features
-        gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        gamma = choice.get("gamma", gamma_of(self.gamma, x))
         costs = (self.kappa, self.eta_unlabelled, self.eta_labelled)
         return solve(SSADProblem(x, samples.known, gamma, *costs), seed=self.data.effective_seed())[0]
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
-        """Gamma, which `scale` takes from the data."""
+        """Gamma, which may be of the data."""
         return {"gamma": estimator.gamma}

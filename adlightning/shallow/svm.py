@@ -17,8 +17,8 @@ from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 from adlightning.shallow.base import Selection, ShallowDetector, require
 from adlightning.shallow.features import Features, RawFeatures
-from adlightning.shallow.kernel import Floats, KernelExpansion, Known, TrainingSamples, scale_gamma
-from adlightning.shallow.ocsvm import CACHE_MB, PAPER_GAMMAS, POSITIVE_OR_SCALE
+from adlightning.shallow.kernel import Floats, Gamma, KernelExpansion, Known, TrainingSamples, gamma_of
+from adlightning.shallow.ocsvm import CACHE_MB, PAPER_GAMMAS, GAMMA
 from adlightning.shallow.oracle import Choice, Grid
 
 
@@ -39,7 +39,7 @@ class SVM(ShallowDetector):
     """The supervised SVM: normal against known anomalies; the score is minus its decision function.
 
     Args:
-        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]).
+        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.
         cost: C, of a sample on the wrong side of the margin, positive.
         unlabelled: what unlabelled samples are: `normal`, as Deep SAD's paper takes them (Appendix E), or `left_out`,
             which needs known normals.
@@ -57,12 +57,12 @@ class SVM(ShallowDetector):
     uses_known_anomalies = True
     needs_known_anomalies = True
     estimator_type = KernelExpansion
-    argument_rules: ClassVar = {"gamma": POSITIVE_OR_SCALE, "cost": positive, "gammas": each(positive, least=1)}
+    argument_rules: ClassVar = {"gamma": GAMMA, "cost": positive, "gammas": each(positive, least=1)}
     score_features = staticmethod(KernelExpansion.anomaly_scores)
 
     def __init__(
         self,
-        gamma: float | Literal["scale"] = "scale",
+        gamma: Gamma = "scale",
         cost: float = 1.0,
         unlabelled: Literal["normal", "left_out"] = "normal",
         gammas: Sequence[float] = PAPER_GAMMAS,
@@ -90,12 +90,12 @@ class SVM(ShallowDetector):
         """libsvm's solution, as its support vectors."""
         taken = (samples.known != UNLABELLED) | (self.unlabelled == "normal")
         x, known = samples.features[taken], samples.known[taken]
-        gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        gamma = choice.get("gamma", gamma_of(self.gamma, x))
         y = np.where(known == KNOWN_ANOMALY, -1, 1)
         return fit_svm(x, y, np.full(len(y), self.cost), gamma)
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
-        """Gamma, which `scale` takes from the data."""
+        """Gamma, which may be of the data."""
         return {"gamma": estimator.gamma}
 
 
@@ -106,7 +106,7 @@ class BiasedSVM(ShallowDetector):
     Known anomalies are left out, as in every method of this kind. Needs known normals and unlabelled samples.
 
     Args:
-        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]).
+        gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.
         cost_normal: C+, of a known normal on the wrong side of the margin, positive.
         cost_unlabelled: C-, of an unlabelled sample on the wrong side, positive; the article chooses both on held-out
             samples, C+ the larger.
@@ -123,7 +123,7 @@ class BiasedSVM(ShallowDetector):
     needs_unlabelled = True
     estimator_type = KernelExpansion
     argument_rules: ClassVar = {
-        "gamma": POSITIVE_OR_SCALE,
+        "gamma": GAMMA,
         "cost_normal": positive,
         "cost_unlabelled": positive,
         "gammas": each(positive, least=1),
@@ -132,7 +132,7 @@ class BiasedSVM(ShallowDetector):
 
     def __init__(
         self,
-        gamma: float | Literal["scale"] = "scale",
+        gamma: Gamma = "scale",
         cost_normal: float = 1.0,
         cost_unlabelled: float = 0.1,
         gammas: Sequence[float] = PAPER_GAMMAS,
@@ -154,11 +154,11 @@ class BiasedSVM(ShallowDetector):
     def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> KernelExpansion:
         """libsvm's solution, as its support vectors."""
         x, known = samples.features, samples.known
-        gamma = choice.get("gamma", scale_gamma(x) if self.gamma == "scale" else self.gamma)
+        gamma = choice.get("gamma", gamma_of(self.gamma, x))
         is_normal = known == KNOWN_NORMAL
         costs = np.where(is_normal, self.cost_normal, self.cost_unlabelled)
         return fit_svm(x, np.where(is_normal, 1, -1), costs, gamma)
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
-        """Gamma, which `scale` takes from the data."""
+        """Gamma, which may be of the data."""
         return {"gamma": estimator.gamma}

@@ -13,6 +13,7 @@ from adlightning.core.rules import Rule, at_least, check_arguments, positive
 
 AscentBatchNorm = Literal["eval", "train", "frozen"]
 ProjectEvery = int | Literal["end"]
+StepUnit = Literal["absolute", "radius"]
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,26 @@ class Ascent:
         batch_norm: BatchNorm during ascent: `eval` (running statistics), `train` (the released code: those of the
             adversarial batch, which also move the running ones), or `frozen` (the older code: running statistics from
             each epoch's first ascent on, in all of the epoch's further training).
+        step_unit: of `step_size`: `absolute`, as in the paper and the released code, or `radius`, the shell's inner
+            radius, so that one value serves data of any scale and dimension.
     """
 
     steps: int = 50
     step_size: float = 0.01
     project_every: ProjectEvery = 10
     batch_norm: AscentBatchNorm = "eval"
+    step_unit: StepUnit = "absolute"
 
     def __post_init__(self) -> None:
         """Check the values."""
         every = Rule(lambda n: n == "end" or (not isinstance(n, str) and n >= 1), "be at least 1, or end")
         rules = {"ascent.steps": at_least(1), "ascent.step_size": positive, "ascent.project_every": every}
         values = {f"ascent.{name}": value for name, value in vars(self).items()}
-        check_arguments(rules, {"ascent.batch_norm": AscentBatchNorm}, values)
+        check_arguments(rules, {"ascent.batch_norm": AscentBatchNorm, "ascent.step_unit": StepUnit}, values)
+
+    def step_length(self, radius: float) -> float:
+        """Length of a step in a shell of this inner radius."""
+        return self.step_size * radius if self.step_unit == "radius" else self.step_size
 
 
 @contextmanager

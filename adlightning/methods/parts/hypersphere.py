@@ -23,6 +23,7 @@ from adlightning.core.scoring import evaluating
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
 from adlightning.networks.initialisation import require_collapse_free, reset_parameters_, resets_of, start_weights_
+from adlightning.networks.mlp import MLPEncoder
 from adlightning.preprocessing import Output
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 CenterFrom = Literal["not_anomalies", "all", "known_normals"]
 """Whose mean representation sets the centre."""
+
+TABLE_ENCODER = partial(MLPEncoder, dense=(256,), rep_dim=128)
+"""What serves tables of one's own best (docs/defaults.md)."""
 
 ReconstructionLoss = Literal["squared", "cross_entropy"]
 
@@ -130,7 +134,7 @@ class Hypersphere(nn.Module):
                 "pretraining.loss must be squared where preprocessed samples are not in [0, 1], got cross_entropy: "
                 "take it, or preprocessing=UnitRange for images and StandardizeMinMax for tables"
             )
-        self.encoder = build_encoder(encoder, shape)
+        self.encoder = build_encoder(encoder, shape, of_tables=TABLE_ENCODER)
         self.decoder = build_decoder(decoder, self.encoder, shape, output) if pretraining.epochs else None
         start_weights_(self, weight_init)
         require_collapse_free(self.encoder)

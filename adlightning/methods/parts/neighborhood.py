@@ -12,7 +12,14 @@ from adlightning.core.rules import at_least, check_arguments
 
 NeighborhoodKind = Literal["relaxed", "strict"]
 
+NEIGHBOR_QUANTILE = 0.9
+"""Which of the distances to nearest neighbours is the radius that the data say (docs/defaults.md)."""
+
+MAX_ROWS = 2000
+"""Samples whose neighbours are looked for, among all."""
+
 _BLOCK = 2**25  # entries of a block of pairwise distances: 128 MiB in float32
+_SAME = 1e-3  # a distance that rounding makes of none, between standardised samples of any size
 _TOLERANCE = 1e-3  # of the radius: a point put onto a border is on either side of it by rounding
 
 
@@ -66,6 +73,23 @@ def nearest_samples(points: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         which = torch.where(closer, found + start, which)
     nearest = samples[which]
     return nearest, torch.linalg.vector_norm(points - nearest, dim=1, keepdim=True)
+
+
+def neighbor_radius(samples: Tensor, quantile: float = NEIGHBOR_QUANTILE) -> float | None:
+    """A quantile of the distances from samples (N, D) to their nearest others; None where no two of them differ.
+
+    Of `MAX_ROWS` samples, evenly spread over all, and without distances of 0: copies say nothing of a radius.
+    """
+    rows = torch.linspace(0, len(samples) - 1, min(len(samples), MAX_ROWS), device=samples.device).long()
+    size = max(1, _BLOCK // max(1, len(samples)))
+    least = [
+        torch.where(distances > _SAME, distances, torch.inf).min(dim=1).values
+        for part in samples[rows].float().split(size)
+        for distances in (torch.cdist(part, samples.float()),)
+    ]
+    found = torch.cat(least)
+    found = found[found.isfinite()]
+    return float(found.quantile(quantile)) if len(found) else None
 
 
 def off_samples(points: Tensor, samples: Tensor, radius: float) -> Tensor:
