@@ -208,7 +208,9 @@ def main(arguments: list[str]) -> int:
     """Run what is asked for, and write the page."""
     parser = argparse.ArgumentParser(description="Detectors of ours and of others on the development set of tables.")
     parser.add_argument("--out", type=Path, required=True, help="where OUT.csv and OUT.md are written")
-    parser.add_argument("--grid", type=Path, help="variants instead of defaults: {detector: {variant: {option: value}}}")
+    parser.add_argument(
+        "--grid", type=Path, help="variants instead of defaults: {detector: {variant: {option: value}}}"
+    )
     parser.add_argument("--only", nargs="+", help="detectors, as they are called in the table")
     parser.add_argument("--tables", nargs="+", default=list(DEVELOPMENT), choices=list(DEVELOPMENT))
     parser.add_argument("--seeds", type=int, default=3)

@@ -109,7 +109,7 @@ def _heavy_tails() -> Table:
     """Eight skewed columns with heavy tails; anomalies are shifted in three of them."""
     rng = np.random.default_rng(4)
     mixing = _mixing(rng, 8, 8) + np.eye(8)
-    draw = lambda n: (rng.standard_t(3, size=(n, 8)) @ mixing)  # noqa: E731
+    draw = lambda n: rng.standard_t(3, size=(n, 8)) @ mixing  # noqa: E731
     normal, anomalous = draw(1500), draw(100)
     anomalous[:, :3] += 5 * rng.choice([-1, 1], size=(100, 3))
     skewed = lambda x: np.where(np.arange(8) % 2, np.exp(x / 3), x)  # noqa: E731

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from own_tables_data import Floats, Split
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import KernelDensity, LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
-
-from own_tables_data import Floats, Split
 
 Make = Callable[[int, int], Any]
 """From the number of columns and a seed to a detector with `fit`, and `score_samples` or `decision_function`."""

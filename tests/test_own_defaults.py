@@ -38,10 +38,13 @@ def test_a_table_config_says_what_its_class_does_by_itself(method: str) -> None:
     config = config_of(method)
     stated = with_defaults(config["model"], AnomalyDetector)["init_args"]
     own = with_defaults({"class_path": config["model"]["class_path"]}, AnomalyDetector)["init_args"]
-    suited = {"encoder", "preprocessing", "energy"}  # null takes what suits a table; the networks below are compared
+    suited = {"encoder", "preprocessing", "energy", "estimation"}  # null takes what suits; networks are compared below
     assert {name for name in own if stated[name] != own[name]} <= suited
     cls = class_named(config["model"]["class_path"], AnomalyDetector)
-    assert issubclass(cls, ShallowDetector) or config["trainer"]["max_epochs"] == signature(ad.fit).parameters["max_epochs"].default
+    assert (
+        issubclass(cls, ShallowDetector)
+        or config["trainer"]["max_epochs"] == signature(ad.fit).parameters["max_epochs"].default
+    )
     data = with_defaults(config["data"])["init_args"]
     arrays = signature(ad.Arrays).parameters
     assert all(data[name] == arrays[name].default for name in ("batch_size", "validation_fraction", "drop_last"))

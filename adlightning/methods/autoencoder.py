@@ -23,11 +23,10 @@ from adlightning.core.parts import (
 )
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder
-from adlightning.networks.mlp import MLPEncoder
 from adlightning.networks.initialisation import start_weights_
+from adlightning.networks.mlp import MLPEncoder
 
-
-TABLE_ENCODER = partial(MLPEncoder, dense=(64,), rep_dim=8)
+TABLE_ENCODER = partial(MLPEncoder, dense=(128,), rep_dim=16)
 """What serves tables of one's own best (docs/defaults.md)."""
 
 

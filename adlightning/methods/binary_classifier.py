@@ -24,9 +24,8 @@ from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY
 from adlightning.methods.parts.head import Head
 from adlightning.networks.encoders import WeightInit, build_encoder
-from adlightning.networks.mlp import MLPEncoder
 from adlightning.networks.initialisation import start_weights_
-
+from adlightning.networks.mlp import MLPEncoder
 
 TABLE_ENCODER = partial(MLPEncoder, dense=(256,), rep_dim=128)
 """What serves tables of one's own best (docs/defaults.md)."""

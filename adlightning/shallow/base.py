@@ -198,7 +198,9 @@ class ShallowDetector(AnomalyDetector):
     def _at_edges(self, chosen: Choice, of_grid: Choice) -> list[str]:
         """What was chosen, by a search of its own or of a selection, at an end of its values."""
         grids = {name: values for grid in self.grids() for name, values in grid.items()}
-        searched = {name: self._searched[name, value] for name, value in chosen.items() if (name, value) in self._searched}
+        searched = {
+            name: self._searched[name, value] for name, value in chosen.items() if (name, value) in self._searched
+        }
         searched |= {name: (grids[name], f"{name}s") for name in of_grid if name in grids}
         words = (edge_words(name, chosen[name], values, option) for name, (values, option) in searched.items())
         return [each for each in words if each is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.rules import each, not_negative, positive
@@ -11,7 +11,7 @@ from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.shallow.base import Selection, ShallowDetector
 from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Gamma, KernelExpansion, Known, TrainingSamples, gamma_of
-from adlightning.shallow.ocsvm import PAPER_GAMMAS, GAMMA
+from adlightning.shallow.ocsvm import GAMMA, PAPER_GAMMAS
 from adlightning.shallow.oracle import Choice, Grid
 from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
 

@@ -18,7 +18,7 @@ from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 from adlightning.shallow.base import Selection, ShallowDetector, require
 from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Gamma, KernelExpansion, Known, TrainingSamples, gamma_of
-from adlightning.shallow.ocsvm import CACHE_MB, PAPER_GAMMAS, GAMMA
+from adlightning.shallow.ocsvm import CACHE_MB, GAMMA, PAPER_GAMMAS
 from adlightning.shallow.oracle import Choice, Grid
 
 

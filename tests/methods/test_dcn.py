@@ -133,8 +133,8 @@ def test_dcn_sets_its_centres_after_the_first_phase_and_moves_them_from_there(ma
 
 
 def test_a_fit_of_dcn_that_ends_in_the_first_phase_is_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model.pretrain_epochs=50"):
-        fit(make_trainer, DCN(), 50)
+    with pytest.raises(ValueError, match=r"max_epochs counts the first phase and must exceed model.pretrain_epochs=25"):
+        fit(make_trainer, DCN(), 25)
 
 
 # ---- DeepCluster -----------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_known_normals_weigh_eta(make_trainer: MakeTrainer) -> None:
     same: dict[str, Any] = {"data": {**alone, "labelled_normal_ratio": 0.0}}
     losses = [
         float(fit(make_trainer, **options)[2].callback_metrics["train/loss"])
-        for options in (same, {"data": alone}, {"data": alone, "eta": 10.0})
+        for options in ({**same, "eta": 1.0}, {"data": alone, "eta": 1.0}, {"data": alone, "eta": 10.0})
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert losses[2] > 1.5 * losses[0]

@@ -219,7 +219,7 @@ def test_reduced_precision_does_not_reach_the_scores(make_trainer: MakeTrainer, 
     ("cls", "arguments", "message"),
     [
         (OCSVM, {"nu": 0}, r"nu must lie in \(0, 1\], got 0"),
-        (OCSVM, {"gamma": -1.0}, "gamma must be positive and finite, or scale, got -1.0"),
+        (OCSVM, {"gamma": -1.0}, "gamma must be positive and finite, or scale or narrow, got -1.0"),
         (OCSVM, {"degree": 0}, "degree must be at least 1, got 0"),
         (OCSVM, {"coef0": -1.0}, "coef0 must not be negative, got -1.0"),
         (OCSVM, {"gammas": []}, r"gammas must hold at least 1, and each be positive and finite, got \[\]"),

@@ -36,7 +36,7 @@ def fitted(make_trainer: MakeTrainer, name: str, **options: Any) -> Fitted:
 
 
 @pytest.mark.parametrize("resident", [0, 10_000])
-@pytest.mark.parametrize("options", [{"gamma": 0.2, "nu": 0.3}, {"kernel": "linear"}, {}])
+@pytest.mark.parametrize("options", [{"gamma": 0.2, "nu": 0.3}, {"kernel": "linear"}, {"gamma": "scale"}])
 def test_ocsvm_is_libsvms(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], resident: int
 ) -> None:
