@@ -105,7 +105,7 @@ def test_a_fit_gives_metrics_and_scores_and_leaves_nothing_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.warns(UserWarning, match=r"max_epochs=3 is no longer than pretraining.epochs=150: .* is 1 here"):
+    with pytest.warns(UserWarning, match=r"max_epochs=3 is no longer than pretraining.epochs=150: .* is 2 here"):
         run = ad.fit(small(), ad.Arrays(TABLE, TEST, LABELS), max_epochs=3, progress=False)
     assert list(tmp_path.iterdir()) == []
     assert run.metrics["auroc"] > 0.95
