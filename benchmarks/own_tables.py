@@ -176,7 +176,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     by = means.groupby(["detector", "variant"], sort=False)
     made = by[["auroc", "average_precision"]].mean()
     made["lowest"] = by["auroc"].min()
-    made["at"] = [group.set_index("table")["auroc"].idxmin() for _, group in by]
+    made["at"] = [str(group.set_index("table")["auroc"].idxmin()) for _, group in by]
     made["seconds"], made["most seconds"] = by["cpu_seconds"].mean(), by["cpu_seconds"].max()
     made["MiB"], made["tables"] = by["peak_mb"].max(), by["table"].nunique()
     return made.sort_values("auroc", ascending=False).reset_index()

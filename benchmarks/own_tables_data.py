@@ -76,14 +76,17 @@ def _with(normal: Floats, anomalous: Floats) -> Table:
 
 
 def _mixing(rng: np.random.Generator, rows: int, columns: int) -> Floats:
-    return rng.normal(size=(rows, columns)) / np.sqrt(rows)
+    return np.asarray(rng.normal(size=(rows, columns)) / np.sqrt(rows))
 
 
 def _correlated() -> Table:
     """Ten correlated Gaussian columns; anomalies have the same columns, each drawn by itself."""
     rng = np.random.default_rng(1)
     mixing = _mixing(rng, 4, 10)
-    draw = lambda n: rng.normal(size=(n, 4)) @ mixing + 0.2 * rng.normal(size=(n, 10))  # noqa: E731
+
+    def draw(n: int) -> Floats:
+        return np.asarray(rng.normal(size=(n, 4)) @ mixing + 0.2 * rng.normal(size=(n, 10)))
+
     return _with(draw(1500), np.stack([rng.permutation(column) for column in draw(150).T], axis=1))
 
 
@@ -100,7 +103,10 @@ def _manifold() -> Table:
     """A curved surface in twelve dimensions; anomalies are off it by a tenth to a half of its size."""
     rng = np.random.default_rng(3)
     frequencies, phases = rng.normal(size=(2, 12)) * 1.5, rng.uniform(0, 2 * np.pi, 12)
-    draw = lambda n: np.sin(rng.uniform(-1, 1, size=(n, 2)) @ frequencies + phases)  # noqa: E731
+
+    def draw(n: int) -> Floats:
+        return np.sin(rng.uniform(-1, 1, size=(n, 2)) @ frequencies + phases)
+
     normal = draw(1500) + 0.02 * rng.normal(size=(1500, 12))
     return _with(normal, draw(150) + rng.uniform(0.1, 0.5, size=(150, 1)) * rng.normal(size=(150, 12)))
 
@@ -109,10 +115,16 @@ def _heavy_tails() -> Table:
     """Eight skewed columns with heavy tails; anomalies are shifted in three of them."""
     rng = np.random.default_rng(4)
     mixing = _mixing(rng, 8, 8) + np.eye(8)
-    draw = lambda n: rng.standard_t(3, size=(n, 8)) @ mixing  # noqa: E731
+
+    def draw(n: int) -> Floats:
+        return rng.standard_t(3, size=(n, 8)) @ mixing
+
     normal, anomalous = draw(1500), draw(100)
     anomalous[:, :3] += 5 * rng.choice([-1, 1], size=(100, 3))
-    skewed = lambda x: np.where(np.arange(8) % 2, np.exp(x / 3), x)  # noqa: E731
+
+    def skewed(x: Floats) -> Floats:
+        return np.where(np.arange(8) % 2, np.exp(x / 3), x)
+
     return _with(skewed(normal), skewed(anomalous))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import adlightning as ad
+from adlightning.core.detector import AnomalyDetector
 from adlightning.shallow.base import edge_words
 from adlightning.shallow.kde import cross_validated_bandwidth
 from adlightning.shallow.kernel import gamma_of, scale_gamma
@@ -35,7 +36,7 @@ def test_an_end_is_said(value: float, values: Sequence[float], said: str | None)
     assert words is None if said is None else str(words).startswith(said) and str(words).endswith("model.hs")
 
 
-def fitted(detector: ad.KDE, known: Any = None) -> tuple[list[str], list[str]]:
+def fitted(detector: AnomalyDetector, known: Any = None) -> tuple[list[str], list[str]]:
     """Warnings of edges, and the notes of what `metrics.json` holds."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
