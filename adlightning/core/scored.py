@@ -19,6 +19,7 @@ from adlightning.core.attribution import Attributions, attribute
 from adlightning.core.conformal import p_values
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
+from adlightning.core.maps import residual_map
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
 from adlightning.core.raw_input import raw_batches
 from adlightning.core.rules import Rule, checks_arguments
@@ -256,15 +257,20 @@ class ScoredModule(pl.LightningModule, ABC):
     def anomaly_map(self, x: Tensor) -> Tensor:
         """Where raw images (B, C, H, W) are anomalous, (B, H, W) at their size, higher for more anomalous.
 
+        By default, of a method with `reconstructions`, what they leave: squared, the mean over channels.
+
         Raises:
             NotImplementedError: the method does not know where.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say where an image is anomalous")
+        if (rebuilt := getattr(self, "reconstructions", None)) is None:
+            raise NotImplementedError(f"{type(self).__name__} does not say where an image is anomalous")
+        return residual_map(self.preprocess(x), rebuilt(x), self.preprocess, x)
 
     @property
     def gives_maps(self) -> bool:
-        """Whether it has an :meth:`anomaly_map`."""
-        return type(self).anomaly_map is not ScoredModule.anomaly_map
+        """Whether it has an :meth:`anomaly_map` for its input."""
+        own = type(self).anomaly_map is not ScoredModule.anomaly_map or hasattr(self, "reconstructions")
+        return own and (self.input_spec is None or self.input_spec.kind == "image")
 
     def heatmaps(self, x: NDArray[Any] | Tensor | str | Path, batch_size: int = 50) -> NDArray[np.float32]:
         """Where raw images are anomalous, (N, H, W) at their size, in eval mode without gradients.

@@ -15,6 +15,7 @@ from torch.optim import RMSprop
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.maps import Reduction, residual_map
 from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     CriticFactory,
@@ -128,6 +129,7 @@ class ADGAN(AnomalyDetector):
         lr_scheduler: of both; null for constant learning rates.
         lr_scheduler_interval: whether a player's schedule goes on after each `epoch`, or each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
+        reduction: how a map of squared residuals becomes the score; null for the score above, the paper's.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -137,7 +139,7 @@ class ADGAN(AnomalyDetector):
 
     uses_known_anomalies = False
     score_needs: str | None = "a search by gradients for each sample"
-    scoring_arguments: ClassVar[tuple[str, ...]] = ("search", "score_type", "reconstruction")
+    scoring_arguments: ClassVar[tuple[str, ...]] = ("search", "score_type", "reconstruction", "reduction")
     argument_rules: ClassVar = {"latent_dim": at_least(1), "max_gradient_norm": or_none(positive, "no bound")}
 
     generator: nn.Module
@@ -160,10 +162,12 @@ class ADGAN(AnomalyDetector):
         lr_scheduler: SchedulerFactory | None = None,
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
+        self.reduction = reduction
         if isinstance(lipschitz, GradientPenalty) and lipschitz.weight == 0:
             raise ValueError(
                 f"lipschitz.weight must be positive, got {lipschitz.weight}: nothing else bounds the critic"
@@ -254,6 +258,8 @@ class ADGAN(AnomalyDetector):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of what the search leaves, ||G(z_k) - x||^2, or one of the other scores."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
         if self.score_type == "critic":
             values: Tensor = self.critic(self.preprocess(x))
             return -values.float()
@@ -268,6 +274,13 @@ class ADGAN(AnomalyDetector):
         starts = starting_latents(x, 1, self.latent_dim, self.inversion.search.seed).flatten(0, 1)
         self.inversion.of_pairs(self.generator, self.preprocess(x), starts, lambda _, images: frames.append(images))
         return torch.stack(frames, dim=1)
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """Squared residuals (B, H, W) of what the search finds, a mean over channels and seeds, at the images' size."""
+        prepared, n_seeds = self.preprocess(x), self.inversion.search.n_seeds
+        images = self.inversion(self.generator, x, prepared)[2].unflatten(0, (x.shape[0], n_seeds))
+        by_seed = [residual_map(prepared, of_seed, self.preprocess, x) for of_seed in images.unbind(1)]
+        return torch.stack(by_seed).mean(dim=0)
 
     def generated(self, n: int) -> Tensor:
         """Images (n, C, H, W) of random latents, the same ones every time, in the preprocessed range."""

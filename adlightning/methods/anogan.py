@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import RMSprop
 
+from adlightning.core.maps import Reduction
 from adlightning.core.optimization import Interval
 from adlightning.core.parts import (
     CriticFactory,
@@ -60,6 +61,7 @@ class AnoGAN(ADGAN):
         lr_scheduler: of both; null for constant learning rates.
         lr_scheduler_interval: whether a player's schedule goes on after each `epoch`, or each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
+        reduction: how a map of squared residuals becomes the score; null for the score above, the paper's.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -69,7 +71,7 @@ class AnoGAN(ADGAN):
 
     critic: Any  # a module with features
 
-    scoring_arguments: ClassVar = ("search", "feature_weight")
+    scoring_arguments: ClassVar = ("search", "feature_weight", "reduction")
     argument_rules: ClassVar = {
         "latent_dim": at_least(1),
         "feature_weight": between(0, 1, "both"),
@@ -90,6 +92,7 @@ class AnoGAN(ADGAN):
         lr_scheduler: SchedulerFactory | None = None,
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
@@ -105,6 +108,7 @@ class AnoGAN(ADGAN):
             lr_scheduler=lr_scheduler,
             lr_scheduler_interval=lr_scheduler_interval,
             max_gradient_norm=max_gradient_norm,
+            reduction=reduction,
             preprocessing=preprocessing,
             threshold=threshold,
         )
@@ -132,4 +136,6 @@ class AnoGAN(ADGAN):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean over the seeds (B,) of what is left of the loss where the search ends."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
         return mean_over_seeds(self.inversion(self.generator, x, self.preprocess(x))[1], self.inversion.search.n_seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import Adam
@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.maps import Reduction
 from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     DecoderFactory,
@@ -41,6 +42,7 @@ class DCAE(AnomalyDetector):
         optimizer: of encoder and decoder.
         lr_scheduler: its schedule; null for a constant learning rate.
         lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        reduction: how a map of squared residuals becomes the score; null for the score above, the paper's.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -49,6 +51,7 @@ class DCAE(AnomalyDetector):
     """
 
     uses_known_anomalies = False
+    scoring_arguments: ClassVar = ("reduction",)
 
     def __init__(
         self,
@@ -57,10 +60,12 @@ class DCAE(AnomalyDetector):
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
         lr_scheduler_interval: Interval = "epoch",
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
+        self.reduction = reduction
         self.make_encoder = encoder_part("encoder", encoder)
         self.make_decoder = decoder_part("decoder", decoder)
         self.make_optimizer = optimizer_part("optimizer", optimizer)
@@ -84,5 +89,12 @@ class DCAE(AnomalyDetector):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction error (B,)."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
         x = self.preprocess(x)
         return reconstruction_error(x, self.decoder(self.encoder(x)))
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """Reconstructions (B, C, H, W) of raw images, in the preprocessed range."""
+        images: Tensor = self.decoder(self.encoder(self.preprocess(x)))
+        return images

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA as Components
 from torch import Tensor
 
 from adlightning.core.fitted_once import FittedOnce
-from adlightning.core.maps import Reduction, residual_map
+from adlightning.core.maps import Reduction
 from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.rules import Rule
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
@@ -106,7 +106,3 @@ class PCA(FittedOnce):
         """What the components keep of raw samples, (B, ...), in the preprocessed range."""
         prepared: Tensor = self.preprocess(x)
         return prepared - residual(prepared.flatten(1), self.center, self.directions).view_as(prepared)
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """Squared residuals of raw images (B, H, W), the mean over channels, at their size."""
-        return residual_map(self.preprocess(x), self.reconstructions(x), self.preprocess, x)

@@ -12,6 +12,7 @@ from torch.optim import Adam
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.maps import Reduction
 from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     DiscriminatorFactory,
@@ -88,6 +89,7 @@ class SkipGANomaly(AnomalyDetector):
         lr_scheduler: of both; null for constant learning rates.
         lr_scheduler_interval: whether the schedule goes on after each `epoch`, or after each `step` of the player.
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
+        reduction: how a map of squared residuals becomes the score; null for the score above, the paper's.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -96,7 +98,7 @@ class SkipGANomaly(AnomalyDetector):
     """
 
     uses_known_anomalies = False
-    scoring_arguments: ClassVar = ("reconstruction_share", "residual")
+    scoring_arguments: ClassVar = ("reconstruction_share", "residual", "reduction")
     argument_rules: ClassVar = {
         "adversarial_weight": not_negative,
         "contextual_weight": not_negative,
@@ -120,10 +122,12 @@ class SkipGANomaly(AnomalyDetector):
         lr_scheduler: SchedulerFactory | None = None,
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
+        self.reduction = reduction
         self.automatic_optimization = False
         self.make_generator = network_part("generator", generator)
         self.make_discriminator = network_part("discriminator", discriminator)
@@ -182,8 +186,15 @@ class SkipGANomaly(AnomalyDetector):
         super().on_train_epoch_end()
         self.players.end_epoch()
 
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """What the generator makes of raw images, (B, C, H, W), in the preprocessed range."""
+        images: Tensor = self.generator(self.preprocess(x))
+        return images
+
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The weighted residuals (B,) of values and features."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
         real = self.preprocess(x)
         fake = self.generator(real)
         features, fake_features = self.discriminator(real)[1], self.discriminator(fake)[1]

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.maps import Reduction
 from adlightning.core.optimization import Interval, one_optimizer, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     DecoderFactory,
@@ -68,6 +69,7 @@ class VAE(AnomalyDetector):
         optimizer: of encoder and decoder.
         lr_scheduler: its schedule; null for a constant learning rate.
         lr_scheduler_interval: whether the schedule goes on after each `epoch` or each `step`.
+        reduction: how a map of squared residuals becomes the score; null for the score above, the paper's.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -77,7 +79,7 @@ class VAE(AnomalyDetector):
     """
 
     uses_known_anomalies = False
-    scoring_arguments: ClassVar = ("score_type", "search", "reconstruction", "score_samples", "score_seed")
+    scoring_arguments: ClassVar = ("score_type", "search", "reconstruction", "score_samples", "score_seed", "reduction")
     argument_rules: ClassVar = {"score_samples": not_negative, "score_seed": seed}
 
     def __init__(
@@ -93,10 +95,12 @@ class VAE(AnomalyDetector):
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
         lr_scheduler_interval: Interval = "epoch",
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
+        self.reduction = reduction
         self.make_encoder = encoder_part("encoder", encoder)
         self.make_decoder = decoder_part("decoder", decoder)
         self.likelihood: Likelihood = likelihood
@@ -151,8 +155,15 @@ class VAE(AnomalyDetector):
         bound = self.log_likelihood(x, mean + scale * torch.randn_like(mean))
         return negative_elbo(bound, kl_from_standard(mean, scale)).mean()
 
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """What the decoder makes of the mean latents of raw images, (B, C, H, W), in the preprocessed range."""
+        images: Tensor = self.generator()(self.posterior(self.preprocess(x))[0])
+        return images
+
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Negative evidence lower bound (B,); or the mean over the seeds of what the search leaves."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
         prepared = self.preprocess(x)
         if self.score_type == "inversion":
             return mean_over_seeds(self.inversion(self.generator(), x, prepared)[1], self.search.n_seeds)

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.final_fit import fit_now
+from adlightning.core.maps import Reduction
 from adlightning.core.optimization import Interval, optimizer_part, scheduler_part
 from adlightning.core.parts import (
     DiscriminatorFactory,
@@ -157,6 +158,7 @@ class AMA(AnomalyDetector):
         max_gradient_norm: bound on the norm of a player's gradient; null for none.
         selection: `oracle` when `negatives` or another of these values were chosen by anomalies of a tested kind, as
             the paper's were: reports say so.
+        reduction: how a map of squared residuals becomes the score; null for the score above, the paper's.
         preprocessing: as in :class:`AnomalyDetector`; the released code's is to [-1, 1].
         threshold: as in :class:`AnomalyDetector`.
 
@@ -167,7 +169,7 @@ class AMA(AnomalyDetector):
 
     uses_known_anomalies = False
     fits_at_end = True
-    scoring_arguments: ClassVar = ("score_type",)
+    scoring_arguments: ClassVar = ("score_type", "reduction")
     argument_rules: ClassVar = {
         "latent_dim": at_least(1),
         "lambda_reg": not_negative,
@@ -201,10 +203,12 @@ class AMA(AnomalyDetector):
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
         selection: Literal["none", "oracle"] = "none",
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = SymmetricRange,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
         super().__init__(preprocessing, threshold)
+        self.reduction = reduction
         negatives.require_room(latent_dim)
         self.automatic_optimization = False
         self.latent_dim = latent_dim
@@ -402,5 +406,7 @@ class AMA(AnomalyDetector):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The A-score (B,) as squared distance from the mean R of training samples, or R itself."""
+        if self.reduction is not None:
+            return self.reduction.reduce(self.anomaly_map(x))
         r = self.r_scores(x)
         return a_score(r, self.r_mean) if self.score_type == "A" else r

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
+from adlightning.core.maps import Reduction
 from adlightning.core.optimization import Interval
 from adlightning.core.parts import (
     DiscriminatorFactory,
@@ -35,6 +36,7 @@ class SemiSupervisedAMA(AMA):
             score_type, first_scored_epoch: as in :class:`AMA`.
         critic_optimizer, generator_optimizer, encoder_optimizer, lr_scheduler, lr_scheduler_interval,
             max_gradient_norm: as in :class:`AMA`.
+        reduction: as in :class:`AMA`.
         preprocessing: as in :class:`AMA`.
         threshold: as in :class:`AnomalyDetector`.
 
@@ -66,6 +68,7 @@ class SemiSupervisedAMA(AMA):
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[30, 60, 90]),
         lr_scheduler_interval: Interval = "epoch",
         max_gradient_norm: float | None = None,
+        reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = SymmetricRange,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
     ) -> None:
@@ -88,6 +91,7 @@ class SemiSupervisedAMA(AMA):
             lr_scheduler=lr_scheduler,
             lr_scheduler_interval=lr_scheduler_interval,
             max_gradient_norm=max_gradient_norm,
+            reduction=reduction,
             preprocessing=preprocessing,
             threshold=threshold,
         )
