@@ -281,7 +281,7 @@ def built(make: Callable[[], tuple[AnomalyDetector, InputSpec]]) -> AnomalyDetec
 def test_other_arguments_export_as_well(variant: str) -> None:
     detector = built(VARIANTS[variant])
     exported = export.as_onnx(export.trace(detector), export.describe(detector))
-    assert export.largest_deviation(detector, exported.score) <= 1e-5
+    assert export.largest_deviation(detector, exported.run) <= 1e-5
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ _MISSING = 0.2  # share of missing values in random input, where a detector take
 PROBES = (2, 1, 3)  # batch sizes: the graph is traced with the first
 
 
-def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
+def export(ckpt_path: str, format: Format, out: str | None = None, with_map: bool = False) -> Path:
     """Write a detector's score as one graph, from raw input (B, ...) to scores (B,), float32, for batches of any size.
 
     Where normal samples were held out of training, conformal p-values (B,) are a second output. The graph is run on
@@ -49,6 +49,7 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
         format: `torch` for a .pt2 that `torch.export.load` reads, `onnx` for an .onnx with its weights inside.
         out: the file to write, which must not exist yet; None takes the checkpoint's name with another suffix.
+        with_map: give `maps` (B, H, W) too, of where raw images are anomalous.
 
     Returns:
         The file.
@@ -71,10 +72,12 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
             "ckpt_path must be of a detector whose score is a forward pass, to be exported; got "
             f"{type(detector).__name__}, whose score needs {detector.score_needs}"
         )
-    described = describe(detector)
-    program = trace(detector.requires_grad_(False))
+    if with_map and not detector.gives_maps:
+        raise ValueError(f"with_map: {type(detector).__name__} does not say where an image is anomalous")
+    described = describe(detector) | ({"maps": True} if with_map else {})
+    program = trace(detector.requires_grad_(False), with_map)
     exported = as_onnx(program, described) if format == "onnx" else as_torch(program, described)
-    deviation = largest_deviation(detector, exported.score)
+    deviation = largest_deviation(detector, exported.run)
     if not deviation <= TOLERANCE:  # also when it is NaN
         raise ValueError(
             f"format: the scores of the {format} graph must be those of {type(detector).__name__} to {TOLERANCE:g} of "
@@ -90,10 +93,10 @@ def export(ckpt_path: str, format: Format, out: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph as the bytes of its file, and as a function from raw input (B, ...) to scores (B,)."""
+    """A graph as the bytes of its file, and as a function from raw input (B, ...) to its outputs by name."""
 
     content: bytes
-    score: Callable[[Tensor], Tensor]
+    run: Callable[[Tensor], dict[str, Tensor]]
 
 
 def describe(detector: AnomalyDetector) -> dict[str, Any]:
@@ -120,10 +123,11 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value is not None}
 
 
-def trace(detector: AnomalyDetector) -> ExportedProgram:
+def trace(detector: AnomalyDetector, with_map: bool = False) -> ExportedProgram:
     """The score as a graph from `x` (B, ...), B any number from 1 on, without the paths of the code that it came from.
 
-    It gives `{"scores": (B,), "p_values": (B,)}`, the second where there are any.
+    It gives `{"scores": (B,), "p_values": (B,), "maps": (B, H, W)}`, the second where there are any, the third with
+    `with_map`.
 
     Raises:
         ValueError: the score does what no graph does, such as to branch by the values of its input.
@@ -143,7 +147,8 @@ def trace(detector: AnomalyDetector) -> ExportedProgram:
             scores = bounded(self.detector.anomaly_score(x).float(), self.detector.preprocess.is_far(x))
             held_out = self.detector.held_out_scores
             p = {"p_values": p_values_in_a_graph(scores, held_out)} if len(held_out) else {}
-            return {"scores": scores, **p}
+            maps = {"maps": self.detector.anomaly_map(x).float()} if with_map else {}
+            return {"scores": scores, **p, **maps}
 
     x = random_input(detector.built_for, PROBES[0])
     try:
@@ -177,8 +182,7 @@ def as_torch(program: ExportedProgram, described: dict[str, Any]) -> Exported:
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={METADATA: json.dumps(described)})
     file.seek(0)
-    graph = torch.export.load(file).module()
-    return Exported(file.getvalue(), lambda x: graph(x)["scores"])
+    return Exported(file.getvalue(), torch.export.load(file).module())
 
 
 def as_onnx(program: ExportedProgram, described: dict[str, Any]) -> Exported:
@@ -189,10 +193,10 @@ def as_onnx(program: ExportedProgram, described: dict[str, Any]) -> Exported:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = ("scores", "p_values") if "held_out" in described else ("scores",)
+            outputs = ["scores"] + ["p_values"] * ("held_out" in described) + ["maps"] * ("maps" in described)
             program = _with_resize_as_products(program)
             onnx_program = torch.onnx.export(
-                program, dynamo=True, input_names=["x"], output_names=list(outputs), verbose=False
+                program, dynamo=True, input_names=["x"], output_names=outputs, verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
         first = next(iter(str(error.__cause__ or error).splitlines()), "")
@@ -209,7 +213,12 @@ def as_onnx(program: ExportedProgram, described: dict[str, Any]) -> Exported:
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return Exported(content, lambda x: torch.from_numpy(session.run(["scores"], {"x": x.numpy()})[0]))
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        found = session.run(outputs, {"x": x.numpy()})
+        return {name: torch.from_numpy(values) for name, values in zip(outputs, found, strict=True)}
+
+    return Exported(content, run)
 
 
 def _with_resize_as_products(program: ExportedProgram) -> ExportedProgram:
@@ -253,14 +262,29 @@ def random_input(spec: InputSpec, n: int) -> Tensor:
     return x.double() + torch.tensor(spec.offsets, dtype=torch.float64).view(spec.shape) if spec.offsets else x
 
 
-def largest_deviation(detector: AnomalyDetector, score: Callable[[Tensor], Tensor]) -> float:
-    """Largest difference of a graph's scores from the detector's, over the largest score, in batches of some sizes."""
+def largest_deviation(detector: AnomalyDetector, run: Callable[[Tensor], dict[str, Tensor]]) -> float:
+    """Largest difference of a graph's scores, and maps, from the detector's, over the largest of each.
+
+    Of random input, in batches of some sizes.
+    """
     import torch
 
-    batches = [random_input(detector.built_for, n) for n in PROBES]
+    wanted: dict[str, list[Tensor]] = {"scores": [], "maps": []}
+    got: dict[str, list[Tensor]] = {"scores": [], "maps": []}
     with torch.no_grad():
-        wanted = torch.cat([detector.anomaly_score(x).float() for x in batches])
-        got = torch.cat([score(x) for x in batches])
+        for n in PROBES:
+            x = random_input(detector.built_for, n)
+            found = run(x)
+            for name, own in {"scores": detector.anomaly_score, "maps": detector.anomaly_map}.items():
+                if name in found:
+                    got[name].append(found[name])
+                    wanted[name].append(own(x).float())
+    return max(_deviation(torch.cat(wanted[name]), torch.cat(parts)) for name, parts in got.items() if parts)
+
+
+def _deviation(wanted: Tensor, got: Tensor) -> float:
+    import torch
+
     return float((got - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
 
 
@@ -273,5 +297,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
     parser.add_argument("--format", required=True, choices=get_args(Format), help="torch: a .pt2; onnx: an .onnx")
     parser.add_argument("--out", help="the file to write; must not exist yet; else beside the checkpoint, by its name")
+    parser.add_argument(
+        "--with_map", action="store_true", help="give maps (B, H, W) too, of where an image is anomalous"
+    )
     add_import(parser)
     export(**vars(parser.parse_args(arguments)))
