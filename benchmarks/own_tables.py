@@ -36,7 +36,7 @@ from adlightning.core.detector import AnomalyDetector
 ROOT = Path(__file__).parents[1]
 OURS = (
     *("deep_svdd", "soft_boundary_deep_svdd", "deep_sad", "drocc", "goad", "autoencoder", "dagmm", "dcn"),
-    *("deep_cluster", "dsebm", "kde", "nearest_neighbor", "ocsvm", "isolation_forest", "lof", "gmm", "ssad"),
+    *("deep_cluster", "dsebm", "kde", "nearest_neighbor", "ocsvm", "isolation_forest", "lof", "gmm", "pca", "ssad"),
     *("binary_classifier", "density_ratio", "kernel_kliep", "kernel_ulsif"),
 )
 COLUMNS = ("detector", "variant", "table", "seed", "auroc", "average_precision", "cpu_seconds", "peak_mb", "remark")

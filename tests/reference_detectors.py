@@ -114,12 +114,13 @@ def make_hypersphere(case: str) -> AnomalyDetector:
         "preprocessing": Identity,
     }
     cls = {"deep_svdd": DeepSVDD, "soft_boundary": SoftBoundaryDeepSVDD}.get(case, DeepSAD)
-    made: AnomalyDetector = cls(**options, **common)
+    weight = {"eta": 1.0} if cls is DeepSAD else {}  # the paper's
+    made: AnomalyDetector = cls(**weight | options, **common)
     return made
 
 
 def make_drocc(case: str) -> AnomalyDetector:
-    options = dict(drocc.CASES[case])
+    options = {"radius": None, **drocc.CASES[case]}
     common: dict[str, Any] = {
         "encoder": Encoder,
         "head": Head(activation="leaky_relu", leakiness=SLOPE),

@@ -143,6 +143,7 @@ def test_ranks_and_epochs_draw_different_random_numbers() -> None:
     def drawn(rank: int, epoch: int, drawn_before: int = 0) -> float:
         detector = Autoencoder(partial(MLPEncoder, dense=(4,), rep_dim=2), preprocessing=Identity)
         detector.configure_for(InputSpec("table", (6,)))
+        detector.median_normal.zero_()  # there are no data to take it of
         detector._trainer = SimpleNamespace(global_rank=rank, current_epoch=epoch)  # type: ignore[assignment]
         torch.manual_seed(5)
         detector.on_fit_start()

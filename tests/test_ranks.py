@@ -220,7 +220,7 @@ def test_what_is_fitted_to_the_data_is_as_one_process_has_it(
     )
     assert two.keys() == one.keys()
     running = [key for key in one if "running_" in key or "num_batches" in key]  # BatchNorm's, of a rank's own batches
-    of_weights = {"threshold"} if running else set()
+    of_weights = {"threshold", "held_out_scores"} if running else set()
     for key in sorted(one.keys() - {*running, *of_weights}):
         assert torch.allclose(two[key].double(), one[key].double(), rtol=1e-5, atol=1e-6), f"{key} differs"
     assert np.isfinite(one["threshold"])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from adlightning.cli.look_words import TABLES, in_words, options_as_words, shell_word
 from adlightning.data.look.findings import Said
-from adlightning.data.look.table import look_at_writing
 from adlightning.files.dialects import Given
 
 
@@ -26,6 +25,8 @@ def require_readable(path: Path, given: Given, arguments: Sequence[str]) -> None
     Raises:
         ValueError: with everything that is to be decided.
     """
+    from adlightning.data.look.table import look_at_writing  # takes pandas, which the help must not wait for
+
     if not path.is_file() or not path.name.lower().endswith(TABLES):
         return
     said = Said(separator=given.separator, decimal=given.decimal, encoding=given.encoding, header=given.header)

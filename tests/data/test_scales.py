@@ -137,8 +137,8 @@ def test_a_checkpoint_scores_features_far_from_zero(tmp_path: Path, capsys: pyte
     described, program = describe(detector), trace(detector.requires_grad_(False))
     assert described["dtype"] == "float64"
     for exported in (as_onnx(program, described), as_torch(program, described)):
-        assert largest_deviation(detector, exported.score) < 1e-5
-        np.testing.assert_allclose(exported.score(torch.from_numpy(x)), scored.score, rtol=1e-4)
+        assert largest_deviation(detector, exported.run) < 1e-5
+        np.testing.assert_allclose(exported.run(torch.from_numpy(x))["scores"], scored.score, rtol=1e-4)
 
 
 def test_series_far_from_zero(make_trainer: MakeTrainer, tmp_path: Path) -> None:
