@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adlightning.cli.before_score import add_reading, reading_of
 from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
-from adlightning.cli.score import require_targets, usable_device
+from adlightning.cli.score import require_targets, skipped_in_words, usable_device, with_names
 from adlightning.core.terminal import say
+from adlightning.data.named_samples import OnBad
 from adlightning.data.own_samples import read_samples
+from adlightning.files.dialects import Given, Header
 from adlightning.files.disk import make_folder, remove_made, user_path, write_new
 
 if TYPE_CHECKING:
@@ -31,6 +34,12 @@ def explain(
     key: str | None = None,
     batch_size: int = 100,
     device: str = "auto",
+    separator: str = "auto",
+    decimal: str = "auto",
+    encoding: str = "auto",
+    header: Header = "auto",
+    on_bad: OnBad = "refuse",
+    drop_columns: Sequence[str] = (),
 ) -> None:
     """Say for each sample what its score is made of, against the median of the normal training samples.
 
@@ -46,6 +55,12 @@ def explain(
         key: array of the .npz; needed when it holds more than one.
         batch_size: samples at a time.
         device: cpu, cuda, cuda:1, mps, or auto.
+        separator: what stands between values of a table of text; this and the next three as in `TableData`.
+        decimal: what stands in its numbers.
+        encoding: of its text.
+        header: whether its first row names the columns.
+        on_bad: what to do with rows that cannot be scored: `refuse` all of the data, or `skip` these.
+        drop_columns: columns of a table that are no features, and that the detector does not know.
 
     Raises:
         ValueError: an argument outside its range, input that does not fit, a detector of images, or captum is missing.
@@ -64,17 +79,22 @@ def explain(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     detector = load_detector(ckpt_path, usable_device(device))
-    samples = read_samples(user_path(data), detector.built_for, key)
+    written = Given(separator, decimal, encoding, header)
+    samples = read_samples(user_path(data), detector.built_for, key, written, on_bad, drop_columns)
     shown = track(samples.spans(batch_size), description="explaining", transient=True)
     found = attribute(detector, samples.batches(shown))
     raw = next(samples.batches([range(len(samples.x))])).double().numpy()
     names = names_of_values(detector.built_for)
     said = [in_words(found, raw, names, row, detector.built_for.columns) for row in range(len(raw))]
     adds = found.values.sum(axis=2) if found.values.ndim == 3 else found.values
-    own_names = list(samples.own_names or samples.names)
-    frame = pd.DataFrame({"name": own_names, "score": found.scores, **judged(found.scores, detector), "because": said})
+    frame = pd.DataFrame({"score": found.scores, **judged(found.scores, detector), "because": said})
     columns = [f"adds {name}" for name in columns_of(detector.built_for)]
     frame = pd.concat([frame, pd.DataFrame(adds, columns=columns)], axis=1)
+    own_names = list(samples.own_names or samples.names_of_x)
+    if samples.own_names is None:
+        frame = with_names(frame.set_axis(samples.scored_rows), samples)
+    else:
+        frame.insert(0, "name", own_names)
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     if not found.complete:
         jumps = detector.built_for.columns is not None and detector.built_for.columns.jump
@@ -84,9 +104,11 @@ def explain(
             "loses when its value becomes the median normal one; these need not add up to the score"
         )
     elif missed := int((found.missed() > 2 * COMPLETE).sum()):
-        words = f"of {missed} of {len(frame)} samples miss the difference of the scores by more than {2 * COMPLETE:.0%}"
+        words = f"of {missed} of {len(raw)} samples miss the difference of the scores by more than {2 * COMPLETE:.0%}"
         say(f"integrated gradients {words}")
     say(f"the median normal sample has the score {found.baseline_score:.6g}")
+    if samples.skipped:
+        say(skipped_in_words(samples))
     say(f"reasons: {target}")
     if plots is not None:
         made = make_folder(user_path(plots))
@@ -155,9 +177,10 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--key", help="array of the .npz; needed when it holds more than one")
     parser.add_argument("--batch_size", type=int, default=100, help="samples at a time (100)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
+    add_reading(parser)
     add_import(parser)
     options = vars(parser.parse_args(arguments))
     if options["plots"] == "":
         out = user_path(options["out"])
         options["plots"] = str(Path(out).with_name(f"{out.stem}_plots"))
-    explain(**options)
+    explain(**reading_of(options, "explain", arguments))

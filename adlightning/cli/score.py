@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from adlightning.cli.before_score import require_readable
+from adlightning.cli.before_score import add_reading, reading_of
 from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.core.messages import plain_message
@@ -19,6 +19,7 @@ from adlightning.files.disk import make_folder, remove_made, require_new, user_p
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from adlightning.data.window_rows import RowsOfWindows
 
 _FIXED = "adlightning.core.thresholds.FixedThreshold"  # which takes torch to import
-_HEADER: dict[str, Header] = {"auto": "auto", "true": True, "false": False}
 
 
 def score(
@@ -90,11 +90,7 @@ def score(
     threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
     frame = pd.DataFrame({"score": scores, **judged(scores, detector)}, index=samples.scored_rows)
-    frame = frame.reindex(range(len(samples.names)))  # what is skipped has a row without a score
-    for place, (column, values) in enumerate({"name": samples.names, **samples.columns}.items()):
-        frame.insert(place, column, values)
-    if on_bad == "skip":
-        frame["skipped"] = [plain_message(samples.skipped.get(row, "")) for row in range(len(frame))]
+    frame = with_names(frame, samples)
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     for difference in detector.rescored:
         say(f"scored with {difference}")
@@ -108,9 +104,7 @@ def score(
     if reason := without_p_values(detector):
         say(f"no p-values: {reason}")
     if samples.skipped:
-        row, reason = min(samples.skipped.items())
-        n, all_ = len(samples.skipped), len(frame)
-        say(f"{n} of {all_} are skipped, {samples.names[row]} for one, since {plain_message(reason)}")
+        say(skipped_in_words(samples))
     say(f"scores: {target}")
     if plots is not None:
         made = make_folder(user_path(plots))
@@ -119,6 +113,23 @@ def score(
                 say(f"plot: {path}")
         finally:
             remove_made(made)  # where nothing could be drawn
+
+
+def with_names(frame: pd.DataFrame, samples: NamedSamples) -> pd.DataFrame:
+    """Rows of what is scored, by their places, with names, and a row with the reason for what is skipped."""
+    whole = frame.reindex(range(len(samples.names)))
+    for place, (column, values) in enumerate({"name": samples.names, **samples.columns}.items()):
+        whole.insert(place, column, values)
+    if samples.on_bad == "skip":
+        whole["skipped"] = [plain_message(samples.skipped.get(row, "")) for row in range(len(whole))]
+    return whole
+
+
+def skipped_in_words(samples: NamedSamples) -> str:
+    """How many are skipped, and why one is."""
+    row, reason = min(samples.skipped.items())
+    n, all_ = len(samples.skipped), len(samples.names)
+    return f"{n} of {all_} are skipped, {samples.names[row]} for one, since {plain_message(reason)}"
 
 
 def score_samples(detector: AnomalyDetector, samples: NamedSamples, batch_size: int) -> NDArray[np.float64]:
@@ -247,24 +258,7 @@ def run(arguments: Sequence[str]) -> None:
         help="an argument that only scores depend on, in place of the trained one: search.n_steps=20; there are no "
         "verdicts then, since the threshold was fitted to other scores",
     )
-    parser.add_argument(
-        "--separator", default="auto", help="between values of a CSV: comma, semicolon, tab, bar, space"
-    )
-    parser.add_argument("--decimal", default="auto", help="in numbers of a CSV: point or comma")
-    parser.add_argument("--encoding", default="auto", help="of a CSV: utf-8, utf-16, cp1252, ...")
-    parser.add_argument(
-        "--header", default="auto", choices=_HEADER, help="whether the first row of a CSV names the columns (auto)"
-    )
-    parser.add_argument(
-        "--on_bad",
-        default="refuse",
-        choices=get_args(OnBad),
-        help="rows and files that cannot be scored (missing, infinite or text values, damaged images): refuse all of "
-        "the data, or skip these, each with its reason in the column `skipped`",
-    )
-    parser.add_argument(
-        "--drop_columns", nargs="+", default=[], metavar="NAME", help="columns of a table that are no features"
-    )
+    add_reading(parser)
     parser.add_argument("--threshold", type=float, help="scores above it are anomalies, in place of the checkpoint's")
     parser.add_argument(
         "--threshold_rule",
@@ -274,11 +268,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     add_import(parser)
     options = vars(parser.parse_args(arguments))
-    options["header"] = _HEADER[options["header"]]
     options["scoring"] = _scoring(options.pop("set"))
     if options["plots"] == "":
         out = user_path(options["out"])
         options["plots"] = str(out.with_name(f"{out.stem}_plots"))
-    written = Given(*(options[name] for name in ("separator", "decimal", "encoding", "header")))
-    require_readable(user_path(options["data"]), written, arguments)
-    score(**options)
+    score(**reading_of(options, "score", arguments))

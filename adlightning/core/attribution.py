@@ -35,6 +35,9 @@ COMPLETE = 0.01
 _ROWS = 4096
 """Samples in one forward pass at most."""
 
+_COLUMNS = 256
+"""Values that are looked at one by one at a time."""
+
 
 @dataclass(frozen=True)
 class Attributions:
@@ -115,7 +118,8 @@ def attribute(detector: ScoredModule, batches: Iterable[Tensor]) -> Attributions
     for x in batches:
         raw = x.to(detector.device)
         scores.append(detector.scores_that_fit(raw).double().cpu().numpy())
-        parts.append(one(detector, raw, baseline.to(raw)).double().cpu().numpy())
+        shares = one(detector, raw, baseline.to(raw)).double()
+        parts.append(_of_far_values(detector, raw, baseline.to(raw), shares).cpu().numpy())
     nothing = np.empty((0, *detector.built_for.shape))
     return Attributions(
         np.concatenate(parts) if parts else nothing,
@@ -155,6 +159,27 @@ def _integrated_gradients(detector: ScoredModule, x: Tensor, baseline: Tensor) -
             )
             shares[left] = found.to(shares)
             left = left[gap.abs().to(difference) > COMPLETE * difference[left].abs()]
+    if len(lost := (~shares.flatten(1).isfinite().all(1)).nonzero().flatten()):  # the score overflows on the way
+        shares[lost] = _exchanged(detector, x[lost], baseline).to(shares)
+    return shares
+
+
+@torch.no_grad()
+def _of_far_values(detector: ScoredModule, x: Tensor, baseline: Tensor, shares: Tensor) -> Tensor:
+    """Shares (B, ...) in which values that are too far out to be scored have all of a sample's difference alike.
+
+    No method says anything of such a sample: it has the largest score there is, whatever its other values.
+    """
+    values = baseline.flatten()
+    for row in detector.preprocess.is_far(x).nonzero().flatten().tolist():
+        is_far = torch.zeros(len(values), dtype=torch.bool, device=x.device)
+        for columns in torch.arange(len(values), device=x.device).split(_COLUMNS):
+            alone = values.repeat(len(columns), 1)
+            alone[torch.arange(len(columns), device=x.device), columns] = x[row].flatten()[columns]
+            is_far[columns] = detector.preprocess.is_far(alone.view(-1, *baseline.shape))
+        if is_far.any():
+            both = detector.scores_that_fit(torch.stack([x[row], baseline])).double()
+            shares[row] = (is_far * ((both[0] - both[1]) / is_far.sum())).view(baseline.shape)
     return shares
 
 

@@ -82,6 +82,24 @@ def test_a_score_without_gradients_is_compared_with_the_median_in_a_value_s_plac
         np.testing.assert_allclose(found.values[:, column], wanted, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("detector", [ad.DeepSVDD(pretraining=AT_ONCE), ad.NearestNeighbor()])
+def test_values_too_far_out_to_be_scored_are_the_reason(detector: ad.AnomalyDetector) -> None:
+    detector = fitted(detector, normals(60, 4))
+    x = np.tile(normals(1, 4, seed=1), (3, 1))
+    x[1, 2] = 1e20
+    x[2, [0, 3]] = -1e30, 1e25
+    found, near = detector.explain(x), detector.explain(x[:1])
+    most = float(torch.finfo(torch.float32).max)
+    np.testing.assert_allclose(found.values[0], near.values[0], rtol=1e-5)
+    np.testing.assert_allclose(found.values[1:], [[0, 0, most, 0], [most / 2, 0, 0, most / 2]])
+
+
+def test_a_score_that_overflows_on_the_way_is_compared_with_the_median_in_a_value_s_place() -> None:
+    found = fitted(Weighted(preprocessing=ad.Identity), normals(60, 3)).explain(np.array([[1.0, 1e25, 1.0]]))
+    assert np.isfinite(found.values).all()
+    assert found.values[0].argmax() == 1
+
+
 def test_the_median_is_of_normals_and_of_all_parts_of_many() -> None:
     x = np.concatenate([normals(40, 2), normals(10, 2) + 50])
     known = np.where(np.arange(50) >= 40, -1, 0)
@@ -137,3 +155,23 @@ def test_of_a_series_the_steps_are_said(tmp_path: Path) -> None:
     assert why["because"][1].startswith("channel 1 at step 4 = ")
     assert why[[f"adds step {i}" for i in range(6)]].iloc[1].argmax() == 4
     assert len(list((tmp_path / "p").iterdir())) == 3
+
+
+def test_rows_that_cannot_be_explained_are_left_out_as_in_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ad.fit(ad.NearestNeighbor(), ad.Arrays(pd.DataFrame(normals(40, 2), columns=["a", "b"])), progress=False)
+    run.save(tmp_path / "d.ckpt")
+    (tmp_path / "new.csv").write_text("a;b;note\n1,5;2,5;x\n;1,0;y\n9,5;1,5;z\n")
+    files = [f"--ckpt_path={tmp_path / 'd.ckpt'}", f"--data={tmp_path / 'new.csv'}", f"--out={tmp_path / 'why.csv'}"]
+    assert main(["explain", *files]) == 2
+    assert "leave them out (drop_columns)" in capsys.readouterr().err
+    written = ["--separator", "semicolon", "--decimal", "comma", "--on_bad", "skip", "--drop_columns", "note"]
+    assert main(["explain", *files, *written, "--plots"]) == 0
+    assert "1 of 3 are skipped, 1 for one, since" in capsys.readouterr().out
+    why = pd.read_csv(tmp_path / "why.csv")
+    assert why["name"].tolist() == [0, 1, 2]
+    assert why["because"].isna().tolist() == [False, True, False]
+    assert why["because"][2].startswith("a = 9.5 ")
+    assert "'a' has no value" in why["skipped"][1]
+    assert sorted(path.name for path in (tmp_path / "why_plots").iterdir()) == ["001_2.png", "002_0.png"]
