@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+ROUNDING = 1e-9
+"""By which two numbers that are equal may miss each other: p-values meet a rate exactly as a rule, 0.01 of 99."""
+
 
 def p_values(scores: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
     """Conformal p-values (N,) in (0, 1]: `(1 + #{held-out scores >= score}) / (n + 1)`.
@@ -45,5 +48,5 @@ def discoveries(p: ArrayLike, rate: float) -> NDArray[np.bool_]:
     """
     values = np.asarray(p, dtype=np.float64)
     ordered = np.sort(values)
-    kept = ordered <= rate * np.arange(1, len(values) + 1) / max(len(values), 1)
+    kept = ordered <= rate * (1 + ROUNDING) * np.arange(1, len(values) + 1) / max(len(values), 1)
     return values <= (ordered[kept][-1] if kept.any() else -np.inf)

@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adlightning.core.conformal import discoveries, p_values
+from adlightning.core.conformal import ROUNDING, discoveries, p_values
 from adlightning.core.parts import Part
 from adlightning.core.rules import Rule, between, finite
 from adlightning.labels import ANOMALY, NORMAL
-
-_ROUNDING = 1e-9
-"""By which `1 / rate` may miss a whole number."""
 
 
 class ThresholdRule(Part):
@@ -107,7 +104,7 @@ class FalsePositiveRate(ThresholdRule):
 
     def refusal(self, held_out: int) -> str | None:
         """Held-out samples must be as many as their smallest p-value, `1 / (n + 1)`, needs to be at most the rate."""
-        if (needed := math.ceil(1 / self.rate - _ROUNDING) - 1) <= held_out:
+        if (needed := math.ceil(1 / self.rate - ROUNDING) - 1) <= held_out:
             return None
         rate = f"a rate of {math.ceil(1000 / (held_out + 1)) / 1000:g} or more" if held_out else "another rule"
         return (
@@ -124,7 +121,7 @@ class FalsePositiveRate(ThresholdRule):
         normal = normal_scores(scores, labels)
         if reason := self.refusal(len(normal)):
             raise ValueError(reason)
-        allowed = math.floor(self.rate * (len(normal) + 1) + _ROUNDING)
+        allowed = math.floor(self.rate * (len(normal) + 1) + ROUNDING)
         return float(np.sort(normal)[max(len(normal) - allowed, 0)])
 
 
@@ -151,7 +148,7 @@ class FalseDiscoveryRate(FalsePositiveRate):
 
     def warning_over(self, n: int, held_out: int) -> str | None:
         """So few held-out samples that a lone anomaly among n would go unnoticed."""
-        if (together := math.ceil(n / (self.rate * (held_out + 1)) - _ROUNDING)) <= 1:
+        if (together := math.ceil(n / (self.rate * (held_out + 1)) - ROUNDING)) <= 1:
             return None
         return (
             f"{type(self).__name__} with rate={self.rate:g} over {n} samples gives alarm only where {together} or more "

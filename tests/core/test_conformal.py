@@ -43,6 +43,14 @@ def test_benjamini_and_hochberg_by_hand() -> None:
     assert discoveries([], 0.05).tolist() == []
 
 
+@pytest.mark.parametrize("n", [1, 29, 58, 130, 201])
+@pytest.mark.parametrize(("rate", "held_out"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.3, 9)])
+def test_a_p_value_that_meets_the_rate_is_a_discovery_whatever_the_rounding(rate: float, held_out: int, n: int) -> None:
+    scores, reference = np.ones(n), np.linspace(-1, 0, held_out)
+    assert discoveries(p_values(scores, reference), rate).all()
+    assert FalseDiscoveryRate(rate).over(scores, reference, math.inf) == 0
+
+
 def test_they_are_uniform_on_normals() -> None:
     rng = np.random.default_rng(0)
     drawn = np.concatenate([p_values(rng.normal(size=5), np.sort(rng.normal(size=19))) for _ in range(4000)])
