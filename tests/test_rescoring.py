@@ -126,7 +126,12 @@ def test_scoring_that_changes_nothing_keeps_the_threshold(run: Path) -> None:
         ({"score_type.x": 3}, "score_type.x cannot be set: score_type is 'inversion', which has no arguments"),
         ({"search.n_steps": -1}, "search.n_steps must not be negative, got -1"),
         ({"search.n_steps": "many"}, "n_steps must be int, got 'many'"),
-        ({"score_type": "best"}, "score_type must be"),
+        ({"score_type": "best"}, "^score_type cannot be chosen when scoring: .*score_type must be"),
+        ({"threshold": "Nothing"}, "threshold: there is no Nothing, there are NormalQuantile, FalsePositiveRate, "),
+        ({"threshold": "normalquantile"}, "threshold: there is no .*; nearest: NormalQuantile"),
+        ({"threshold": "ThresholdRule"}, "threshold: there is no ThresholdRule, there are NormalQuantile"),
+        ({"threshold": "os.system"}, "threshold: there is no os.system, there are NormalQuantile"),
+        ({"threshold.quantile": 2}, r"^threshold.quantile cannot be chosen .*quantile must lie in \(0, 1\), got 2"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused_by_name(run: Path, scoring: dict[str, Any], words: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,6 +136,7 @@ def load_detector(
     trained = saved["hyperparameters"]
     if scoring:
         given = with_scoring(known_class("class", saved["class"], AnomalyDetector), trained, scoring)
+        _require_arguments(saved["class"], trained, given, scoring)
     else:
         given = trained
     try:
@@ -155,3 +156,16 @@ def load_detector(
     if not unfinished and (reason := without_scores(detector)):
         raise ValueError(f"ckpt_path: {path} was saved before its detector could score: {reason}")
     return detector.to(device).eval()
+
+
+def _require_arguments(name: str, trained: Mapping[str, Any], given: Mapping[str, Any], chosen: Iterable[str]) -> None:
+    """Raise ValueError for arguments that are not as they should be, by those that were chosen anew."""
+    cls = known_class("class", name, AnomalyDetector)
+    try:
+        cls(**rebuilt_arguments(cls, given))
+    except ValueError as error:
+        try:
+            cls(**rebuilt_arguments(cls, trained))
+        except ValueError:
+            return  # the file is at fault, which is said of it
+        raise ValueError(f"{', '.join(chosen)} cannot be chosen when scoring: {for_terminal(str(error))}") from error

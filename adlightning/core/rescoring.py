@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adlightning.core.messages import nearest
 from adlightning.core.parts import described, known_class
-from adlightning.core.thresholds import fit_threshold
+from adlightning.core.thresholds import ThresholdRule, fit_threshold
 
 if TYPE_CHECKING:
     from adlightning.core.scored import ScoredModule
@@ -78,7 +79,7 @@ def _set(arguments: dict[str, Any], path: list[str], value: Any, place: str) -> 
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"{place}: there is no {name}, there are {', '.join(arguments)}{hint}")
     if not inner:
-        arguments[name] = _beside(arguments[name], value)
+        arguments[name] = _beside(arguments[name], value, place)
         return
     part = arguments[name]
     if not isinstance(part, dict):
@@ -86,17 +87,40 @@ def _set(arguments: dict[str, Any], path: list[str], value: Any, place: str) -> 
     _set(part.get("init_args", part), inner, value, place)
 
 
-def _beside(trained: Any, value: Any) -> Any:
-    """A part by the name of a class in the module of the trained one, with its defaults; any other value as it is."""
+def _beside(trained: Any, value: Any, place: str) -> Any:
+    """A part by the name of a class in the module of the trained one, with its defaults; any other value as it is.
+
+    A rule for the threshold may be one of ours wherever the trained one is from. Raises ValueError where there is no
+    such class.
+    """
     if not (isinstance(trained, dict) and isinstance(value, str) and isinstance(trained.get("class_path"), str)):
         return value
-    path = f"{trained['class_path'].rpartition('.')[0]}.{value}"
-    try:
-        own = inspect.signature(known_class("class_path", path, object)).parameters.values()
-    except ValueError:
-        return value
-    defaults = {own.name: described(own.default) for own in own if own.default is not own.empty}
+    own = trained["class_path"].rpartition(".")[0]
+    modules = [own, ThresholdRule.__module__] if place == THRESHOLD else [own]
+    paths = [value] if "." in value else [f"{module}.{value}" for module in modules]
+    path = next(filter(_is_class, paths), None)
+    if path is None:
+        there = [name for module in modules for name in _classes(module)]
+        near = nearest(value, there)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"{place}: there is no {value}, there are {', '.join(dict.fromkeys(there))}{hint}")
+    parameters = inspect.signature(known_class(place, path, object)).parameters.values()
+    defaults = {each.name: described(each.default) for each in parameters if each.default is not each.empty}
     return {"class_path": path, "init_args": defaults}
+
+
+def _is_class(path: str) -> bool:
+    try:
+        return not inspect.isabstract(known_class("class_path", path, object))
+    except ValueError:
+        return False
+
+
+def _classes(module: str) -> list[str]:
+    """Public classes that a module defines."""
+    there = vars(sys.modules[module]) if module in sys.modules else {}
+    classes = {name: each for name, each in there.items() if inspect.isclass(each) and each.__module__ == module}
+    return [name for name, each in classes.items() if not (name.startswith("_") or inspect.isabstract(each))]
 
 
 def differences(trained: Any, now: Any, place: str = "") -> Iterator[str]:
