@@ -13,7 +13,7 @@ from PIL import Image
 
 from adlightning.__main__ import main
 from adlightning.benchmark.comparison import contenders
-from adlightning.report.own_comparison import Trained, compared
+from adlightning.report.own_comparison import Trained, compared, nothing_to_compare
 
 QUICK = "--methods=kde,nearest_neighbor,LOF"
 
@@ -77,6 +77,27 @@ def test_time_runs_out_and_says_for_whom(tmp_path: Path, capsys: pytest.CaptureF
     lines = [line for line in said.splitlines() if "not done in time" in line]
     assert len(lines) == 1
     assert "drocc_oe" in lines[0]
+
+
+def test_fits_that_scored_nothing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = table(tmp_path / "my.csv", labels=False)
+    arguments = ["compare", f"--data={data}", "--name_column=unit", "--seeds=1", f"--out={tmp_path / 'out'}"]
+    assert main([*arguments, "--methods=nearest_neighbor,lof", "--set=data.validation_fraction=0"]) == 1
+    said = capsys.readouterr().out
+    assert "there is nothing to compare" in said
+    assert "nearest_neighbor, lof: nothing was scored with these options" in said
+
+
+def test_a_test_of_one_kind_ranks_nothing(tmp_path: Path) -> None:
+    assert nothing_to_compare(tmp_path, tested=True) == "nothing was scored with these options"
+    (tmp_path / "scores.csv").write_text("name,score\na,1\n")
+    for report, words in (
+        ({"test_sets": {"test": {"metrics": {}, "note": "no ranking metrics: no anomaly"}}}, "no ranking metrics: no"),
+        ({"test_sets": {}}, "nothing was tested with these options"),
+    ):
+        (tmp_path / "metrics.json").write_text(json.dumps(report))
+        assert str(nothing_to_compare(tmp_path, tested=True)).startswith(words)
+        assert nothing_to_compare(tmp_path, tested=False) is None
 
 
 def test_images_of_a_folder(tmp_path: Path) -> None:

@@ -119,22 +119,27 @@ def _sum_up(
     left_out: dict[str, str],
 ) -> int:
     """Write the page and say what came of it."""
-    from adlightning.report.own_comparison import Trained, compared, comparison_page
+    from adlightning.report.own_comparison import Trained, compared, comparison_page, nothing_to_compare
 
     done = results.done(cells)
     trained: list[Trained] = []
     absent = dict(left_out)
     for cell in cells:
+        why: str | None
         name, seed = str(cell.labels["method"]), int(cell.labels["seed"])
-        if (row := done.get(cell.config_hash)) is not None:
-            trained.append(Trained(name, seed, row, results.run_folder(cell)))
-        else:
+        run, row = results.run_folder(cell), done.get(cell.config_hash)
+        if row is None:
             failed = results.own_row(cell)
             why = f"failed: {failed['error']}" if failed is not None else "not done in time"
+        else:
+            why = nothing_to_compare(run, test)
+        if row is not None and why is None:
+            trained.append(Trained(name, seed, row, run))
+        elif why is not None:
             absent.setdefault(f"{name} seed {seed}" if name in (one.method for one in trained) else name, why)
-    reasons = {why: ", ".join(name for name, own in absent.items() if own == why) for why in absent.values()}
+    reasons = {each: ", ".join(name for name, own in absent.items() if own == each) for each in absent.values()}
     if not trained:
-        say("nothing was trained")
+        say("nothing was trained" if not done else "there is nothing to compare")
         for why, names in reasons.items():
             say(f"  {names}: {why}")
         return 1

@@ -69,11 +69,26 @@ class Compared:
         return [f"{name:{width}}  {_words(row, self.tested)}" for name, row in self.table.iterrows()]
 
 
+def nothing_to_compare(run: Path, tested: bool) -> str | None:
+    """Why a finished fit has nothing to be compared by, None where it has.
+
+    Args:
+        run: its run folder.
+        tested: whether its test samples rank it.
+    """
+    if not any((run / name).exists() for name in ("scores.csv", "held_out.csv")):
+        return "nothing was scored with these options"
+    if not tested:
+        return None
+    report: dict[str, Any] = next(iter(_report(run)["test_sets"].values()), {})
+    return None if report.get("metrics") else str(report.get("note", "nothing was tested with these options"))
+
+
 def compared(trained: Sequence[Trained], tested: bool) -> Compared:
     """Compare finished fits.
 
     Args:
-        trained: at least one.
+        trained: at least one, each with something to compare (:func:`nothing_to_compare`).
         tested: whether their scores are of labelled test samples; else of samples held out of training.
     """
     import pandas as pd
@@ -94,20 +109,24 @@ def _scores(run: Path) -> pd.DataFrame:
     import pandas as pd
 
     tested = run / "scores.csv"
-    frame = pd.read_csv(tested if tested.exists() else run / "held_out.csv", dtype={"name": str})
+    frame = pd.read_csv(tested if tested.exists() else run / "held_out.csv", converters={"name": str})  # NA is a name
     return frame.drop_duplicates("name").set_index("name")
+
+
+def _report(run: Path) -> dict[str, Any]:
+    import json
+
+    report: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    return report
 
 
 def _row(
     of: list[Trained], shares: Mapping[tuple[str, int], pd.Series[float]], correlation: pd.DataFrame, tested: bool
 ) -> dict[str, float]:
-    import json
-
     method = of[0].method
     row: dict[str, float] = {"seeds": len(of)}
     if tested:
-        reports = [json.loads((one.run / "metrics.json").read_text(encoding="utf-8")) for one in of]
-        found = [next(iter(report["test_sets"].values()))["metrics"] for report in reports]
+        found = [next(iter(_report(one.run)["test_sets"].values()))["metrics"] for one in of]
         row["auroc"] = _mean([metrics["auroc"]["value"] for metrics in found])
         row["low"], row["high"] = (_mean([metrics["auroc"]["interval"][end] for metrics in found]) for end in (0, 1))
         row["average_precision"] = _mean([metrics["average_precision"]["value"] for metrics in found])
