@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from adlightning.__main__ import main
-from adlightning.benchmark.comparison import contenders
+from adlightning.benchmark.comparison import contenders, require_same_data
 from adlightning.report.own_comparison import Trained, compared, nothing_to_compare
 
 QUICK = "--methods=kde,nearest_neighbor,LOF"
@@ -118,6 +118,7 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
         (["--data=nowhere.csv"], "data: there is no file or folder"),
         (["--methods=kdee"], "methods: there is no kdee for table; nearest: kde"),
         (["--methods=kde"], "methods must be two or more to compare, there are 1"),
+        (["--methods=,"], "methods must be two or more to compare, there are 0\n"),
         (["--minutes=0"], "must be a positive number, got 0"),
         (["--seeds=0"], "must be a whole number of at least 1, got 0"),
     ],
@@ -130,6 +131,23 @@ def test_what_is_wrong_is_said(
     assert main(["compare", f"--data={data}", f"--out={tmp_path / 'out'}", *named, *options]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_that_decides_has_each_option_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.csv").write_text("a,label\n" + "".join(f"{i}.5,{int(i > 15)}\n" for i in range(20)))
+    assert main(["compare", f"--data={tmp_path / 'my.csv'}", "--label_column", "lable", "--methods=kde,lof"]) == 2
+    command = capsys.readouterr().err.partition("adlightning compare")[2]
+    assert command.count("--label_column") == 1
+    assert "--label_column=label" in command
+
+
+def test_a_damaged_note_of_the_data_is_named(tmp_path: Path) -> None:
+    data = table(tmp_path / "my.csv")
+    require_same_data(tmp_path, data)
+    require_same_data(tmp_path, data)
+    (tmp_path / "data.json").write_bytes(b"\xff{")
+    with pytest.raises(ValueError, match=r"out: .*data\.json is damaged .*: give another --out, or remove it"):
+        require_same_data(tmp_path, data)
 
 
 def test_every_method_with_an_experiment_on_tables_takes_part() -> None:

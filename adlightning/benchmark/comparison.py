@@ -96,7 +96,7 @@ def require_same_data(folder: Path, data: Path) -> None:
     """Note what the data are, or refuse other data than those that the folder has results of.
 
     Raises:
-        ValueError: the data changed since.
+        ValueError: the data changed since, or the note is damaged.
     """
     files = [data] if data.is_file() else sorted(path for path in data.rglob("*") if path.is_file())
     sizes = [(path.relative_to(data.parent).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -108,5 +108,10 @@ def require_same_data(folder: Path, data: Path) -> None:
     note = folder / _FINGERPRINT
     if not note.exists():
         write_atomically(note, json.dumps(now) + "\n")
-    elif json.loads(note.read_text(encoding="utf-8")) != now:
+        return
+    try:
+        before = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"out: {note} is damaged ({error}): give another --out, or remove it") from error
+    if before != now:
         raise ValueError(f"out: {folder} has results of before {data} changed: give another --out, or remove it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,22 @@ from adlightning.labels import ANOMALY, NORMAL
 
 if TYPE_CHECKING:
     from adlightning.core.attribution import Attributions
+    from adlightning.core.encoding import Columns
 
 _MOST_BARS = 15
 _MOST_LINES = 8
+_DIGITS = (4, 7, 11, 15)
+_LAST_DATE = 2.5e11  # in the year 9892; a number beyond is none
 
 
 def write_attributions(
-    folder: Path, found: Attributions, raw: NDArray[np.float64], names: Sequence[str], values: Sequence[str], top: int
+    folder: Path,
+    found: Attributions,
+    raw: NDArray[np.float64],
+    names: Sequence[str],
+    values: Sequence[str],
+    top: int,
+    columns: Columns | None = None,
 ) -> list[Path]:
     """A picture of each of the most anomalous samples, as PNG files named by rank and name; their paths.
 
@@ -34,8 +44,9 @@ def write_attributions(
         names: of the samples.
         values: names of all values of a sample, flat.
         top: how many samples.
+        columns: of a table whose columns are not all plain numbers.
     """
-    draw = _series if raw.ndim == 3 else _bars
+    draw = _series if raw.ndim == 3 else partial(_bars, columns=columns)
     written = []
     for rank, row in enumerate(np.argsort(-found.scores, kind="stable")[:top], start=1):
         name = re.sub(r"[^\w.-]+", "_", names[row])[-80:]
@@ -44,12 +55,39 @@ def write_attributions(
     return written
 
 
+def beside_the_median(
+    value: float, median: float, column: int, name: str, columns: Columns | None = None
+) -> tuple[str, str]:
+    """A raw value and the median in words: dates, categories, and numbers of so many digits that they differ."""
+    categories = columns.of(column) if columns else ()
+    is_date = columns is not None and name in columns.dates
+    digits = next((n for n in _DIGITS if f"{value:.{n}g}" != f"{median:.{n}g}"), _DIGITS[0])
+
+    def said(number: float) -> str:
+        if np.isnan(number):
+            return "missing"
+        if categories:
+            return repr(categories[int(number)]) if number >= 0 else "another"
+        if is_date and abs(number) < _LAST_DATE:
+            return str(np.datetime64(round(number), "s")).replace("T00:00:00", "")
+        return f"{number:.{digits}g}"
+
+    return said(value), said(median)
+
+
 def _bars(
-    path: Path, found: Attributions, raw: NDArray[np.float64], row: int, names: Sequence[str], title: str
+    path: Path,
+    found: Attributions,
+    raw: NDArray[np.float64],
+    row: int,
+    names: Sequence[str],
+    title: str,
+    columns: Columns | None,
 ) -> Path:
     adds = found.values[row]
     chosen = np.argsort(-np.abs(adds), kind="stable")[:_MOST_BARS]
-    words = [f"{_short(names[i])} = {raw[i]:.4g}\n(normally {found.baseline[i]:.4g})" for i in chosen]
+    said = {i: beside_the_median(raw[i], found.baseline[i], i, names[i], columns) for i in chosen}
+    words = [f"{_short(names[i])} = {_short(own)}\n(normally {_short(usual)})" for i, (own, usual) in said.items()]
     with titled_figure(path, (7.4, 1.4 + 0.44 * len(chosen)), title) as figure:
         axes = figure.add_subplot()
         bars = axes.barh(range(len(chosen)), adds[chosen], color=_colours(adds[chosen]))

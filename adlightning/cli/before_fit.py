@@ -68,11 +68,12 @@ def require_decided(path: Path, options: Mapping[str, Any], arguments: Sequence[
         return
     if not look.blocks:
         return
-    words = [*map(shell_word, arguments)]
+    named = {name: value for name, value in look.options.items() if name in ("label_column", "name_column")}
+    words = _other_words(arguments, "", named)
     for word in options_as_words(look.options, "data.", given):
         option, _, text = word.partition("=")
-        named = option.removeprefix("--data.") in ("label_column", "name_column")
-        words += [f"--{option.removeprefix('--data.')}={text}"] if named else ["--set", word.removeprefix("--")]
+        is_named = option.removeprefix("--data.") in named
+        words += [f"--{option.removeprefix('--data.')}={text}"] if is_named else ["--set", word.removeprefix("--")]
     raise ValueError(f"the table must be decided on first\n\n{in_words(look, ['adlightning', 'compare', *words])}")
 
 

@@ -52,7 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     chosen, left_out = _suitable(contenders(kind, share | options, methods, test), test, methods is not None)
     if len(chosen) < 2:
         reasons = "; ".join(f"{name} is {reason}" for name, reason in left_out.items())
-        raise ValueError(f"methods must be two or more to compare, there are {len(chosen)}: {reasons}")
+        why = f": {reasons}" if reasons else ""
+        raise ValueError(f"methods must be two or more to compare, there are {len(chosen)}{why}")
     name = data.stem if data.is_file() else data.name
     results = Results(user_path(given.out or f"runs/compare/{name}"))
     results.open()

@@ -87,11 +87,13 @@ def explain(
     names = names_of_values(detector.built_for)
     said = [in_words(found, raw, names, row, detector.built_for.columns) for row in range(len(raw))]
     adds = found.values.sum(axis=2) if found.values.ndim == 3 else found.values
-    frame = pd.DataFrame({"score": found.scores, **judged(found.scores, detector), "because": said})
+    of_rows = samples.own_names is not None  # which are judged, and not the windows that are explained
+    verdicts = {} if of_rows else judged(found.scores, detector)
+    frame = pd.DataFrame({"score": found.scores, **verdicts, "because": said})
     columns = [f"adds {name}" for name in columns_of(detector.built_for)]
     frame = pd.concat([frame, pd.DataFrame(adds, columns=columns)], axis=1)
     own_names = list(samples.own_names or samples.names_of_x)
-    if samples.own_names is None:
+    if not of_rows:
         frame = with_names(frame.set_axis(samples.scored_rows), samples)
     else:
         frame.insert(0, "name", own_names)
@@ -107,13 +109,15 @@ def explain(
         words = f"of {missed} of {len(raw)} samples miss the difference of the scores by more than {2 * COMPLETE:.0%}"
         say(f"integrated gradients {words}")
     say(f"the median normal sample has the score {found.baseline_score:.6g}")
+    if of_rows:
+        say("p-values and verdicts are of rows, and what is explained are windows: `score` has them")
     if samples.skipped:
         say(skipped_in_words(samples))
     say(f"reasons: {target}")
     if plots is not None:
         made = make_folder(user_path(plots))
         try:
-            paths = write_attributions(user_path(plots), found, raw, own_names, names, top)
+            paths = write_attributions(user_path(plots), found, raw, own_names, names, top, detector.built_for.columns)
             say(f"plots: {len(paths)} in {plots}")
         finally:
             remove_made(made)  # where nothing could be drawn
@@ -140,21 +144,14 @@ def in_words(found: Attributions, raw: object, names: Sequence[str], row: int, c
     """The values that add most to a sample's score: `mass = 9.1 (normally 2.3): +4.7; ...`."""
     import numpy as np
 
+    from adlightning.callbacks.attributions import beside_the_median
+
     adds, values = found.values[row].ravel(), np.asarray(raw)[row].ravel()
     most = [i for i in np.argsort(-adds, kind="stable")[:N_REASONS] if adds[i] > 0]
     median = found.baseline.ravel()
 
-    def value(number: float, i: int) -> str:
-        categories = columns.of(i) if columns else ()
-        if np.isnan(number):
-            return "missing"
-        if categories:
-            return repr(categories[int(number)]) if number >= 0 else "another"
-        return f"{number:.4g}"
-
-    return "; ".join(
-        f"{names[i]} = {value(values[i], i)} (normally {value(median[i], i)}): +{adds[i]:.3g}" for i in most
-    )
+    said = {i: beside_the_median(values[i], median[i], i, names[i], columns) for i in most}
+    return "; ".join(f"{names[i]} = {own} (normally {usual}): +{adds[i]:.3g}" for i, (own, usual) in said.items())
 
 
 def run(arguments: Sequence[str]) -> None:

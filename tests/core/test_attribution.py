@@ -13,7 +13,9 @@ from torch import Tensor
 
 import adlightning as ad
 from adlightning.__main__ import main
+from adlightning.callbacks.attributions import beside_the_median
 from adlightning.core.attribution import MOST_ROWS, median_normal
+from adlightning.core.encoding import Columns
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 
 AT_ONCE = AutoencoderPretraining(epochs=0)
@@ -143,6 +145,16 @@ def test_the_verb_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_value_and_its_median_are_told_apart_in_words() -> None:
+    columns = Columns(categorical="one_hot", dates=("day",), categories=((), ("a/b", "c"), ()))
+    assert beside_the_median(1.70412e9, 1.71144e9, 0, "day", columns) == ("2024-01-01T14:40:00", "2024-03-26T08:00:00")
+    assert beside_the_median(1e20, 0.0, 0, "day", columns) == ("1e+20", "1970-01-01")
+    assert beside_the_median(-1, 0, 1, "kind", columns) == ("another", "'a/b'")
+    assert beside_the_median(np.nan, 2.5, 2, "x", columns) == ("missing", "2.5")
+    assert beside_the_median(1000001.0, 1000002.0, 2, "x", columns) == ("1000001", "1000002")
+    assert beside_the_median(3.0, 3.0, 0, "x") == ("3", "3")
+
+
 def test_of_a_series_the_steps_are_said(tmp_path: Path) -> None:
     run = ad.fit(ad.NearestNeighbor(), ad.Arrays(normals(40, 6, 2)), progress=False)
     run.save(tmp_path / "d.ckpt")
@@ -155,6 +167,20 @@ def test_of_a_series_the_steps_are_said(tmp_path: Path) -> None:
     assert why["because"][1].startswith("channel 1 at step 4 = ")
     assert why[[f"adds step {i}" for i in range(6)]].iloc[1].argmax() == 4
     assert len(list((tmp_path / "p").iterdir())) == 3
+
+
+def test_windows_are_explained_and_rows_are_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"time": range(120), "u": normals(120), "v": normals(120, seed=2)})
+    ad.fit(ad.NearestNeighbor(), ad.Windows.from_frame(frame, time_column="time", length=8), progress=False).save(
+        tmp_path / "d.ckpt"
+    )
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    files = [f"--ckpt_path={tmp_path / 'd.ckpt'}", f"--data={tmp_path / 'new.csv'}", f"--out={tmp_path / 'why.csv'}"]
+    assert main(["explain", *files]) == 0
+    assert "p-values and verdicts are of rows" in capsys.readouterr().out
+    why = pd.read_csv(tmp_path / "why.csv")
+    assert list(why.columns) == ["name", "score", "because", *(f"adds step {i}" for i in range(8))]
+    assert why["name"][0] == "row 0 to row 7"
 
 
 def test_rows_that_cannot_be_explained_are_left_out_as_in_score(
