@@ -98,7 +98,8 @@ def score(
         say(f"no verdicts: {no_verdict}")
     else:
         n = int((frame["verdict"] == "anomaly").sum())
-        say(f"{n} of {len(scores)} samples are above the threshold {threshold:.6g}")
+        above = f"above the threshold {threshold:.6g}" if math.isfinite(threshold) else "discoveries at this rate"
+        say(f"{n} of {len(scores)} samples are {above}")
         if reason := detector.threshold_rule.warning_over(len(scores), len(detector.held_out_scores)):
             say(reason)
     if reason := without_p_values(detector):
