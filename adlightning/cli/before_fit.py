@@ -21,6 +21,7 @@ from adlightning.files.plain_yaml import read_yaml
 _FOLDERS: dict[str, Layout] = {"FolderData": "labels", "NormalAnomalyFolder": "labels", "ImageFolder": "classes"}
 _FOLDERS |= {"FlatFolder": "flat"}
 _TEXT = {"path", "test_path", "root", "label_column", "name_column", "normal_label", "anomaly_label"}
+_TEXT |= {"time_column", "group_column"}
 _NO_FIT = ("--print_config", "--help", "-h", "--ckpt_path")
 """With these there is no fit, or one that goes on with data that were looked at."""
 
@@ -91,12 +92,11 @@ def _look(data: Mapping[str, Any]) -> tuple[Look, str, Mapping[str, Any]] | None
             continue
         name = str(part.get("class_path", "")).rpartition(".")[2]
         arguments = {key: value for key, value in part.items() if key != "class_path"}
-        if name in ("TableData", "Table") and isinstance(arguments.get("path"), str):
+        if name in ("TableData", "Table", "Windows") and isinstance(arguments.get("path"), str):
             test = arguments.get("test_path")
+            said = Said.of({**arguments, "over_time": name == "Windows"})
             return (
-                look_at_tables(
-                    user_path(arguments["path"]), user_path(test) if isinstance(test, str) else None, Said.of(arguments)
-                ),
+                look_at_tables(user_path(arguments["path"]), user_path(test) if isinstance(test, str) else None, said),
                 prefix,
                 arguments,
             )

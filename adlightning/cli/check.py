@@ -1,4 +1,4 @@
-"""The `check` verb: one look at your own table or folder of images, and all that must be decided before a fit."""
+"""The `check` verb: one look at your own table or folder, and all that must be decided before a fit."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from adlightning.cli.look_words import TABLES, in_words, options_as_words
 from adlightning.cli.plain_parser import PlainParser
 from adlightning.data.look.findings import Look, Said
 from adlightning.data.look.folder import layout_of, look_at_folder
+from adlightning.data.look.sounds import holds_sounds, look_at_sounds
 from adlightning.data.look.table import look_at_tables
 from adlightning.files.disk import user_path
 
 
 def check(data: str, config: str | None = None, test_path: str | None = None, **said: Any) -> bool:
-    """Look at a table or a folder of images once and print what must be decided, with one command that decides it.
+    """Look at a table or a folder once and print what must be decided, with one command that decides it.
 
     Args:
         data: the table, or the folder.
-        config: the experiment that the command runs; None takes Deep SAD's for what `data` is.
+        config: the experiment that the command runs; None takes one for what `data` is. With NAME/windows a table is of
+            sensors over time, as it is with `time_column` or `group_column`.
         test_path: a second table, to test on.
-        said: arguments of `TableData` that are decided already; None and empty for those that are not.
+        said: arguments of `TableData` or `Windows` that are decided already; None and empty for those that are not.
 
     Returns:
         Whether something must be decided.
@@ -36,19 +38,34 @@ def check(data: str, config: str | None = None, test_path: str | None = None, **
         if given or test_path:
             name = next(iter([*given, "test_path"]))
             raise ValueError(f"{name} is of a table, and {data} is a folder: leave it out")
-        look, words = _look_at_images(path, data, config)
+        is_sound = "sounds" in Path(config).stem if config else holds_sounds(path)
+        look, words = (_look_at_sounds if is_sound else _look_at_images)(path, data, config)
     elif path.name.lower().endswith(TABLES):
-        look = look_at_tables(path, None if test_path is None else user_path(test_path), Said.of(given))
+        over_time = "windows" in Path(config or "").stem or bool(given.keys() & {"time_column", "group_column"})
+        said_of_it = Said.of({**given, "over_time": over_time})
+        look = look_at_tables(path, None if test_path is None else user_path(test_path), said_of_it)
         first = {"path": data, **({"test_path": test_path} if test_path else {})}
-        words = ["--config", config or "deep_sad/table", *options_as_words({**first, **given}, "data.", {})]
+        words = [
+            "--config",
+            config or ("autoencoder/windows" if over_time else "deep_sad/table"),
+            *options_as_words({**first, **given}, "data.", {}),
+        ]
         words = [word for word in words if word.partition("=")[0][len("--data.") :] not in look.options]
         words += options_as_words(look.options, "data.", given)
     elif not path.exists():
         raise ValueError(f"data: there is no file or folder {path}")
     else:
-        raise ValueError(f"data must be a table ({', '.join(TABLES)}) or a folder of images, got {data}")
+        raise ValueError(f"data must be a table ({', '.join(TABLES)}) or a folder of images or sounds, got {data}")
     print(in_words(look, ["adlightning", "fit", *words]))
     return look.blocks
+
+
+def _look_at_sounds(path: Path, data: str, config: str | None) -> tuple[Look, list[str]]:
+    look = look_at_sounds(path)
+    return look, [
+        *("--config", config or "autoencoder/sounds", f"--data.root={shlex.quote(data)}"),
+        *options_as_words(look.options, "data.", {}),
+    ]
 
 
 def _look_at_images(path: Path, data: str, config: str | None) -> tuple[Look, list[str]]:
@@ -74,11 +91,15 @@ def run(arguments: Sequence[str]) -> int:
         prog="adlightning check",
         description="Look at your own table or folder once: all that must be decided before a fit.",
     )
-    parser.add_argument("data", help="a table (.csv, .tsv, also .gz, .parquet) or a folder of images")
-    parser.add_argument("--config", help="experiment of the command: NAME/table or NAME/folder (deep_sad)")
+    parser.add_argument("data", help="a table (.csv, .tsv, also .gz, .parquet), or a folder of images or sounds")
+    parser.add_argument(
+        "--config", help="experiment of the command: NAME/table, NAME/windows, NAME/folder or NAME/sounds"
+    )
     parser.add_argument("--test_path", help="a second table, to test on")
     for name in ("label_column", "name_column", "normal_label", "anomaly_label", "separator", "decimal", "encoding"):
         parser.add_argument(f"--{name}", help="decided already, as in TableData")
+    for name in ("time_column", "group_column"):
+        parser.add_argument(f"--{name}", help="of sensors over time, as in Windows")
     parser.add_argument("--header", choices=("true", "false"), help="decided already")
     parser.add_argument("--drop_columns", nargs="+", metavar="NAME", help="columns that are no features")
     for name in ("missing", "categorical", "dates", "constant_features"):

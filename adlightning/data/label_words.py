@@ -32,6 +32,8 @@ _NORMAL = frozenset(
         "nominal",
         "intact",
         "non-fraud",
+        "i.o.",
+        "io",
     ]
 )
 _ANOMALOUS = frozenset(
@@ -57,6 +59,11 @@ _ANOMALOUS = frozenset(
         "nok",
         "broken",
         "damaged",
+        "alarm",
+        "not ok",
+        "ng",
+        "n.i.o.",
+        "nio",
     ]
 )
 _FALSE, _TRUE = ("0", "false"), ("1", "true")

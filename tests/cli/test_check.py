@@ -221,3 +221,83 @@ def test_what_cannot_be_looked_at_is_refused(
 )
 def test_what_the_look_reads_of_a_command_line(arguments: list[str], expected: dict[str, object] | None) -> None:
     assert data_options(prepared("fit", arguments)) == expected
+
+
+def with_sensors(path: Path) -> Path:
+    """Two machines over time, with row numbers, times, labels in words, a constant, and a column of text."""
+    rng = np.random.default_rng(0)
+    lines = [";when;machine;status;mode;site;a;b"]
+    for i in range(240):
+        values = ";".join(f"{value:.3f}".replace(".", ",") for value in rng.normal(size=2) + 5 * (i % 120 > 110))
+        at = f"2026-01-01T{i % 120 // 60:02}:{i % 60:02}:00"
+        lines.append(f"{i};{at};{'press' if i < 120 else 'saw'};{'Alarm' if i % 120 > 110 else 'OK'};auto;1;{values}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_sensors_over_time_are_looked_at_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_sensors(tmp_path / "s.csv")
+    assert main(["check", "s.csv"]) == 2
+    assert "adlightning check s.csv --config autoencoder/windows" in " ".join(capsys.readouterr().out.split())
+
+    assert main(["check", "s.csv", "--config", "nearest_neighbor/windows"]) == 2
+    text = capsys.readouterr().out
+    for said in ("taken as label_column", "taken as time_column", "taken as group_column", "'mode' holds 'auto' alone"):
+        assert said in text
+    words = command_in(text)
+    expected = {"label_column=status", "time_column=when", "group_column=machine"}
+    assert {word.removeprefix("--data.") for word in words} >= expected
+    assert '--data.drop_columns=["Unnamed: 0", mode, site]' in words
+
+    assert main(["fit", "--config", "nearest_neighbor/windows", "--data.path=s.csv"]) == 2  # says the same, by itself
+    error = capsys.readouterr().err
+    assert command_in(error)[1:] == words[1:]
+    quick = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--plots=false"]
+    with pytest.warns(UserWarning, match="'Alarm' as anomalies|semicolons"):
+        assert main([*words, *quick, "--data.length=8", "--run_dir=run"]) == 0
+    assert Path("run/metrics.json").is_file()
+
+
+def test_of_sensors_a_gap_is_to_be_mended_and_time_and_group_may_be_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{i},{'xy'[i % 2]},{'' if i == 3 else i * i}" for i in range(30)]
+    (tmp_path / "s.csv").write_text("\n".join(["t,kind,a", *rows]))
+    said = ["check", str(tmp_path / "s.csv"), "--time_column=t"]
+    assert main(said) == 2
+    text = capsys.readouterr().out
+    assert "Values are missing in 'a' (1 of 30): fill them in" in text
+    assert "numbers the rows" not in text
+    assert "--config autoencoder/windows" in text
+    assert "'kind' is text of 2 kinds" in text
+    assert main([*said, "--group_column=kinds"]) == 2
+    assert "group_column: there is no column 'kinds': 'kind' is meant?" in capsys.readouterr().out
+
+
+def test_a_folder_of_sounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wav = b"RIFF" + (36).to_bytes(4, "little") + b"WAVE"
+    for name in ("normal/1.wav", "normal/2.WAV", "anomaly/3.wav"):
+        (tmp_path / "words" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "words" / name).write_bytes(wav)
+    assert main(["check", str(tmp_path / "words")]) == 0
+    text = capsys.readouterr().out
+    assert "3 WAVs (anomaly 1, normal 2)" in text
+    assert "group_pattern" in text
+    assert command_in(text) == ["fit", "--config", "autoencoder/sounds", f"--data.root={tmp_path / 'words'}"]
+
+    (tmp_path / "words" / "normal").rename(tmp_path / "words" / "seven")
+    (tmp_path / "words" / "seven" / "4.wav").write_bytes(b"OggS")
+    (tmp_path / "words" / "notes.txt").touch()
+    assert main(["check", str(tmp_path / "words"), "--config", "kde/sounds"]) == 2
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Taken: 'seven', which most files are of" in text
+    assert "--data.normal_class=seven" in text
+    assert "1 of the .wav files are no WAV by their first bytes: 'seven/4.wav'" in text
+    assert "1 .txt" in text
+
+    (tmp_path / "empty").mkdir()
+    assert main(["check", str(tmp_path / "empty"), "--config", "kde/sounds"]) == 2
+    assert "There are no .wav files." in capsys.readouterr().out

@@ -36,6 +36,9 @@ def labels(source: Table) -> list[int]:
         ("inlier", "outlier"),
         ("legit", "fraud"),
         ("normal", "attack"),
+        ("OK", "Alarm"),
+        ("OK", "NG"),
+        ("i.O.", "n.i.O."),
     ],
 )
 def test_pairs_of_words_are_found_and_said(tmp_path: Path, normal: str, anomalous: str) -> None:

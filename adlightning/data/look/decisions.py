@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adlightning.core.messages import quoted
 from adlightning.data.look.columns import MOST_VALUES, Column, looks_grouped, looks_true_or_false
@@ -40,13 +41,15 @@ def decide_columns(
 ) -> None:
     """What is to be decided of every column that is not the label, a name or left out already."""
     named = said.name_column
-    gone = {*said.drop_columns, *look.options.get("drop_columns", ())}
+    if said.over_time:
+        said = _decide_time(look, columns, label, said)
+    gone = {*said.drop_columns, *look.options.get("drop_columns", ()), said.time_column, said.group_column}
     kept: list[Column] = []
     left: dict[tuple[str, bool], list[tuple[str, _Reason]]] = {}
     for column in columns:
         if column is label or column.name == named or column.name in gone:
             continue
-        if named is None and trains and _names_rows(column):
+        if named is None and trains and not said.over_time and _names_rows(column):
             named = column.name
             look.decide(f"{column.name!r} is text that names the rows: taken as name_column.", name_column=named)
         elif (reason := _reason(column, said, trains)) is not None:
@@ -70,6 +73,48 @@ def decide_columns(
 def is_unnamed(name: str) -> bool:
     """Whether a column had no name, as the row numbers that pandas writes have none."""
     return name.startswith(("Unnamed: ", _INDEX)) or not plain_name(name)
+
+
+def _decide_time(look: Look, columns: Sequence[Column], label: Column | None, said: Said) -> Said:
+    """The column of the time and that of the groups of a table of sensors, given or found."""
+    free = [column for column in columns if column is not label and column.name not in said.drop_columns]
+    if said.time_column is None and (times := [column for column in free if _is_time(column)]):
+        name = times[0].name
+        look.decide(f"{name!r} holds dates or times: taken as time_column.", time_column=name)
+        said = replace(said, time_column=name)
+    words = [c for c in free if c.name != said.time_column and _could_name_groups(c)]
+    if said.group_column is None and words:
+        name = words[0].name
+        of = f"{len(_kinds(words[0]))} kinds ({quoted(_kinds(words[0]), 4)})"
+        look.decide(
+            f"{name!r} is text of {of}: taken as group_column, so that no window holds rows of two of them. Where it "
+            f"is nothing of the kind, leave it out by drop_columns.",
+            group_column=name,
+        )
+        said = replace(said, group_column=name)
+    return said
+
+
+def _is_time(column: Column) -> bool:
+    """Whether a column holds dates that can be read in one way."""
+    of_parquet = column.kind == "date"
+    return of_parquet or (column.texts > 0 and column.plain_dates == column.texts and not column.missing)
+
+
+def _could_name_groups(column: Column) -> bool:
+    plain = column.kind == "text" and not column.dates and not column.missing and not is_unnamed(column.name)
+    return plain and column.values is not None and 2 <= len(column.values) <= column.rows / _ROWS
+
+
+def note_time(look: Look, columns: Sequence[Column], said: Said) -> None:
+    """Say of a table with a column of times that there are windows, where nobody has said how it is meant."""
+    times = [column for column in columns if _is_time(column)]
+    if said.over_time or not times or said.time_column is not None:
+        return
+    look.notes.append(
+        f"rows with a time in {times[0].name!r}. If they are readings that follow one another, train on windows of "
+        f"them: adlightning check {shlex.quote(str(look.path))} --config autoencoder/windows"
+    )
 
 
 def _leave_out(look: Look, left: dict[tuple[str, bool], list[tuple[str, _Reason]]]) -> None:
@@ -100,6 +145,8 @@ def _reason(column: Column, said: Said, trains: bool) -> _Reason | None:
         return _Reason("has no value in any row: left out.", "have no value in any row")
     if column.kind == "date" or (column.texts and column.dates >= _MOSTLY * column.texts):
         is_plain = column.plain_dates == column.texts
+        if said.over_time:
+            return _Reason("holds dates or times, and is not the time_column: left out.", "hold dates or times")
         if is_plain and said.dates == "seconds":
             return None
         first = f" (the first is {column.first_text[1]!r})" if column.first_text else ""
@@ -157,6 +204,11 @@ def _decide_kinds(look: Look, kept: Sequence[Column], said: Said) -> None:
     text = [c for c in kept if c.kind == "text" and c.dates < c.texts and not looks_true_or_false(c.values)]
     if said.categorical != "refuse" or not text:
         return
+    if said.over_time:
+        names = quoted([column.name for column in text], _SHOWN)
+        what = "is text, and no sensor" if len(text) == 1 else "are text, and no sensors"
+        look.decide(f"{names} {what}: left out.", drop_columns=[column.name for column in text])
+        return
     if len(text) > 2:
         names = quoted([column.name for column in text], _SHOWN)
         what = f"{names} are text of a few kinds each: every kind"
@@ -167,10 +219,13 @@ def _decide_kinds(look: Look, kept: Sequence[Column], said: Said) -> None:
 
 
 def _decide_missing(look: Look, kept: Sequence[Column], said: Said) -> None:
-    holes = [column for column in kept if column.missing]
+    holes = [column for column in kept if column.missing and not (said.over_time and column.kind == "text")]
     if said.missing == "refuse" and holes:
         shown = ", ".join(f"{column.name!r} ({column.missing} of {column.rows})" for column in holes[:_SHOWN])
         shown += f" and {len(holes) - 6} more columns" if len(holes) > 6 else ""
+        if said.over_time:
+            look.faults.append(f"Values are missing in {shown}: fill them in, or leave the columns out (drop_columns).")
+            return
         stands = "the median of the column stands in for them"
         if any(column.kind == "text" for column in holes):
             stands += ", and in text they are a kind of their own"
@@ -188,7 +243,10 @@ def _decide_constant(look: Look, kept: Sequence[Column], said: Said) -> list[Col
     if said.constant_features == "error":
         verb = "never varies" if len(constant) == 1 else "never vary"
         names = quoted([column.name for column in constant], 6)
-        look.decide(f"{names} {verb}: left out.", constant_features="drop")
+        if said.over_time:
+            look.decide(f"{names} {verb}: left out.", drop_columns=[column.name for column in constant])
+        else:
+            look.decide(f"{names} {verb}: left out.", constant_features="drop")
     return left
 
 

@@ -12,7 +12,11 @@ from adlightning.files.dialects import Given
 
 @dataclass(frozen=True)
 class Said:
-    """What somebody has said of a table already: arguments of `TableData`, with the same names and defaults."""
+    """What somebody has said of a table already: arguments of `TableData`, with the same names and defaults.
+
+    `over_time` says that it is a table of sensors for `Windows`, of which `time_column` and `group_column` are
+    arguments, and which takes numbers alone.
+    """
 
     label_column: str | None = None
     name_column: str | None = None
@@ -27,6 +31,9 @@ class Said:
     decimal: str = "auto"
     encoding: str = "auto"
     header: bool | str = "auto"
+    time_column: str | None = None
+    group_column: str | None = None
+    over_time: bool = False
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Said:

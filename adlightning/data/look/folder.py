@@ -74,7 +74,7 @@ def look_at_folder(
         look.faults.append(f"There are no images{_where(root, layout)}.")
     images = _read(files)
     counts = ", ".join(f"{name} {len(found):,}" for name, found in classes.items())
-    look.facts = f"{len(files):,} images" + (f" ({counts})" if layout != "flat" else "")
+    look.facts = f"{len(files):,} images" + (f" ({counts})" if layout != "flat" and counts else "")
     if len(files) > MOST_READ:
         look.facts += f", of which {MOST_READ:,} were looked at"
     if layout == "labels":

@@ -9,7 +9,7 @@ from typing import Any
 
 from adlightning.core.messages import nearest, quoted
 from adlightning.data.look.columns import Column
-from adlightning.data.look.decisions import decide_columns
+from adlightning.data.look.decisions import decide_columns, note_time
 from adlightning.data.look.findings import Finding, Look, Said
 from adlightning.data.look.labels import decide_label, find_label_alike, plain_name
 from adlightning.data.look.reading import Content, read_parquet, read_text
@@ -31,6 +31,7 @@ def look_at_tables(path: Path, test_path: Path | None, said: Said) -> Look:
     if test_path is None:
         look, columns = _look(path, said, alone=True)
         _check_named(look, said, [column.name for column in columns])
+        note_time(look, columns, said)
         return look
     look, columns = _look(path, said)
     after = said.with_options(look.options)
@@ -122,7 +123,8 @@ def _note_faults(look: Look, content: Content) -> None:
 
 def _check_named(look: Look, said: Said, names: list[str]) -> None:
     """Note columns that are named and are not there."""
-    named = [("name_column", said.name_column)] + [("drop_columns", name) for name in said.drop_columns]
+    named = [(option, getattr(said, option)) for option in ("name_column", "time_column", "group_column")]
+    named += [("drop_columns", name) for name in said.drop_columns]
     for option, name in named:
         if name is None or name in names:
             continue
