@@ -155,17 +155,22 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Samples checked as scikit-learn does; tables and series as float64, images as they are."""
         X = as_array(X, "X") if isinstance(X, Tensor) else X
         image = isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim > 2
-        return np.asarray(
-            validate_data(
-                self,
-                X,
-                reset=reset,
-                allow_nd=True,
-                dtype=None if image else np.float64,
-                ensure_all_finite=True if self.missing == "refuse" else "allow-nan",
-                ensure_min_samples=2 if reset else 1,
+        try:
+            return np.asarray(
+                validate_data(
+                    self,
+                    X,
+                    reset=reset,
+                    allow_nd=True,
+                    dtype=None if image else np.float64,
+                    ensure_all_finite=True if self.missing == "refuse" else "allow-nan",
+                    ensure_min_samples=2 if reset else 1,
+                )
             )
-        )
+        except ValueError as error:
+            if remedy := _remedy(str(error), self.missing):
+                raise ValueError(f"{str(error).splitlines()[0]} {remedy}") from None
+            raise
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
@@ -238,3 +243,12 @@ def _bytes_of(detector: AnomalyDetector) -> bytes:
         file = Path(folder) / "detector.ckpt"
         detector.trainer.save_checkpoint(file, weights_only=True)
         return file.read_bytes()
+
+
+def _remedy(error: str, missing: Missing) -> str:
+    """What helps where scikit-learn refuses NaN or text; empty where it refuses something else."""
+    if missing == "refuse" and error.startswith("Input X contains NaN"):
+        return "Say missing='median' to fill such values, or missing='indicator' to mark them too."
+    if error.startswith("could not convert string to float"):
+        return "(X must hold numbers: put an encoder such as OneHotEncoder before the Detector, in a pipeline)"
+    return ""

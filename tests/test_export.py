@@ -155,6 +155,31 @@ def test_the_documented_reader_gives_the_scores_of_the_verb(
     assert how["filter"] == "PIL.Image.Resampling.BILINEAR"
 
 
+def test_the_documented_array_of_a_table_with_categories_gives_the_scores_of_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["length", "mass"])
+    frame["line"] = rng.choice(["A", "B", ""], 60)
+    frame.loc[7, "mass"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    detector = DeepSVDD(partial(MLPEncoder, rep_dim=4), preprocessing=StandardizeFeatures, pretraining=AT_ONCE)
+    arguments = {"path": str(tmp_path / "t.csv"), "missing": "median", "categorical": "one_hot"}
+    run = fitted(detector, {"class_path": "TableData", "init_args": arguments}, tmp_path)
+    new = frame.replace({"line": {"B": "Z"}})  # a category that training had not
+    new.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["export", f"--ckpt_path={run}", "--format=onnx", f"--out={tmp_path / 'm.onnx'}"]) == 0
+    with pytest.warns(UserWarning, match="'Z'"):
+        assert (
+            main(["score", f"--ckpt_path={run}", f"--data={tmp_path / 'new.csv'}", f"--out={tmp_path / 's.csv'}"]) == 0
+        )
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    block = (ROOT / "docs" / "own_data.md").read_text().split("a missing number as NaN:")[1].split("\nWith torch")[0]
+    names: dict[str, Any] = {"json": json}
+    exec(textwrap.dedent(block), names)
+    x = names["as_array"](pd.read_csv(tmp_path / "new.csv"), session.get_modelmeta().custom_metadata_map)
+    scores = session.run(["scores"], {"x": x})[0]
+    np.testing.assert_allclose(scores, pd.read_csv(tmp_path / "s.csv")["score"], rtol=1e-4, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("table") / "train.csv"

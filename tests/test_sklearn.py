@@ -159,3 +159,10 @@ def test_it_is_quiet_unless_told_otherwise(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")
     Detector("DeepSVDD", max_epochs=2, verbose=1).fit(X)
     assert "Epoch" in capfd.readouterr().out
+
+
+def test_gaps_and_text_are_refused_with_what_helps() -> None:
+    with pytest.raises(ValueError, match=r"Input X contains NaN\. Say missing='median'"):
+        Detector("KDE").fit([[1.0], [np.nan], [2.0]])
+    with pytest.raises(ValueError, match=r"could not convert string to float: 'B'.*OneHotEncoder"):
+        Detector("KDE").fit(np.array([[1.0, "B"], [2.0, "A"]], dtype=object))
