@@ -63,7 +63,8 @@ def run(arguments: Sequence[str]) -> int:
     missing = [cell for cell in cells if cell.config_hash not in done]
     results.forget_failures(missing)
     what = "tested on held-out samples" if test else "without labels: each half scores the other"
-    say(f"{len(chosen)} methods, {given.seeds} seeds each, on {data} as {kind}, {what}")
+    counts = [f"{n} {word}" + ("" if n == 1 else "s") for n, word in ((len(chosen), "method"), (given.seeds, "seed"))]
+    say(f"{', '.join(counts)} each, on {data} as {kind}, {what}")
     say(f"{len(cells) - len(missing)} of {len(cells)} fits were done before; in {results.folder}")
     if missing:
         try:
