@@ -15,7 +15,7 @@ def test_parts_are_two_thirds_and_one_third_of_every_class() -> None:
 
 
 def test_parts_are_disjoint_and_together_the_whole_set() -> None:
-    names = Digits().load("train").names + Digits().load("test").names
+    names = [*Digits().load("train").names, *Digits().load("test").names]
     assert set(names) == {f"digits/{i}" for i in range(1797)}
     assert len(names) == 1797
 
