@@ -76,6 +76,10 @@ class StepLosses(pl.Callback):
             self.losses.append(float(loss))
 
 
+_OF_DATA = ("held_out_scores", "median_normal")
+"""What a checkpoint keeps of scores and samples: no weights."""
+
+
 def cases() -> dict[str, list[str]]:
     """Options by the case's name: a config and, after a space, the argument that is not as there."""
     named: dict[str, list[str]] = {}
@@ -181,8 +185,8 @@ def fit(case: str, more: list[str], folder: Path) -> tuple[dict[str, Any], dict[
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     digests = sorted(
         hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
-        for value in state.values()
-        if value.is_floating_point() and value.numel() > 1
+        for name, value in state.items()
+        if name not in _OF_DATA and value.is_floating_point() and value.numel() > 1
     )
     frame = pd.read_csv(run / "scores.csv").sort_values(["test_set", "index"])
     scores = frame["score"].to_numpy(dtype=np.float32)  # written with nine digits, all that these have
