@@ -68,6 +68,16 @@ def test_without_labels_each_half_scores_the_other(tmp_path: Path, capsys: pytes
     assert "export it" not in page  # none of these has a graph
 
 
+def test_sensors_over_time_without_labels(tmp_path: Path) -> None:
+    t = np.arange(300)
+    frame = pd.DataFrame({"time": t, "a": np.sin(t / 5), "b": np.cos(t / 5)})
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    arguments = ["compare", f"--data={tmp_path / 's.csv'}", "--time_column=time", f"--out={tmp_path / 'out'}"]
+    assert main([*arguments, "--methods=pca,kde", "--seeds=1"]) == 0
+    held_out = pd.read_csv(next((tmp_path / "out" / "runs").glob("*/held_out.csv")))
+    assert held_out["name"].between(150, 299).all()  # rows by their numbers, of the later half
+
+
 def test_time_runs_out_and_says_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = table(tmp_path / "my.csv")
     arguments = ["compare", f"--data={data}", "--label_column=y", "--set=data.drop_columns=[unit]", "--seeds=1"]

@@ -151,7 +151,7 @@ def score_frame(
     return pd.DataFrame(
         {
             "index": scored.index,
-            "name": [names[i] for i in scored.index],
+            "name": [str(i) if names is None else names[i] for i in scored.index],
             **{name: [values[i] for i in scored.index] for name, values in (columns or {}).items()},
             "label": pd.Series(scored.labels).where(lambda y: y >= 0).astype("Int64"),
             "score": scored.scores,
@@ -163,10 +163,17 @@ def score_frame(
 def held_out_frame(detector: AnomalyDetector) -> pd.DataFrame | None:
     """One row a held-out sample: index, name, score; None where the threshold was fitted to others."""
     scored = detector.threshold_samples
-    if scored is None or not np.isin(scored.index, detector.data.split.validation).all():
+    if scored is None or not np.isin(scored.index, detector.data.held_out_index()).all():
         return None
-    names = detector.data.train_samples.names
-    return pd.DataFrame({"index": scored.index, "name": [names[i] for i in scored.index], "score": scored.scores})
+    data = detector.data
+    names = data.train_samples.names if data.input_spec.windows is None else None  # of windows, rows by their numbers
+    return pd.DataFrame(
+        {
+            "index": scored.index,
+            "name": [str(i) if names is None else names[i] for i in scored.index],
+            "score": scored.scores,
+        }
+    )
 
 
 def judged(scores: NDArray[np.float64], detector: AnomalyDetector) -> dict[str, Any]:
