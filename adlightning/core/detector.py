@@ -334,14 +334,16 @@ class AnomalyDetector(ScoredModule):
         if self.data.has_validation:
             scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
             held_out = ScoredSamples(scores, split.validation_labels, split.validation)
-            self._keep_held_out(held_out)
+            reported = self.data.as_reported(held_out, "train")
+            self._keep_held_out(reported)
         if self.data.has_validation and self.threshold_rule.uses_held_out:
-            self._fit_threshold(held_out, "validation")
+            self._fit_threshold(held_out, reported, "validation")
         else:
             rows, known = self.data.training_rows()
             rows, known = rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
             labels = np.where(known == KNOWN_NORMAL, NORMAL, NO_LABEL)
-            self._fit_threshold(ScoredSamples(self._training_scores(), labels, rows), "training")
+            scored = ScoredSamples(self._training_scores(), labels, rows)
+            self._fit_threshold(scored, self.data.as_reported(scored, "train"), "training")
         self._threshold_step = self.trainer.global_step
         return True
 
@@ -351,21 +353,22 @@ class AnomalyDetector(ScoredModule):
         if self.fits_at_end:
             self.forget_fit()
 
-    def _keep_held_out(self, scored: ScoredSamples) -> None:
-        scored = self.data.as_reported(scored, "train")
-        kept = np.sort(normal_scores(scored.scores, scored.labels))
+    def _keep_held_out(self, reported: ScoredSamples) -> None:
+        kept = np.sort(normal_scores(reported.scores, reported.labels))
+        if np.isnan(kept).any():  # nothing ranks among such, whatever the threshold is fitted to
+            check_finite(kept, self.trainer.current_epoch, self.likely_cause())
         self.held_out_scores = torch.from_numpy(kept).float().to(self.device)
 
-    def _fit_threshold(self, scored: ScoredSamples, source: str) -> None:
+    def _fit_threshold(self, scored: ScoredSamples, reported: ScoredSamples, source: str) -> None:
+        """Fit it to what is reported of scored samples: of windows, their rows."""
         self.check_scores(scored.scores)
         few = len(scored.scores) < len(self.data.split.validation)
-        scored = self.data.as_reported(scored, "train")
-        rule, scores, labels = self.threshold_rule, scored.scores, scored.labels
+        rule, scores, labels = self.threshold_rule, reported.scores, reported.labels
         if few and rule.refusal(len(normal_scores(scores, labels))):
             self.threshold.fill_(scores.max())  # a trial, or a limit of batches until the fit ends: too few to count
         else:
             self.threshold.fill_(fit_threshold(rule, scores, labels))
-        self.threshold_samples = scored
+        self.threshold_samples = reported
         self.training_record["threshold_from"] = "given" if self.threshold_rule.is_given else source
 
     def on_train_end(self) -> None:
@@ -414,12 +417,12 @@ class AnomalyDetector(ScoredModule):
         if len(scored.scores) == 0:
             return
         self.check_scores(scored.scores)
+        reported = self.data.as_reported(scored, "train")
         if self.trainer.state.fn == "fit" and self.threshold_rule.uses_held_out:
-            self._keep_held_out(scored)
-            self._fit_threshold(scored, "validation")
+            self._keep_held_out(reported)
+            self._fit_threshold(scored, reported, "validation")
             if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step
-        reported = self.data.as_reported(scored, "train")
         normal = reported.scores[reported.labels != ANOMALY]
         logged = {"val/score_mean": float(normal.mean())} if len(normal) else {}
         with contextlib.suppress(NoRanking):  # normal-only validation data rank nothing: the mean score is all there is

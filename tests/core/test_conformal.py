@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,6 +15,7 @@ import torch
 
 import adlightning as ad
 from adlightning.__main__ import main
+from adlightning.core.collapse import TrainingCollapse
 from adlightning.core.conformal import discoveries, p_values, p_values_in_a_graph
 from adlightning.core.thresholds import FalseDiscoveryRate, FalsePositiveRate, fit_threshold
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
@@ -158,6 +160,37 @@ def test_without_held_out_samples_there_are_none(tmp_path: Path, capsys: pytest.
     assert main(["export", f"--ckpt_path={tmp_path / 'd.ckpt'}", "--format=onnx", f"--out={tmp_path / 'm.onnx'}"]) == 0
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     assert [each.name for each in session.get_outputs()] == ["scores"]
+
+
+class UnsureOfFarOnes(ad.AnomalyDetector):
+    """A score that is no number from a value of 8 on."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return 0 * self.weight.sum()
+
+    def anomaly_score(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x[:, 0] < 8, x[:, 0], torch.nan) * self.weight
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_held_out_scores_that_are_no_numbers_end_the_fit_whatever_the_rule() -> None:
+    x = table(40)
+    x[held_out_rows(x), 0] = 9
+    detector = UnsureOfFarOnes(threshold=ad.Contamination(0.1))
+    with pytest.raises(TrainingCollapse, match="of 8 scores are NaN"):
+        ad.fit(detector, ad.Arrays(x, validation_fraction=0.2), 1, progress=False)
+
+
+def held_out_rows(x: np.ndarray) -> Any:
+    """Which rows a fit of these samples holds out."""
+    data = ad.Arrays(x, validation_fraction=0.2)
+    run = ad.fit(ad.NearestNeighbor(), data, progress=False)
+    return run.data.split.validation
 
 
 def test_score_says_when_a_lone_anomaly_would_go_unnoticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
