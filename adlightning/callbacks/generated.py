@@ -125,10 +125,14 @@ def rows_of_images(
     title: str,
 ) -> Path:
     """Rows of preprocessed images (K, C, H, W), of 1 or 3 channels; others show their first channel."""
-    low, high = _RANGES.get(output) or (float(rows[0].min()), float(rows[0].max()))
     shown = []
-    for row, words, colour in zip(rows, captions, colours, strict=True):
-        pixels = ((row.float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round().byte().numpy()
-        pixels = pixels if pixels.shape[1] == 3 else pixels[:, :1]
+    for row, words, colour in zip(as_pixels(rows, output), captions, colours, strict=True):
+        pixels = (row if row.shape[1] == 3 else row[:, :1]).numpy()
         shown.append([ShownImage(image, caption, colour) for image, caption in zip(pixels, words, strict=True)])
     return image_rows(path, shown, {}, title)
+
+
+def as_pixels(rows: Sequence[Tensor], output: Output) -> list[Tensor]:
+    """Preprocessed images (K, C, H, W) as uint8, each row by the range of the output or, without one, of the first."""
+    low, high = _RANGES.get(output) or (float(rows[0].min()), float(rows[0].max()))
+    return [((row.float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round().byte() for row in rows]

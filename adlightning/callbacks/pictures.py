@@ -15,6 +15,7 @@ from adlightning.callbacks.description import finite
 from adlightning.callbacks.events import write_events
 from adlightning.callbacks.extremes import kinds_of, write_extremes
 from adlightning.callbacks.generated import write_generated
+from adlightning.callbacks.heatmaps import write_heatmaps
 from adlightning.callbacks.negatives import write_negatives
 from adlightning.callbacks.plots import write_plots
 from adlightning.core.detector import AnomalyDetector
@@ -53,6 +54,8 @@ def write_test_pictures(
             kinds, about = kinds_of(detector.data, scored), f"{words}: the extremes of each class"
             written += write_extremes(own / "extremes.png", scored, kinds, read, about)
             written += write_generated(own, detector, scored, read, words)
+            about = f"{words}: the most anomalous images of each kind, and where"
+            written += write_heatmaps(own / "heatmaps.png", detector, scored, read, about)
         if isinstance(detector.data, Windows):
             about = f"{words}: scores over time"
             written += write_events(own / "events.png", detector.data, scored, finite(detector.threshold.item()), about)

@@ -148,7 +148,7 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
         raise ValueError(f"its arguments do not fit a {cls.__name__}: {', '.join(sorted(missing))} is missing")
     needed, given = dict(described.forms), checkpoint["state_dict"]
     for name in cls.sized_by_data:
-        if name in needed and name in given and _only_longer(given[name], described.shapes[name]):
+        if name in needed and name in given and _only_longer(given[name], described.sized[name]):
             needed[name] = _form(given[name])
     forms = {name: _form(value) for name, value in given.items()}
     wrong = sorted(name for name in needed.keys() | forms.keys() if needed.get(name) != forms.get(name))
@@ -179,7 +179,7 @@ class _Description:
     arguments: frozenset[str]
     forms: dict[str, str]
     weights: frozenset[str]
-    shapes: dict[str, tuple[int, ...]]
+    sized: dict[str, Tensor]
 
 
 @lru_cache(maxsize=4)  # a checkpoint is read several times in a run, and spectra are normalised slowly without memory
@@ -198,8 +198,8 @@ def _described(cls: type[AnomalyDetector], saved: _Saved) -> _Description | None
         return None
     weights = frozenset(name for name, _ in detector.named_parameters())
     forms = {name: _form(value) for name, value in state.items()}
-    shapes = {name: tuple(state[name].shape) for name in cls.sized_by_data if name in state}
-    return _Description(frozenset(detector.arguments), forms, weights, shapes)
+    sized = {name: state[name] for name in cls.sized_by_data if name in state}  # on no device, without values
+    return _Description(frozenset(detector.arguments), forms, weights, sized)
 
 
 @contextmanager
@@ -218,9 +218,9 @@ def _at_most(weights: int) -> Iterator[None]:
         hook.remove()
 
 
-def _only_longer(given: Tensor, needed: tuple[int, ...]) -> bool:
+def _only_longer(given: Tensor, needed: Tensor) -> bool:
     """Whether a tensor has another length than is needed, and nothing else."""
-    return given.dtype == torch.float32 and given.ndim == len(needed) and given.shape[1:] == needed[1:]
+    return given.dtype == needed.dtype and given.ndim == needed.ndim and given.shape[1:] == needed.shape[1:]
 
 
 def _form(value: Tensor) -> str:

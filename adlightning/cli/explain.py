@@ -1,4 +1,4 @@
-"""The `explain` verb: which columns of a table, or steps of a series, make the score of each of your own samples."""
+"""The `explain` verb: which columns of a table, steps of a series or places of an image make a sample's score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adlightning.core.terminal import say
 from adlightning.data.named_samples import OnBad
 from adlightning.data.own_samples import read_samples
 from adlightning.files.dialects import Given, Header
-from adlightning.files.disk import make_folder, remove_made, user_path, write_new
+from adlightning.files.disk import make_folder, remove_made, require_new, user_path, write_new
 
 if TYPE_CHECKING:
     from adlightning.core.attribution import Attributions
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 N_REASONS = 3
 """Columns that are named in words."""
 
+N_DRAWN = 20
+"""Samples of a table or series that are drawn where nobody says how many."""
+
 
 def explain(
     ckpt_path: str,
     data: str,
     out: str,
     plots: str | None = None,
-    top: int = 20,
+    top: int | None = None,
     key: str | None = None,
     batch_size: int = 100,
     device: str = "auto",
@@ -41,17 +44,18 @@ def explain(
     on_bad: OnBad = "refuse",
     drop_columns: Sequence[str] = (),
 ) -> None:
-    """Say for each sample what its score is made of, against the median of the normal training samples.
+    """Say for each sample what its score is made of.
 
-    A row has name, score, p-value, verdict, the three values that add most in words, and what each column adds; of a
-    series, what each time step adds.
+    Of a table or series it is told against the median of the normal training samples. A row has name, score, p-value,
+    verdict, the three values that add most in words, and what each column adds; of a series, what each time step adds.
+    Of images `out` is a folder, with a heat map over each of the most anomalous ones, a table and an HTML page.
 
     Args:
         ckpt_path: a checkpoint, or a run folder (its best.ckpt, else its last.ckpt).
-        data: a CSV/TSV/Parquet table, an .npy or .npz.
-        out: the CSV file to write; must not exist yet.
-        plots: folder for a picture of each of the most anomalous samples.
-        top: so many of them.
+        data: a CSV/TSV/Parquet table, a folder of images, an image, an .npy or .npz.
+        out: the CSV file to write, which must not exist yet; of images the folder, which must be new or empty.
+        plots: folder for a picture of each of the most anomalous samples of a table or series.
+        top: so many of them; by default 20, and of images those above the threshold.
         key: array of the .npz; needed when it holds more than one.
         batch_size: samples at a time.
         device: cpu, cuda, cuda:1, mps, or auto.
@@ -63,7 +67,7 @@ def explain(
         drop_columns: columns of a table that are no features, and that the detector does not know.
 
     Raises:
-        ValueError: an argument outside its range, input that does not fit, a detector of images, or captum is missing.
+        ValueError: an argument outside its range, input that does not fit, or captum is missing.
     """
     import pandas as pd
     from rich.progress import track
@@ -74,13 +78,22 @@ def explain(
     from adlightning.core.attribution import COMPLETE, attribute
 
     target = user_path(out)
-    require_targets(target, plots)
+    require_targets(target, plots, may_be_folder=True)
     for name, value in (("batch_size", batch_size), ("top", top)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     detector = load_detector(ckpt_path, usable_device(device))
     written = Given(separator, decimal, encoding, header)
+    of_images = detector.built_for.kind == "image"
+    if of_images and plots is not None:
+        raise ValueError(f"plots must be left out for images, whose pictures are in out, got {plots}")
+    if not of_images:
+        require_new(target)
     samples = read_samples(user_path(data), detector.built_for, key, written, on_bad, drop_columns)
+    if of_images:
+        from adlightning.cli.explain_images import explain_images
+
+        return explain_images(detector, samples, target, data, top, batch_size)
     shown = track(samples.spans(batch_size), description="explaining", transient=True)
     found = attribute(detector, samples.batches(shown))
     raw = next(samples.batches([range(len(samples.x))])).double().numpy()
@@ -117,7 +130,9 @@ def explain(
     if plots is not None:
         made = make_folder(user_path(plots))
         try:
-            paths = write_attributions(user_path(plots), found, raw, own_names, names, top, detector.built_for.columns)
+            paths = write_attributions(
+                user_path(plots), found, raw, own_names, names, top or N_DRAWN, detector.built_for.columns
+            )
             say(f"plots: {len(paths)} in {plots}")
         finally:
             remove_made(made)  # where nothing could be drawn
@@ -158,19 +173,26 @@ def run(arguments: Sequence[str]) -> None:
     """Parse the verb's arguments and explain. Standard argparse: the help must not wait for torch."""
     parser = PlainParser(
         prog="adlightning explain",
-        description="Say which columns of a table, or time steps of a series, make the score of each of your samples.",
+        description="Say which columns of a table, time steps of a series, or places of an image make the score of "
+        "each of your samples.",
     )
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run folder (best.ckpt, else last.ckpt)")
-    parser.add_argument("--data", required=True, help="a CSV/TSV/Parquet table, an .npy or .npz")
-    parser.add_argument("--out", required=True, help="the CSV file to write; must not exist yet")
+    parser.add_argument("--data", required=True, help="a CSV/TSV/Parquet table, a folder of images, an .npy or .npz")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="the CSV file to write, which must not exist yet; of images a folder for pictures, reasons.csv and "
+        "index.html, new or empty",
+    )
     parser.add_argument(
         "--plots",
         nargs="?",
         const="",
         metavar="FOLDER",
-        help="also draw the most anomalous samples, a picture each, into FOLDER or, without one, OUT's name + _plots",
+        help="also draw the most anomalous samples of a table or series, a picture each, into FOLDER or, without one, "
+        "OUT's name + _plots",
     )
-    parser.add_argument("--top", type=int, default=20, help="how many are drawn (20)")
+    parser.add_argument("--top", type=int, help="how many are drawn (20; of images, those above the threshold)")
     parser.add_argument("--key", help="array of the .npz; needed when it holds more than one")
     parser.add_argument("--batch_size", type=int, default=100, help="samples at a time (100)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")

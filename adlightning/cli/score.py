@@ -110,7 +110,8 @@ def score(
     if plots is not None:
         made = make_folder(user_path(plots))
         try:
-            for path in _plot(user_path(plots), samples, scores, None if no_verdict else threshold, Path(data).name):
+            limit = None if no_verdict else threshold
+            for path in _plot(user_path(plots), detector, samples, scores, limit, Path(data).name):
                 say(f"plot: {path}")
         finally:
             remove_made(made)  # where nothing could be drawn
@@ -156,20 +157,37 @@ def usable_device(device: str) -> str:
     return device
 
 
-def require_targets(out: Path, plots: str | None) -> None:
-    """Raise ValueError where something would be overwritten: the file, or a folder for pictures with content."""
-    require_new(out)
+def require_targets(out: Path, plots: str | None, may_be_folder: bool = False) -> None:
+    """Raise ValueError where something would be overwritten: the file, or a folder for pictures with content.
+
+    Args:
+        out: the file.
+        plots: the folder.
+        may_be_folder: whether `out` may be an empty folder too.
+    """
+    if not (may_be_folder and _is_empty_folder(out)):
+        require_new(out)
     folder = None if plots is None else user_path(plots)
-    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder is not None and folder.exists() and not _is_empty_folder(folder):
         raise ValueError(f"plots: {plots} exists already and nothing is overwritten")
 
 
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
 def _plot(
-    folder: Path, samples: NamedSamples, scores: NDArray[np.float64], threshold: float | None, title: str
+    folder: Path,
+    detector: AnomalyDetector,
+    samples: NamedSamples,
+    scores: NDArray[np.float64],
+    threshold: float | None,
+    title: str,
 ) -> list[Path]:
     import numpy as np
     import torch
 
+    from adlightning.callbacks.heatmaps import write_heatmaps
     from adlightning.callbacks.plots import write_plots
     from adlightning.core.metrics import ScoredSamples
     from adlightning.data.window_rows import RowsOfWindows
@@ -183,10 +201,14 @@ def _plot(
     rows = range(len(scores)) if isinstance(x, RowsOfWindows) else places
     scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.array(rows))
     written = [] if not isinstance(x, RowsOfWindows) else [_events(folder, x, scores, threshold, title)]
+    of_images = first.ndim == 3 and first.dtype == torch.uint8
+    if of_images:
+        about = f"{title}: the most anomalous images, and where"
+        written += write_heatmaps(folder / "heatmaps.png", detector, scored, images, about)
     return written + write_plots(
         folder,
         scored,
-        images=images if first.ndim == 3 and first.dtype == torch.uint8 else None,
+        images=images if of_images else None,
         threshold=threshold,
         names=samples.names if isinstance(x, RowsOfWindows) else samples.names_of_x,
         title_prefix=title,
@@ -245,7 +267,7 @@ def run(arguments: Sequence[str]) -> None:
         nargs="?",
         const="",
         metavar="FOLDER",
-        help="also draw the score histogram and grids of the most and least anomalous images, "
+        help="also draw the score histogram, grids of the most and least anomalous images and heat maps, "
         "into FOLDER or, without one, into OUT's name + _plots",
     )
     parser.add_argument("--key", help="array of the .npz to score; needed when it holds more than one")

@@ -105,7 +105,7 @@ def attribute(detector: ScoredModule, batches: Iterable[Tensor]) -> Attributions
     """
     name = type(detector).__name__
     if detector.built_for.kind == "image":
-        raise ValueError(f"{name} scores images: attributions are of columns of tables and steps of series")
+        raise ValueError(f"{name} scores images: attributions are of tables and series, heatmaps() are of images")
     baseline = detector.median_normal
     if not torch.isfinite(baseline).all():
         raise ValueError(f"{name} does not know the median of its training samples: its training has not begun")

@@ -19,6 +19,7 @@ from adlightning.core.attribution import Attributions, attribute
 from adlightning.core.conformal import p_values
 from adlightning.core.contracts import EvalBatch, InputSpec
 from adlightning.core.faults import PartSize
+from adlightning.core.image_maps import MapKind, heatmaps
 from adlightning.core.maps import residual_map
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
 from adlightning.core.raw_input import raw_batches
@@ -272,25 +273,30 @@ class ScoredModule(pl.LightningModule, ABC):
         own = type(self).anomaly_map is not ScoredModule.anomaly_map or hasattr(self, "reconstructions")
         return own and (self.input_spec is None or self.input_spec.kind == "image")
 
-    def heatmaps(self, x: NDArray[Any] | Tensor | str | Path, batch_size: int = 50) -> NDArray[np.float32]:
+    def heatmaps(
+        self, x: NDArray[Any] | Tensor | str | Path, batch_size: int = 50, by: MapKind = "auto"
+    ) -> NDArray[np.float32]:
         """Where raw images are anomalous, (N, H, W) at their size, in eval mode without gradients.
 
         Args:
             x: images, as of :meth:`score`.
             batch_size: images at a time.
+            by: `method` for the method's own map; `occlusion` for what the score loses where the image is blurred,
+                about 150 scores an image; `auto` for the first where there is one, which `gives_maps` says.
 
         Raises:
-            ValueError: as :meth:`score`, or a method that does not know where.
+            ValueError: as :meth:`score`, a detector of something else, or a method that has no map of its own.
         """
         self.require_ready()
-        if not self.gives_maps:
-            raise ValueError(f"{type(self).__name__} does not say where an image is anomalous")
-        with scoring(self):
-            found = [
-                self.anomaly_map(part.to(self.device)).float().cpu()
-                for part in raw_batches(x, self.built_for, batch_size)
-            ]
-        return torch.cat(found).numpy() if found else np.empty((0, *self.built_for.shape[1:]), dtype=np.float32)
+        return heatmaps(self, x, batch_size, by)
+
+    def nearest_normal(self, x: Tensor) -> Tensor | None:
+        """What the method knows as normal and nearest to raw images, (B, C, H, W) in the preprocessed range.
+
+        By default its reconstructions; None where a method has nothing of the kind.
+        """
+        rebuilt = getattr(self, "reconstructions", None)
+        return None if rebuilt is None else rebuilt(x)
 
     def held_out(self) -> NDArray[np.float64]:
         """Scores (n,) of held-out normal samples, sorted upwards, on the host."""

@@ -16,12 +16,16 @@ from adlightning.core.parts import PreprocessingFactory, network_part
 from adlightning.core.rules import between, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.networks.patches import RawPatches
+from adlightning.preprocessing.images import resized
 
 PatchFeatures = Callable[[tuple[int, ...]], nn.Module]
 """From the shape of a preprocessed image to a module from images (B, C, H, W) to features of patches (B, d, h, w)."""
 
 _PROJECTED = 128
 """Dimensions in which the coreset is chosen: distances hardly change (Section 3.2; Johnson and Lindenstrauss)."""
+
+_CROP = 16
+"""Side at most of what is kept of an image for each patch, in pixels."""
 
 _PAIRS = 2**25
 """Distances held at once while scoring."""
@@ -98,9 +102,11 @@ class PatchKNN(FittedOnce):
     """
 
     scoring_arguments: ClassVar = ("neighbors", "reduction")
-    sized_by_data: ClassVar = (*FittedOnce.sized_by_data, "bank")
+    sized_by_data: ClassVar = (*FittedOnce.sized_by_data, "bank", "crops")
     argument_rules: ClassVar = {"coreset": between(0, 1, "right"), "max_patches": positive, "neighbors": positive}
     bank: Tensor
+    crops: Tensor
+    """What of an image each patch of the bank is, to be shown: uint8 (M, C, side, side)."""
 
     def __init__(
         self,
@@ -137,33 +143,45 @@ class PatchKNN(FittedOnce):
         if given.ndim != 4:
             raise ValueError(f"features must give patches (B, d, h, w), got {tuple(given.shape)} for one image")
         self.register_buffer("bank", torch.empty(0, given.shape[1]))
+        channels, height, width = self.built_for.shape
+        self.grid = (given.shape[2], given.shape[3])
+        side = min(max(-(-height // self.grid[0]), -(-width // self.grid[1])), _CROP)
+        self.register_buffer("crops", torch.empty(0, channels, side, side, dtype=torch.uint8))
 
     # ---- training -------------------------------------------------------------------------------------------------
 
     def forget_fit(self) -> None:
         """The bank is empty again."""
-        self.bank = self.bank[:0]
+        self.bank, self.crops = self.bank[:0], self.crops[:0]
 
     def fit_to_normals(self) -> None:
         """Fill the bank with a coreset of the patches of normal images."""
         draw = torch.Generator().manual_seed(self._fit_seed)
-        patches = self._candidates(draw)
+        patches, crops = self._candidates(draw)
         if self.coreset < 1:
-            patches = patches[greedy_coreset(patches, max(1, round(self.coreset * len(patches))), draw)]
-        self.bank = patches.to(self.device)
+            chosen = greedy_coreset(patches, max(1, round(self.coreset * len(patches))), draw)
+            patches, crops = patches[chosen], crops[chosen]
+        self.bank, self.crops = patches.to(self.device), crops.to(self.device)
 
-    def _candidates(self, draw: torch.Generator) -> Tensor:
-        """Patches (N, d) of normal images, at most `max_patches` of them, each with the same chance."""
-        kept, order, self._n_patches = torch.empty(0), torch.empty(0), 0
+    def _candidates(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Patches (N, d) of normal images, at most `max_patches` of them, each as likely; and their crops."""
+        order, self._n_patches = torch.empty(0), 0
+        kept, crops = self.bank[:0].cpu(), self.crops[:0].cpu()
         for x in self.normal_data():
             patches = _rows(self.features(self.preprocess(x)).float()).cpu()
-            kept = torch.cat([kept, patches]) if len(kept) else patches
+            kept, crops = torch.cat([kept, patches]), torch.cat([crops, self._cropped(x).cpu()])
             order = torch.cat([order, torch.rand(len(patches), generator=draw)])
             self._n_patches += len(patches)
             if len(kept) > self.max_patches:
                 first = order.topk(self.max_patches, largest=False, sorted=False).indices.sort().values
-                kept, order = kept[first], order[first]
-        return kept
+                kept, crops, order = kept[first], crops[first], order[first]
+        return kept, crops
+
+    def _cropped(self, x: Tensor) -> Tensor:
+        """What of raw images (B, C, H, W) lies where each patch does, (B * h * w, C, side, side)."""
+        side = self.crops.shape[2]
+        fitting = resized(x, (self.grid[0] * side, self.grid[1] * side))
+        return fitting.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
 
     def remarks(self) -> list[str]:
         """How large the bank is."""
@@ -174,8 +192,8 @@ class PatchKNN(FittedOnce):
     # ---- scores ---------------------------------------------------------------------------------------------------
 
     def ready_to_score(self) -> bool:
-        """Only with a bank."""
-        return len(self.bank) > 0
+        """Only with a bank, of which every patch can be shown."""
+        return len(self.bank) == len(self.crops) > 0
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """The distance of the most distant patch (B,), weighed; or what the reduction makes of the map."""
@@ -196,6 +214,15 @@ class PatchKNN(FittedOnce):
         features = self.features(self.preprocess(x)).float()
         distance, _ = self._distances(features)
         return enlarged(distance.view(x.shape[0], *features.shape[2:]), (x.shape[2], x.shape[3]))
+
+    def nearest_normal(self, x: Tensor) -> Tensor:
+        """Raw images put together of the nearest patches of the bank, (B, C, h, w) in the preprocessed range."""
+        _, neighbors = self._distances(self.features(self.preprocess(x)).float())
+        side, (height, width) = self.crops.shape[2], self.grid
+        tiles = self.crops[neighbors].view(x.shape[0], height, width, x.shape[1], side, side)
+        together = tiles.permute(0, 3, 1, 4, 2, 5).reshape(x.shape[0], x.shape[1], height * side, width * side)
+        prepared: Tensor = self.preprocess(resized(together, (x.shape[2], x.shape[3])))
+        return prepared
 
     def _distances(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Of patches (B, d, h, w) to their nearest, (B, h * w), and which it is."""

@@ -17,23 +17,30 @@ from adlightning.networks.torchvision_layer import IMAGENET_MEAN, IMAGENET_STD
 class RawPatches(nn.Module):
     """Square patches of an image, each by its values.
 
+    The image is mirrored at its edges, so that the patches' middles lie evenly over it and no pixel is left out.
+
     Args:
         shape: (C, H, W) of an image.
         size: side of a patch, in pixels.
         stride: from one patch to the next, in pixels.
 
     Raises:
-        ValueError: a patch larger than the image.
+        ValueError: a patch larger than the image, or patches that leave pixels out between them.
     """
 
     def __init__(self, shape: Sequence[int], size: int = 8, stride: int = 4) -> None:
         super().__init__()
         if len(shape) != 3 or size > min(shape[1:]):
             raise ValueError(f"size must be at most the smaller side of an image, got {size} for shape {tuple(shape)}")
+        if not 1 <= stride <= size:
+            raise ValueError(f"stride must lie in 1 to size={size}: else pixels are left out, got {stride}")
         self.channels, self.size, self.stride = shape[0], size, stride
+        missing = [(-(-n // stride) - 1) * stride + size - n for n in reversed(shape[1:])]
+        self.pad = [part for n in missing for part in (n // 2, n - n // 2)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Patches (B, C * size * size, h, w) of images (B, C, H, W)."""
+        """Patches (B, C * size * size, h, w) of images (B, C, H, W); h is H / stride, rounded up."""
+        x = F.pad(x, self.pad, mode="reflect")
         windows = x.unfold(2, self.size, self.stride).unfold(3, self.size, self.stride)  # (B, C, h, w, size, size)
         return windows.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
 

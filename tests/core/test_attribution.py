@@ -116,7 +116,7 @@ def test_the_median_is_of_normals_and_of_all_parts_of_many() -> None:
 def test_images_are_refused() -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
     detector = fitted(ad.NearestNeighbor(), images)
-    with pytest.raises(ValueError, match="NearestNeighbor scores images: attributions are of columns"):
+    with pytest.raises(ValueError, match="NearestNeighbor scores images: attributions are of tables and series"):
         detector.explain(images)
 
 

@@ -71,7 +71,7 @@ def test_a_small_defect_is_found_and_shown() -> None:
     assert maps.shape == (20, 24, 24)
     assert maps.dtype == np.float32
     assert all(maps[i][where[i]].mean() > 3 * maps[i][~where[i]].mean() for i in range(20))
-    assert "patches of 4,356 of normal images" in run.report["notes"][-1]
+    assert "patches of 5,184 of normal images" in run.report["notes"][-1]
     np.testing.assert_allclose(run.detector.heatmaps(bad, batch_size=3), maps, rtol=1e-5, atol=1e-6)
 
 
@@ -100,6 +100,14 @@ def test_reductions_by_hand() -> None:
     assert enlarged(torch.tensor([[[1.0, 3.0]]]), (1, 4)).tolist() == [[[1.0, 1.5, 2.5, 3.0]]]
 
 
+@pytest.mark.parametrize(("side", "size", "stride"), [(24, 4, 2), (23, 8, 4), (8, 8, 8), (8, 3, 1), (9, 8, 7)])
+def test_patches_lie_evenly_and_leave_no_pixel_out(side: int, size: int, stride: int) -> None:
+    at = torch.arange(side * side, dtype=torch.float32).view(1, 1, side, side)
+    patches = RawPatches((1, side, side), size, stride)(at)
+    assert patches.shape == (1, size * size, -(-side // stride), -(-side // stride))
+    assert set(patches.flatten().tolist()) == set(range(side * side))
+
+
 def test_patches_of_a_network_with_weights_of_a_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = models.resnet18()
@@ -122,6 +130,7 @@ def test_patches_of_a_network_with_weights_of_a_file(tmp_path: Path) -> None:
         (lambda: ad.MaximumOfMap(sigma=-1), "sigma must not be negative, got -1"),
         (lambda: ad.TopShare(share=0.0), r"share must lie in \(0, 1\], got 0.0"),
         (lambda: RawPatches((1, 6, 8)), "size must be at most the smaller side of an image, got 8"),
+        (lambda: RawPatches((1, 16, 16), 4, 5), "stride must lie in 1 to size=4: else pixels are left out, got 5"),
         (lambda: BackbonePatches((1, 64, 64), "resnet17"), "name must be the name of a torchvision network"),
         (lambda: BackbonePatches((1, 64, 64), "resnet18", ["layer9"]), r"layers must be layers of resnet18 \(conv1"),
         (lambda: BackbonePatches((1, 64, 64), "resnet18", neighborhood=2), "neighborhood must be odd"),
@@ -135,5 +144,14 @@ def test_what_does_not_fit_is_refused(make: object, words: str) -> None:
 def test_tables_are_refused() -> None:
     with pytest.raises(ValueError, match=r"PatchKNN takes images \(C, H, W\)"):
         ad.fit(ad.PatchKNN(), ad.Arrays(np.zeros((10, 3)) + np.arange(10)[:, None]), progress=False)
-    with pytest.raises(ValueError, match="KDE does not say where an image is anomalous"):
-        ad.fit(ad.KDE(), ad.Arrays(parts(12)[0]), progress=False).detector.heatmaps(parts(2)[0])
+
+
+def test_what_is_put_together_of_normal_patches_has_no_defect() -> None:
+    bad, where = parts(5, True, seed=2)
+    detector = ad.fit(ad.PatchKNN(features=PATCHES), ad.Arrays(parts(40)[0]), progress=False).detector
+    nearest = detector.nearest_normal(torch.from_numpy(bad))
+    assert nearest is not None
+    assert nearest.shape == (5, 1, 24, 24)
+    shown, own = nearest.numpy() * 255, bad.astype(float)
+    assert all(shown[i, 0][where[i]].mean() < own[i, 0][where[i]].mean() - 30 for i in range(5))
+    assert np.abs(shown - own)[~where[:, None]].mean() < 25
