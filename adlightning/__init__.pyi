@@ -229,6 +229,7 @@ from .networks import (
     ResidualGenerator as ResidualGenerator,
     StridedEncoder as StridedEncoder,
     TimmEncoder as TimmEncoder,
+    TimmPatches as TimmPatches,
     TorchvisionEncoder as TorchvisionEncoder,
     UNet as UNet,
     VAEDensity as VAEDensity,

@@ -69,6 +69,17 @@ def scratched(rng: np.random.Generator) -> Drawn:
     return np.where(where, x + 60, x), where
 
 
+def turned(rng: np.random.Generator) -> Drawn:
+    """A texture of which a disc of 7 to 11 pixels' radius is turned by a right angle: no value in it is odd."""
+    center, radius = rng.uniform(24, 104, 2), rng.uniform(7, 11)
+    where = np.hypot(_Y * SIZE - center[0], _X * SIZE - center[1]) < radius
+    x, half = weave(rng), 12
+    rows, columns = (slice(int(at) - half, int(at) + half) for at in center)
+    patch = x[rows, columns].copy()
+    x[rows, columns] = np.where(where[rows, columns], np.rot90(patch), patch)
+    return x, where
+
+
 def blotted(rng: np.random.Generator) -> Drawn:
     """A texture with a stain that dims a disc of 3 to 7 pixels' radius by a third."""
     center, radius = rng.uniform(20, 108, 2), rng.uniform(3, 7)
@@ -82,6 +93,7 @@ KINDS: dict[
 ] = {
     "scratch": (weave, scratched),
     "blob": (weave, blotted),
+    "turned": (weave, turned),
     "missing": (lambda rng: plate(rng)[0], lambda rng: plate(rng, missing=int(rng.integers(4)))),
     "moved": (lambda rng: plate(rng)[0], lambda rng: plate(rng, moved=int(rng.integers(4)))),
 }

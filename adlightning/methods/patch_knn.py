@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal
 
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from adlightning.core.contracts import InputSpec
@@ -15,6 +18,7 @@ from adlightning.core.maps import Reduction, enlarged
 from adlightning.core.parts import PreprocessingFactory, network_part
 from adlightning.core.rules import between, positive
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
+from adlightning.labels import KNOWN_ANOMALY
 from adlightning.networks.patches import RawPatches
 from adlightning.preprocessing.images import resized
 
@@ -27,14 +31,20 @@ _PROJECTED = 128
 _CROP = 16
 """Side at most of what is kept of an image for each patch, in pixels."""
 
-_PAIRS = 2**25
-"""Distances held at once while scoring."""
+_PAIRS = {"cpu": 2**20}
+"""Distances held at once while scoring: as many as a CPU's cache has room for; elsewhere :data:`_MOST_PAIRS`."""
+
+_MOST_PAIRS = 2**25
+
+_GRAPH_PAIRS = 2**28
+"""Distances of one image at most in an exported graph, which holds all of them at once: 1 GiB."""
+
+Search = Literal["exact", "faiss"]
 
 
 def nearest(patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     """Distance (N,) of patches (N, d) to the nearest of a bank (M, d), and which it is, (N,)."""
-    squares = patches.square().sum(1)[:, None] + bank.square().sum(1)[None] - 2 * patches @ bank.T
-    index = squares.argmin(dim=1)
+    index = torch.addmm(bank.square().sum(1), patches, bank.T, alpha=-2).argmin(dim=1)
     return (patches - bank[index]).norm(dim=1), index  # anew: a difference of large squares loses a small distance
 
 
@@ -52,7 +62,8 @@ def reweighted(distance: Tensor, patch: Tensor, neighbor: Tensor, bank: Tensor, 
         n: neighbours in the bank, the nearest one counted.
     """
     nearest_one = bank[neighbor]
-    around = (nearest_one[:, None] - bank[None]).square().sum(-1).topk(n, dim=1, largest=False).indices
+    squares = torch.addmm(bank.square().sum(1), nearest_one, bank.T, alpha=-2)
+    around = squares.topk(n, dim=1, largest=False).indices
     distances = (patch[:, None] - bank[around]).norm(dim=-1)
     return (1 - torch.exp(distance - distances.logsumexp(dim=1))) * distance
 
@@ -93,15 +104,17 @@ class PatchKNN(FittedOnce):
         max_patches: patches at most from which they are chosen, drawn at random where there are more. The bank takes
             4 bytes for each of their values.
         neighbors: by how many neighbours in the bank the score of an image is weighed, as in the paper; 1 for none.
+        search: by what the nearest patch is found: `exact`, or `faiss`, which finds the same ones faster on a CPU, and
+            is not installed by default.
         reduction: how a map becomes a score; null for the paper's, the most distant patch, weighed.
         preprocessing: as in :class:`AnomalyDetector`.
         threshold: as in :class:`AnomalyDetector`.
 
     Raises:
-        ValueError: an argument outside its range, or data that are no images.
+        ValueError: an argument outside its range, data that are no images, or faiss is not installed.
     """
 
-    scoring_arguments: ClassVar = ("neighbors", "reduction")
+    scoring_arguments: ClassVar = ("neighbors", "reduction", "search")
     sized_by_data: ClassVar = (*FittedOnce.sized_by_data, "bank", "crops")
     argument_rules: ClassVar = {"coreset": between(0, 1, "right"), "max_patches": positive, "neighbors": positive}
     bank: Tensor
@@ -114,6 +127,7 @@ class PatchKNN(FittedOnce):
         coreset: float = 0.1,
         max_patches: int = 50_000,
         neighbors: int = 9,
+        search: Search = "exact",
         reduction: Reduction | None = None,
         preprocessing: PreprocessingFactory | None = None,
         threshold: ThresholdRule = NormalQuantile(quantile=0.95),
@@ -123,6 +137,9 @@ class PatchKNN(FittedOnce):
         self.coreset = coreset
         self.max_patches = max_patches
         self.neighbors = neighbors
+        if search == "faiss" and find_spec("faiss") is None:
+            raise ValueError("search must be exact, or faiss be installed: pip install 'adlightning[faiss]', got faiss")
+        self.search = search
         self.reduction = reduction
         self._n_patches = 0
 
@@ -157,11 +174,20 @@ class PatchKNN(FittedOnce):
     def fit_to_normals(self) -> None:
         """Fill the bank with a coreset of the patches of normal images."""
         draw = torch.Generator().manual_seed(self._fit_seed)
+        self._say_memory()
         patches, crops = self._candidates(draw)
         if self.coreset < 1:
             chosen = greedy_coreset(patches, max(1, round(self.coreset * len(patches))), draw)
             patches, crops = patches[chosen], crops[chosen]
         self.bank, self.crops = patches.to(self.device), crops.to(self.device)
+
+    def _say_memory(self) -> None:
+        """Say how much memory the bank takes, before it does."""
+        images = int((self.data.split.known != KNOWN_ANOMALY).sum())
+        n, each = images * self.grid[0] * self.grid[1], 4 * self.bank.shape[1] + self.crops.shape[1:].numel()
+        kept = min(n, self.max_patches)
+        mib = [count * each / 2**20 for count in (kept, kept * self.coreset)]
+        rank_zero_info(f"a bank of {n:,} patches: {mib[0]:,.1f} MiB while it is chosen, {mib[1]:,.1f} MiB then")
 
     def _candidates(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """Patches (N, d) of normal images, at most `max_patches` of them, each as likely; and their crops."""
@@ -191,6 +217,14 @@ class PatchKNN(FittedOnce):
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
+    @property
+    def score_needs(self) -> str | None:  # type: ignore[override]
+        """Too much memory for an exported graph, where the bank is that large."""
+        pairs = self.grid[0] * self.grid[1] * len(self.bank) if self.input_spec is not None else 0
+        if pairs <= _GRAPH_PAIRS:
+            return None
+        return f"{4 * pairs / 2**30:.1f} GiB of distances an image, more than 1 GiB (a smaller coreset)"
+
     def ready_to_score(self) -> bool:
         """Only with a bank, of which every patch can be shown."""
         return len(self.bank) == len(self.crops) > 0
@@ -206,8 +240,7 @@ class PatchKNN(FittedOnce):
             return distance
         neighbor = neighbors.gather(1, most[:, None])[:, 0]
         patch = features.flatten(2).gather(2, most[:, None, None].expand(-1, features.shape[1], 1))[:, :, 0]
-        parts = self._parts(x.shape[0], 1)
-        return torch.cat([reweighted(distance[p], patch[p], neighbor[p], self.bank, n) for p in parts])
+        return reweighted(distance, patch, neighbor, self.bank, n)
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         """Distances of patches to their nearest in the bank (B, H, W), at the size of raw images."""
@@ -226,17 +259,27 @@ class PatchKNN(FittedOnce):
 
     def _distances(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Of patches (B, d, h, w) to their nearest, (B, h * w), and which it is."""
-        n, each = features.shape[0], features.shape[2] * features.shape[3]
-        parts = [nearest(_rows(features[part]), self.bank) for part in self._parts(n, each)]
-        distance, index = (torch.cat(column).view(n, each) for column in zip(*parts, strict=True))
-        return distance, index
+        rows = _rows(features)
+        if torch.compiler.is_exporting():  # a graph has no loops
+            distance, index = nearest(rows, self.bank)
+        else:
+            find = self._by_faiss() if self.search == "faiss" else nearest
+            at_once = max(1, _PAIRS.get(self.device.type, _MOST_PAIRS) // len(self.bank))
+            found = [find(some, self.bank) for some in rows.split(at_once)]
+            distance, index = (torch.cat(column) for column in zip(*found, strict=True))
+        shape = (features.shape[0], features.shape[2] * features.shape[3])
+        return distance.view(shape), index.view(shape)
 
-    def _parts(self, n: int, each: int) -> Sequence[slice]:
-        """Images in parts of which no more than so many distances are held; all at once in an exported graph."""
-        if torch.compiler.is_exporting():
-            return [slice(None)]
-        step = max(1, _PAIRS // max(each * len(self.bank), 1))
-        return [slice(first, first + step) for first in range(0, n, step)]
+    def _by_faiss(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """:func:`nearest` by faiss, on the host."""
+        index: Any = import_module("faiss").IndexFlatL2(self.bank.shape[1])
+        index.add(self.bank.cpu().numpy())
+
+        def find(patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+            found = torch.from_numpy(index.search(patches.cpu().numpy(), 1)[1][:, 0]).to(bank.device)
+            return (patches - bank[found]).norm(dim=1), found
+
+        return find
 
 
 def _rows(features: Tensor) -> Tensor:

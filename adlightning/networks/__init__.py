@@ -27,7 +27,7 @@ from adlightning.networks.logits import build_logits
 from adlightning.networks.lstm import LSTMDecoder, LSTMEncoder
 from adlightning.networks.mlp import MLPDecoder, MLPEncoder, PlainMLP
 from adlightning.networks.mobilenet import MobileNetV2Encoder
-from adlightning.networks.patches import BackbonePatches, RawPatches
+from adlightning.networks.patches import BackbonePatches, RawPatches, TimmPatches
 from adlightning.networks.pixelcnn import PixelCNNPP
 from adlightning.networks.pretrained import read_weights
 from adlightning.networks.residual_gan import ResidualCritic, ResidualGenerator, StridedEncoder
@@ -77,6 +77,7 @@ __all__ = [
     "ResidualGenerator",
     "StridedEncoder",
     "TimmEncoder",
+    "TimmPatches",
     "TorchvisionEncoder",
     "UNet",
     "VAEDensity",

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from adlightning.networks.pretrained import take_over
+from adlightning.networks.pretrained import give_weights, read_state_dict, take_over
+from adlightning.networks.timm_encoder import import_timm, timm_weights
 from adlightning.networks.torchvision_layer import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -79,8 +80,7 @@ class BackbonePatches(nn.Module):
             raise ValueError(f"name: a torchvision network takes images of 1 or 3 channels, got shape {tuple(shape)}")
         if name not in models.list_models():
             raise ValueError(f"name must be the name of a torchvision network, got {name!r}")
-        if neighborhood < 1 or neighborhood % 2 == 0:
-            raise ValueError(f"neighborhood must be odd and positive, got {neighborhood}")
+        require_odd(neighborhood)
         network = models.get_model(name, weights=None).eval()
         try:
             self.extractor = create_feature_extractor(network, {layer: str(i) for i, layer in enumerate(layers)})
@@ -107,12 +107,7 @@ class BackbonePatches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Activations (B, d, h, w) of images (B, C, H, W), of all layers one after the other."""
         found = self.extractor((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
-        pooled = [
-            F.avg_pool2d(found[str(i)], self.neighborhood, stride=1, padding=self.neighborhood // 2)
-            for i in range(self.n_layers)
-        ]
-        grid = pooled[0].shape[2:]
-        return torch.cat([pooled[0], *(F.interpolate(one, grid, mode="bilinear") for one in pooled[1:])], dim=1)
+        return on_one_grid([found[str(i)] for i in range(self.n_layers)], self.neighborhood)
 
     def load_pretrained(self) -> None:
         """Take over the weights asked for, once: a checkpoint has them, wherever they came from.
@@ -125,3 +120,95 @@ class BackbonePatches(nn.Module):
         if self.weights is not None:
             take_over("features.weights", self.extractor, self.name, self.weights)
         self.has_weights.fill_(True)
+
+
+class TimmPatches(nn.Module):
+    """Activations of some stages of a timm network, put on one grid, as :class:`BackbonePatches` does.
+
+    Args:
+        shape: (C, H, W) of an image, of 1 or 3 channels, in [0, 1].
+        name: of a network in timm's list that gives feature maps.
+        layers: which of its stages, from 0 on (timm's `out_indices`).
+        weights: true for those of the name, a file with a `state_dict` in timm's names (.pt, .safetensors), or None for
+            random weights.
+        neighborhood: side of the neighbourhood over which activations are averaged; odd.
+
+    Raises:
+        ValueError: timm is not installed, a network or stage that there is not, or images that it does not take.
+    """
+
+    has_weights: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        name: str = "resnet18",
+        layers: Sequence[int] = (2, 3),
+        weights: bool | str | None = True,
+        neighborhood: int = 3,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ValueError(f"name: a timm network takes images of 1 or 3 channels here, got shape {tuple(shape)}")
+        timm = import_timm("TimmPatches")
+        if not timm.is_model(name):
+            raise ValueError(f"name must be one of timm.list_models(), got {name!r}")
+        require_odd(neighborhood)
+        try:
+            network = timm.create_model(name, pretrained=False, features_only=True, out_indices=tuple(layers))
+            self.extractor: nn.Module = network.eval().requires_grad_(False)
+            self.channels: list[int] = network.feature_info.channels()
+            with torch.no_grad():
+                network(torch.zeros(1, 3, *shape[1:]))
+        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"name: {name} gives no maps of layers={list(layers)} for {tuple(shape)}: {error}"
+            ) from None
+        self.name, self.weights, self.neighborhood = name, weights, neighborhood
+        config = network.pretrained_cfg
+        self.register_buffer("has_weights", torch.tensor(False))
+        self.register_buffer("mean", torch.tensor(config.get("mean", IMAGENET_MEAN)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.get("std", IMAGENET_STD)).view(1, 3, 1, 1))
+
+    def train(self, mode: bool = True) -> TimmPatches:
+        """Its BatchNorms keep their statistics in any mode."""
+        super().train(mode)
+        self.extractor.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations (B, d, h, w) of images (B, C, H, W), of all stages one after the other."""
+        found = self.extractor((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
+        return on_one_grid(found, self.neighborhood)
+
+    def load_pretrained(self) -> None:
+        """Take over the weights asked for, once.
+
+        Raises:
+            ValueError: they are not there, or do not fit.
+        """
+        if bool(self.has_weights):
+            return
+        if self.weights:
+            given = (
+                timm_weights("features.weights", self.name)
+                if self.weights is True
+                else read_state_dict("features.weights", self.weights, "true or null")
+            )
+            give_weights("features.weights", self.extractor, given, self.name, str(self.weights))
+        self.has_weights.fill_(True)
+
+
+def on_one_grid(maps: Sequence[Tensor], neighborhood: int) -> Tensor:
+    """Maps (B, d_i, h_i, w_i), averaged over a neighbourhood, at the size of the first one: (B, sum d_i, h, w)."""
+    pooled = [F.avg_pool2d(one, neighborhood, stride=1, padding=neighborhood // 2) for one in maps]
+    grid = pooled[0].shape[2:]
+    return torch.cat([pooled[0], *(F.interpolate(one, grid, mode="bilinear") for one in pooled[1:])], dim=1)
+
+
+def require_odd(neighborhood: int) -> None:
+    """Raise ValueError unless a neighbourhood has a middle."""
+    if neighborhood < 1 or neighborhood % 2 == 0:
+        raise ValueError(f"neighborhood must be odd and positive, got {neighborhood}")

@@ -48,7 +48,16 @@ def take_over(argument: str, part: nn.Module, network: str, weights: str) -> Non
     Raises:
         ValueError: as :func:`read_weights`, or weights that do not fit; none is taken over then.
     """
-    state, wanted = read_weights(argument, network, weights), part.state_dict()
+    give_weights(argument, part, read_weights(argument, network, weights), network, weights)
+
+
+def give_weights(argument: str, part: nn.Module, state: dict[str, Any], network: str, weights: str) -> None:
+    """Give a part of a network its weights from a `state_dict` of all of it. Arguments as of :func:`take_over`.
+
+    Raises:
+        ValueError: weights that do not fit; none is taken over then.
+    """
+    wanted = part.state_dict()
     if missing := [key for key in wanted if key not in state]:
         raise ValueError(f"{argument}: {weights} lacks {missing[0]} and {len(missing) - 1} others")
     try:

@@ -44,7 +44,7 @@ class TimmEncoder(LibraryEncoder):
     ) -> None:
         require_samples_of(3, "images (C, H, W)", shape, "TimmEncoder")
         check_positive("shape", shape)
-        timm = _timm()
+        timm = import_timm("TimmEncoder")
         if not timm.is_model(str(name)):
             raise ValueError(f"encoder.name must be one of timm.list_models(), got {name!r}")
         architecture, _, tag = name.partition(".")
@@ -70,11 +70,7 @@ class TimmEncoder(LibraryEncoder):
     def take_over(self, weights: str | bool) -> None:
         """Take over timm's weights, or those of a file; those of a classifier are not looked at."""
         if self._pretrained is not None:
-            try:
-                donor = _timm().create_model(self._pretrained, pretrained=True, **self._arguments)
-            except Exception as error:  # of the hub, of what it asks for, of torch: each has types of its own
-                raise ValueError(f"weights: those of {self._pretrained} cannot be had: {error}") from error
-            self.network.load_state_dict(donor.state_dict())
+            self.network.load_state_dict(timm_weights("weights", self._pretrained, **self._arguments))
             return
         given = read_state_dict("weights", str(weights), f"true, null or a tag of timm's ({self._tags})")
         classifiers = getattr(self.network, "default_cfg", {}).get("classifier") or ()
@@ -82,11 +78,26 @@ class TimmEncoder(LibraryEncoder):
         take_over_(self.network, given, self.name, str(weights), tuple(f"{name}." for name in names))
 
 
-def _timm() -> Any:
+def import_timm(asks: str) -> Any:
+    """The library. Raises ValueError, which names the class that asks for it, where it is not installed."""
     try:
         return import_module("timm")
     except ImportError as error:
-        raise ValueError("TimmEncoder needs timm: pip install 'adlightning[timm]'") from error
+        raise ValueError(f"{asks} needs timm: pip install 'adlightning[timm]'") from error
+
+
+def timm_weights(argument: str, name: str, **arguments: Any) -> dict[str, Any]:
+    """The pretrained weights of a timm network by its name, downloaded where they are not yet.
+
+    Raises:
+        ValueError: they cannot be had.
+    """
+    try:
+        donor = import_timm("TimmEncoder").create_model(name, pretrained=True, **arguments)
+    except Exception as error:  # of the hub, of what it asks for, of torch: each has types of its own
+        raise ValueError(f"{argument}: those of {name} cannot be had: {error}") from error
+    weights: dict[str, Any] = donor.state_dict()
+    return weights
 
 
 def _tags(known: dict[str, Any]) -> str:

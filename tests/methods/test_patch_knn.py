@@ -14,7 +14,7 @@ from torchvision import models
 import adlightning as ad
 from adlightning.core.maps import MaximumOfMap, MeanOfMap, TopShare, enlarged, smoothed
 from adlightning.methods.patch_knn import greedy_coreset, nearest, reweighted
-from adlightning.networks.patches import BackbonePatches, RawPatches
+from adlightning.networks.patches import BackbonePatches, RawPatches, TimmPatches
 
 PATCHES = partial(RawPatches, size=4, stride=2)
 
@@ -134,6 +134,8 @@ def test_patches_of_a_network_with_weights_of_a_file(tmp_path: Path) -> None:
         (lambda: BackbonePatches((1, 64, 64), "resnet17"), "name must be the name of a torchvision network"),
         (lambda: BackbonePatches((1, 64, 64), "resnet18", ["layer9"]), r"layers must be layers of resnet18 \(conv1"),
         (lambda: BackbonePatches((1, 64, 64), "resnet18", neighborhood=2), "neighborhood must be odd"),
+        (lambda: TimmPatches((1, 64, 64), "resnet10x"), r"name must be one of timm.list_models\(\), got 'resnet10x'"),
+        (lambda: TimmPatches((1, 64, 64), "resnet10t", [9]), r"name: resnet10t gives no maps of layers=\[9\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(make: object, words: str) -> None:
@@ -155,3 +157,42 @@ def test_what_is_put_together_of_normal_patches_has_no_defect() -> None:
     shown, own = nearest.numpy() * 255, bad.astype(float)
     assert all(shown[i, 0][where[i]].mean() < own[i, 0][where[i]].mean() - 30 for i in range(5))
     assert np.abs(shown - own)[~where[:, None]].mean() < 25
+
+
+def test_faiss_finds_the_same_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = ad.fit(ad.PatchKNN(features=PATCHES), ad.Arrays(parts(20)[0]), progress=False).detector
+    x = parts(6, True, seed=4)[0]
+    exact, maps = detector.score(x), detector.heatmaps(x)
+    detector.search = "faiss"
+    pytest.importorskip("faiss")
+    np.testing.assert_allclose(detector.score(x), exact, rtol=1e-5)
+    np.testing.assert_allclose(detector.heatmaps(x), maps, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("adlightning.methods.patch_knn.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="search must be exact, or faiss be installed"):
+        ad.PatchKNN(search="faiss")
+
+
+def test_a_bank_too_large_for_a_graph_is_named() -> None:
+    detector = ad.fit(ad.PatchKNN(features=PATCHES), ad.Arrays(parts(20)[0]), progress=False).detector
+    assert detector.score_needs is None
+    detector.bank = detector.bank.new_empty(1, detector.bank.shape[1]).expand(2**21, -1)
+    assert detector.score_needs is not None
+    assert detector.score_needs.startswith("1.1 GiB of distances an image, more than 1 GiB")
+
+
+@pytest.mark.parametrize("weights", [None, "file"])
+def test_patches_of_a_timm_network(weights: str | None, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", pretrained=False)
+    if weights == "file":
+        weights = str(tmp_path / "weights.pth")
+        torch.save(network.state_dict(), weights)
+    features = partial(TimmPatches, name="resnet10t", layers=[1, 2], weights=weights)
+    detector = ad.fit(ad.PatchKNN(features=features), ad.Arrays(parts(12)[0]), progress=False).detector
+    made = detector.features
+    assert isinstance(made, TimmPatches)
+    assert detector.state_dict()["bank"].shape[1] == sum(made.channels)
+    if weights is not None:
+        assert torch.equal(made.extractor.conv1[0].weight, network.conv1[0].weight)
+    assert detector.heatmaps(parts(2)[0]).shape == (2, 24, 24)
