@@ -47,6 +47,9 @@ from .data.limited_negatives import (
 from .data.modules import (
     AnomalyDataModule as AnomalyDataModule,
 )
+from .data.mvtec import (
+    MVTecLayout as MVTecLayout,
+)
 from .data.one_vs_all import (
     OneVsAll as OneVsAll,
 )
@@ -71,6 +74,7 @@ from .data.sources import (
     Augmented as Augmented,
     CelebA as CelebA,
     ClassSource as ClassSource,
+    DefectFolder as DefectFolder,
     Digits as Digits,
     Epilepsy as Epilepsy,
     FashionMNIST as FashionMNIST,

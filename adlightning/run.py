@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
-from adlightning.callbacks.description import describe_run, score_frame
+from adlightning.callbacks.description import describe_run, test_frame
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.pictures import write_fit_pictures, write_test_pictures
 from adlightning.callbacks.plots import kept_as_figures
@@ -82,13 +82,8 @@ class Run:
     @property
     def scores(self) -> pd.DataFrame:
         """A row for each test sample: index, name, label, score, p_value, verdict, test_set; as in `scores.csv`."""
-        parts = [
-            score_frame(scored, self.data.sample_names(name), self.detector, self.data.sample_columns(name)).assign(
-                test_set=name
-            )
-            for name, scored in self.detector.results.items()
-        ]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        frame = test_frame(self.detector)
+        return pd.DataFrame() if frame is None else frame.reset_index(drop=True)
 
     def plots(self) -> dict[str, Figure]:
         """Pictures of the test, or of what the threshold was fitted to, as figures by name: `roc`, `scores`, ...

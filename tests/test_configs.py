@@ -91,6 +91,7 @@ IMAGENET10 = (
 BLOCKS = ("model", "data", "trainer")
 NEEDED = {
     "FolderData": {"root": "images"},
+    "MVTecLayout": {"root": "defects"},
     "SoundData": {"root": "wavs"},
     "TableData": {"path": "table.csv", "label_column": "label"},
     "Windows": {"path": "sensors.csv", "label_column": "label"},
@@ -135,6 +136,8 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in WAIC_METHODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in SVMS for data in ("digits", "table")}
+    mapped = ("autoencoder", "deep_svdd", "nearest_neighbor", "patch_knn", "pca")
+    wanted |= {f"configs/{method}/mvtec.yaml" for method in mapped}
     wanted |= {f"configs/{method}/windows.yaml" for method in WINDOW_METHODS}
     wanted |= {f"configs/{method}/sounds.yaml" for method in set(WINDOW_METHODS) - {"dsebm"}}
     wanted |= {f"configs/{method}/paradigms.yaml" for method in ("ocsvm", *SVMS, "ss_dgm", "deep_sad")}
@@ -159,12 +162,16 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     parts = {"train/normal": 30, "train/unlabelled": 4, "train/anomaly": 2, "test/normal": 3, "test/anomaly": 3}
     images = {f"images/{part}": n for part, n in parts.items()}
+    images |= {"defects/train/good": 30, "defects/test/good": 3, "defects/test/dent": 3}
     images |= {f"classes/{part}/{name}": n for part, n in (("train", 30), ("test", 2)) for name in IMAGENET10}
     for folder, n in images.items():
         (root / folder).mkdir(parents=True)
         for i in range(n):
             pixels = rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(root / folder / f"{i}.png")
+    (root / "defects/ground_truth/dent").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(root / f"defects/ground_truth/dent/{i}_mask.png")
     for folder, clips in {"words/marvin": 30, "words/go": 4, "close/marvel": 2}.items():
         (root / folder).mkdir(parents=True)
         for i in range(clips):
@@ -212,6 +219,8 @@ def data_options(config: dict[str, Any], own: Path) -> list[str] | None:
     name, arguments = config["data"]["class_path"], config["data"].get("init_args", {})
     if name == "FolderData":
         return [f"--data.root={own / 'images'}"]
+    if name == "MVTecLayout":
+        return [f"--data.root={own / 'defects'}"]
     if name == "TableData":
         return [f"--data.path={own / 'table.csv'}", "--data.label_column=label"]
     if name == "SoundData":

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import adlightning
+from adlightning.callbacks.defects import columns_of, describe_defects
 from adlightning.callbacks.timing import peak_memory_mb
 from adlightning.core.conformal import p_values
 from adlightning.core.detector import AnomalyDetector
@@ -52,7 +53,9 @@ def describe_run(
         "selection": "oracle" if detector.selection == "oracle" else selection,
         "not_tested": untrained(detector) or _not_tested(detector),
         "test_sets": {
-            name: describe_scores(scored, detector.threshold_over(scored.scores)) | data.range_metrics(scored)
+            name: describe_scores(scored, detector.threshold_over(scored.scores))
+            | data.range_metrics(scored)
+            | describe_defects(detector, name)
             for name, scored in detector.results.items()
         },
         "threshold": {
@@ -130,6 +133,18 @@ def describe_scores(scored: ScoredSamples, threshold: float) -> dict[str, Any]:
         described["at_threshold"] = {k: float(flagged[of].mean()) for k, of in rates.items() if of.any()}
         described["at_threshold"]["flagged"] = int(flagged.sum())
     return described
+
+
+def test_frame(detector: AnomalyDetector) -> pd.DataFrame | None:
+    """The rows of all test sets that were scored, with what the data say of each sample; None where nothing was."""
+    data = detector.data
+    parts = [
+        score_frame(scored, data.sample_names(name), detector, data.sample_columns(name)).assign(
+            **columns_of(detector, name), test_set=name
+        )
+        for name, scored in detector.results.items()
+    ]
+    return pd.concat(parts) if parts else None
 
 
 def score_frame(

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.boundary import boundary_axes
 from adlightning.callbacks.checkpoints import BestCheckpoint
-from adlightning.callbacks.description import describe_run, held_out_frame, score_frame
+from adlightning.callbacks.description import describe_run, held_out_frame, test_frame
 from adlightning.callbacks.pictures import write_fit_pictures, write_test_pictures
 from adlightning.callbacks.timing import Timing
 from adlightning.core.detector import AnomalyDetector
@@ -130,14 +129,8 @@ class RunFolder(pl.Callback):
         self._write_scores(pl_module)
 
     def _write_scores(self, detector: AnomalyDetector) -> None:
-        parts = [
-            score_frame(scored, detector.data.sample_names(name), detector, detector.data.sample_columns(name)).assign(
-                test_set=name
-            )
-            for name, scored in detector.results.items()
-        ]
-        if parts:
-            write_atomically(self.folder / "scores.csv", pd.concat(parts).to_csv(index=False, float_format="%.9g"))
+        if (frame := test_frame(detector)) is not None:
+            write_atomically(self.folder / "scores.csv", frame.to_csv(index=False, float_format="%.9g"))
 
     def describe(self, trainer: pl.Trainer, detector: AnomalyDetector) -> dict[str, Any]:
         """What metrics.json says, as far as it is known."""

@@ -175,6 +175,7 @@ DATAMODULES = {
     "TransductiveOneVsAll": "adlightning.data.unlabelled",
     "TransductiveLabelled": "adlightning.data.unlabelled",
     "FolderData": "adlightning.data.own_data",
+    "MVTecLayout": "adlightning.data.mvtec",
     "SoundData": "adlightning.data.own_data",
     "TableData": "adlightning.data.own_data",
     "Windows": "adlightning.data.windows",

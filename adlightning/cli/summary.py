@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pytorch_lightning.utilities import rank_zero_only
 from rich.table import Table
 
@@ -21,6 +24,7 @@ TITLES = {
 }
 
 RANGES = {"vus_roc": "VUS-ROC", "vus_pr": "VUS-PR"}
+PIXELS = {"pixel_auroc": "AUROC of pixels", "aupro": "AUPRO, to 30 % FPR"}
 
 
 @rank_zero_only
@@ -43,13 +47,32 @@ def print_report(run: RunFolder) -> None:
         for key, words in RANGES.items():
             if key in test.get("range_metrics", {}):
                 table.add_row(words, f"{test['range_metrics'][key]:.4f}", "")
+        for key, words in PIXELS.items():
+            if key in test.get("pixel_metrics", {}):
+                table.add_row(words, f"{test['pixel_metrics'][key]:.4f}", "")
         for key, value in test.get("at_threshold", {}).items():
             if key != "flagged":
                 table.add_row(f"{key.replace('_', ' ')} at the threshold", f"{value:.4f}", "")
         print_table(table)
+        if test.get("defects"):
+            print_table(_defects(test["defects"]))
         say(f"{test['normal']} normal and {test['anomalies']} anomalous test samples")
         if "note" in test:
             say(f"note: {test['note']}")
     for note in run.report.get("notes", run.notes):
         say(f"note: {note}")
     say(f"run folder: {run.folder}")
+
+
+def _defects(defects: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row for each kind of defect, and the columns that there are."""
+    columns = {"auroc": "AUROC", "recall": "recall", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+    there = [key for key in columns if any(key in one for one in defects.values())]
+    table = Table(title="by kind of defect, against good images", title_justify="left")
+    table.add_column("defect")
+    for heading in ("images", *(columns[key] for key in there)):
+        table.add_column(heading, justify="right")
+    for kind, one in defects.items():
+        values = (f"{one[key]:.4f}" if key in one else "" for key in there)
+        table.add_row(plain(kind), str(one["images"]), *values)
+    return table

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from adlightning.core.encoding import Columns
 from adlightning.core.messages import quoted
 from adlightning.core.sound import SoundSpec
+from adlightning.core.tiles import TileSpec
 from adlightning.core.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class InputSpec:
         windows: how series were cut from a table; None for others.
         sound: how series were made of sound files; None for others.
         columns: how a table's missing values, categories and dates become features; None for numbers alone.
+        tiles: how images were cut into tiles, of which `shape` is; None for whole images.
     """
 
     kind: Kind
@@ -77,6 +79,7 @@ class InputSpec:
     windows: WindowSpec | None = None
     sound: SoundSpec | None = None
     columns: Columns | None = None
+    tiles: TileSpec | None = None
 
     @property
     def dtype(self) -> Literal["uint8", "float32", "float64"]:
@@ -105,6 +108,8 @@ class InputSpec:
             raise ValueError(f"the kind of an input must be one of {', '.join(get_args(Kind))}")
         if (sound := arguments.get("sound")) is not None:
             arguments["sound"] = SoundSpec.from_dict(sound if isinstance(sound, dict) else {})
+        if (tiles := arguments.get("tiles")) is not None:
+            arguments["tiles"] = TileSpec.from_dict(tiles if isinstance(tiles, dict) else {})
         rank = {"image": 3, "table": 1, "series": 2}[arguments["kind"]]
         if not _is_tuple_of(int, arguments.get("shape")) or len(arguments["shape"]) != rank:
             raise ValueError(f"the shape of {arguments['kind']} input must be {rank} whole numbers")
@@ -123,6 +128,9 @@ class InputSpec:
                 and len(v) in ((0,) if arguments["kind"] == "image" else (0, math.prod(arguments["shape"])))
             ),
             "sound": lambda v: v is None or (arguments["kind"] == "series" and v.n_frames == arguments["shape"][0]),
+            "tiles": lambda v: (
+                v is None or (arguments["kind"] == "image" and arguments["shape"][1:] == (v.size, v.size))
+            ),
             "windows": lambda v: v is None or (arguments["kind"] == "series" and v.length == arguments["shape"][0]),
         }
         for name, holds in rules.items():
@@ -162,7 +170,8 @@ class InputSpec:
     def __str__(self) -> str:
         """In words: `1x28x28 images (MNIST, normal class 3)`."""
         size = "x".join(str(n) for n in self.shape)
-        what = {"image": "images", "table": "features", "series": "series (time x features)"}[self.kind]
+        images = "images" if self.tiles is None else f"tiles of images, {self.tiles.overlap} pixels shared"
+        what = {"image": images, "table": "features", "series": "series (time x features)"}[self.kind]
         return f"{size} {what}" + (f" ({self.description})" if self.description else "")
 
 

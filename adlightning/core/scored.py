@@ -22,6 +22,7 @@ from adlightning.core.faults import PartSize
 from adlightning.core.image_maps import MapKind, heatmaps
 from adlightning.core.maps import residual_map
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
+from adlightning.core.pixel_metrics import PixelMetrics
 from adlightning.core.raw_input import raw_batches
 from adlightning.core.rules import Rule, checks_arguments
 from adlightning.core.saving import add_description, naming_checkpoint, take_description
@@ -104,6 +105,7 @@ class ScoredModule(pl.LightningModule, ABC):
         self.turn = Turn()
         self.tables: dict[str, ScoreTable] = {}
         self.results: dict[str, ScoredSamples] = {}
+        self.located: dict[str, PixelMetrics] = {}  # of test sets with masks, where it gives maps
         self.rescored: list[str] = []  # what its scores take otherwise than training did, in words
         self._part_size = PartSize("data.eval_batch_size")
 
@@ -357,12 +359,16 @@ class ScoredModule(pl.LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Gather every rank's scores into `results`; ranking metrics are logged where both classes are present."""
         self._gather()
+        if not self.is_trial:
+            found = {name: self.data.locate(self, scored) for name, scored in self.results.items()}
+            self.located = {name: metrics for name, metrics in found.items() if metrics is not None}
         for name, scored in self.results.items():
             prefix = "test" if len(self.data.test_names) == 1 else f"test/{name}"
             try:
                 values = ranking_metrics(scored.scores, scored.labels)
             except NoRanking:
                 continue  # the run's report says so
+            values |= self.located[name].of() if name in self.located else {}
             self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, sync_dist=True)
 
     def predict_step(self, batch: EvalBatch, batch_idx: int) -> Tensor:
@@ -379,3 +385,4 @@ class ScoredModule(pl.LightningModule, ABC):
         self.results = {
             name: self.data.as_reported(scored.of(rows), "test") for name, rows in self.data.test_sets.items()
         }
+        self.located = {}

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.core.metrics import ScoredSamples
+from adlightning.core.pixel_metrics import PixelMetrics
 from adlightning.data.augmentation import Augmentation
 from adlightning.data.composition import Split
 from adlightning.data.encoding import complete, fit_columns
@@ -34,6 +35,9 @@ from adlightning.data.loading import (
 from adlightning.data.scales import offsets_of, require_differences
 from adlightning.data.sources.base import Part, Samples, Source
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
+
+if TYPE_CHECKING:
+    from adlightning.core.scored import ScoredModule
 
 
 class AnomalyDataModule(pl.LightningDataModule, ABC):
@@ -265,6 +269,10 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
     def range_metrics(self, scored: ScoredSamples) -> dict[str, Any]:
         """What else there is to say of reported scores of a test set; nothing where samples have no order."""
         return {}
+
+    def locate(self, detector: ScoredModule, scored: ScoredSamples) -> PixelMetrics | None:
+        """How well a detector's maps of a test set show where images are anomalous; None where nobody knows where."""
+        return None
 
     def test_images(self, test_name: str, index: NDArray[np.int64]) -> Tensor | None:
         """Raw images of a test set by `index`; None for tables and series."""

@@ -5,6 +5,7 @@ from adlightning.data.sources.abalone import Abalone
 from adlightning.data.sources.anomaly_file import AnomalyFile
 from adlightning.data.sources.augmented import Augmented
 from adlightning.data.sources.base import AnomalySource, ClassSource, LazyImages, Part, Samples, Source
+from adlightning.data.sources.defect_folder import DefectFolder
 from adlightning.data.sources.digits import Digits
 from adlightning.data.sources.epilepsy import Epilepsy
 from adlightning.data.sources.file_sets import GTSRB, CelebA, Omniglot
@@ -33,6 +34,7 @@ __all__ = [
     "Augmented",
     "CelebA",
     "ClassSource",
+    "DefectFolder",
     "Digits",
     "Epilepsy",
     "FashionMNIST",
