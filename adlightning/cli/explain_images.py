@@ -52,13 +52,14 @@ def explain_images(
     """
     from rich.progress import track
 
-    scores = score_samples(detector, samples, batch_size)
+    of_samples = score_samples(detector, samples, batch_size)
     samples.require_any(Path(data))
+    scores, shown_of = samples.reported(of_samples), samples.places(of_samples)
     verdicts = judged(scores, detector)
     order = np.argsort(-scores, kind="stable")
     chosen, why = _chosen(detector, scores, order, top)
-    names = [samples.names_of_x[i] for i in samples.scored]
-    places = [samples.scored[i] for i in chosen]
+    names = [samples.names_of_x[i] for i in shown_of]
+    places = [shown_of[i] for i in chosen]
     made = make_folder(out)
     try:
         raw = torch.stack([samples.x[i] for i in places])
@@ -75,7 +76,9 @@ def explain_images(
             file = f"{rank:03d}_{_as_file_name(name)}.png"
             write_map(out / file, picture, scale, _nearest_words(detector))
             y, x = np.unravel_index(int(maps[rank - 1].argmax()), maps[rank - 1].shape)
-            rows.append({"name": name, "score": scores[row], **each, "row": int(y), "column": int(x), "picture": file})
+            of_tile = {} if samples.tiles is None else {"tile": samples.tiles[places[rank - 1]]}
+            at = {**of_tile, "row": int(y), "column": int(x)}
+            rows.append({"name": name, "score": scores[row], **each, **at, "picture": file})
             found.append(Explained(name, facts, (int(x), int(y)), (out / file).read_bytes()))
         write_new(out / "reasons.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.9g"))
         about = [

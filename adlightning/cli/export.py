@@ -116,6 +116,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "features": list(spec.features) or None,
         "windows": None if spec.windows is None else spec.windows.as_dict(),
         "columns": None if spec.columns is None else spec.columns.as_dict(),
+        "tiles": None if spec.tiles is None else spec.tiles.as_dict(),
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
         "image_files": how_decoded(spec.shape, spec.resize) if spec.kind == "image" else None,

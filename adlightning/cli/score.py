@@ -85,11 +85,14 @@ def score(
     chosen = {**_threshold(threshold, threshold_rule, scoring or {}), **(scoring or {})}
     detector = load_detector(ckpt_path, usable_device(device), scoring=chosen)
     samples = read_samples(user_path(data), detector.built_for, key, written, on_bad, drop_columns)
-    scores = samples.reported(score_samples(detector, samples, batch_size))
+    of_samples = score_samples(detector, samples, batch_size)
     samples.require_any(user_path(data))
+    scores, places = samples.reported(of_samples), samples.places(of_samples)
     threshold = detector.threshold_over(scores)
     no_verdict = without_verdict(detector)
     frame = pd.DataFrame({"score": scores, **judged(scores, detector)}, index=samples.scored_rows)
+    if samples.tiles is not None:
+        frame["tile"] = [samples.tiles[place] for place in places]
     frame = with_names(frame, samples)
     write_new(target, frame.to_csv(index=False, float_format="%.9g"))
     for difference in detector.rescored:
@@ -111,7 +114,7 @@ def score(
         made = make_folder(user_path(plots))
         try:
             limit = None if no_verdict else threshold
-            for path in _plot(user_path(plots), detector, samples, scores, limit, Path(data).name):
+            for path in _plot(user_path(plots), detector, samples, places, scores, limit, Path(data).name):
                 say(f"plot: {path}")
         finally:
             remove_made(made)  # where nothing could be drawn
@@ -180,6 +183,7 @@ def _plot(
     folder: Path,
     detector: AnomalyDetector,
     samples: NamedSamples,
+    places: Sequence[int],
     scores: NDArray[np.float64],
     threshold: float | None,
     title: str,
@@ -192,7 +196,7 @@ def _plot(
     from adlightning.core.metrics import ScoredSamples
     from adlightning.data.window_rows import RowsOfWindows
 
-    x, places = samples.x, samples.scored
+    x = samples.x
     first = x[places[0]]
 
     def images(index: NDArray[np.int64]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adlightning.core.above import from_above
 from adlightning.core.maps import smoothed
 from adlightning.core.raw_input import raw_batches
 from adlightning.core.scoring import scoring
@@ -50,13 +51,19 @@ def map_kind(detector: ScoredModule, by: MapKind = "auto") -> Literal["method", 
 
 def heatmaps(detector: ScoredModule, x: object, batch_size: int, by: MapKind) -> NDArray[np.float32]:
     """Maps (N, H, W) of raw images, as :meth:`ScoredModule.heatmaps` gives them."""
-    kind, size, found = map_kind(detector, by), detector.built_for.shape[1:], []
+    kind, spec, found = map_kind(detector, by), detector.built_for, []
+    samples = None if spec.tiles is None else from_above("data.own_samples", "tile_samples")(x, spec)
+    if samples is not None and len(sizes := set(samples.x.sizes)) > 1:
+        (a, b), (c, d) = sorted(sizes)[:2]
+        raise ValueError(f"x must hold images of one size, to give maps in one array, got {a}x{b} and {c}x{d}")
+    batches = raw_batches(x, spec, batch_size) if samples is None else samples.batches(samples.spans(batch_size))
     with scoring(detector):
-        for part in raw_batches(x, detector.built_for, batch_size):
+        for part in batches:
             raw = part.to(detector.device)
             maps = detector.anomaly_map(raw) if kind == "method" else occlusion_map(detector, raw)
             found.append(maps.float().cpu())
-    return torch.cat(found).numpy() if found else np.empty((0, *size), dtype=np.float32)
+    whole = torch.cat(found).numpy() if found else np.empty((0, *spec.shape[1:]), dtype=np.float32)
+    return whole if samples is None or not len(whole) else np.stack(list(samples.x.maps(whole)))
 
 
 def occlusion_map(detector: ScoredModule, x: Tensor) -> Tensor:

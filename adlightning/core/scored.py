@@ -198,7 +198,8 @@ class ScoredModule(pl.LightningModule, ABC):
             x: images (N, C, H, W), (N, H, W, C) or (N, H, W), uint8 or floats in [0, 1]; features (N, D), series
                 (N, T, D); a pandas frame of a table, whose columns are matched by name; or the path of a folder of
                 images or .wav files, one of these, a table, an .npy or .npz. Of a detector trained on windows of a
-                table, a frame or a table gives a score for each row.
+                table, a frame or a table gives a score for each row; of one trained on tiles, images of any size that
+                holds a tile give a score each, that of the highest tile.
             batch_size: samples at a time; scores do not depend on it.
 
         Raises:
@@ -209,8 +210,10 @@ class ScoredModule(pl.LightningModule, ABC):
         whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
         if not whole or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number and at least 1, got {batch_size!r}")
-        if self.built_for.windows is not None and not isinstance(x, (np.ndarray, Tensor)):
-            samples = from_above("data.own_samples", "series_samples")(x, self.built_for)
+        of_windows = self.built_for.windows is not None and not isinstance(x, (np.ndarray, Tensor))
+        if of_windows or self.built_for.tiles is not None:
+            reader = "series_samples" if of_windows else "tile_samples"
+            samples = from_above("data.own_samples", reader)(x, self.built_for)
             scores: NDArray[np.float64] = samples.reported(
                 score_batches(self, samples.batches(samples.spans(int(batch_size))))
             )

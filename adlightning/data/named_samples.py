@@ -31,6 +31,7 @@ class NamedSamples:
         columns: what is said of each name beside it, by the column's name.
         of_rows: where the samples are windows of a table: scores of its rows, which the names are of, from theirs.
         own_names: where the samples are windows of a table: a name for each of them.
+        tiles: where the samples are tiles of the images that the names are of: where each lies in its image.
     """
 
     x: Tensor | LazyImages
@@ -41,10 +42,25 @@ class NamedSamples:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     of_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
     own_names: Sequence[str] | None = None
+    tiles: Sequence[str] | None = None
 
     def reported(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A score for each name that is not skipped, from those of the samples."""
-        return scores if self.of_rows is None else self.of_rows(scores)
+        """A score for each name that is not skipped, from those of the samples; of an image its highest tile's."""
+        if self.of_rows is not None:
+            return self.of_rows(scores)
+        return scores if self.tiles is None else scores[self._highest(scores)]
+
+    def places(self, scores: NDArray[np.float64]) -> list[int]:
+        """Places in `x` of the samples that :meth:`reported` takes the scores of."""
+        places = self.scored
+        return places if self.tiles is None else [places[i] for i in self._highest(scores)]
+
+    def _highest(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        import numpy as np
+
+        from adlightning.core.tiles import highest
+
+        return highest(scores, np.array([self._rows[i] for i in self.scored], dtype=np.int64))
 
     @property
     def scored(self) -> list[int]:
@@ -55,7 +71,7 @@ class NamedSamples:
     def scored_rows(self) -> list[int]:
         """Places among `names` of what is not skipped."""
         rows = self._rows if self.of_rows is None else range(len(self.names))
-        return [row for row in rows if row not in self.skipped]
+        return [row for row in dict.fromkeys(rows) if row not in self.skipped]
 
     def require_any(self, path: Path) -> None:
         """Raise ValueError where everything is skipped: then something else is wrong."""

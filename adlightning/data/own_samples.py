@@ -104,6 +104,7 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     from adlightning.data.image_headers import image_name
     from adlightning.data.image_search import LeftOut, find_images
     from adlightning.data.sources.images import ImageFiles, check_uniform
+    from adlightning.data.tiles import tiles_of_files
 
     left_out = LeftOut()
     files = find_images(path, left_out) if path.is_dir() else [path]
@@ -112,7 +113,9 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     left_out.warn(path)
     names = [image_name(file, path if path.is_dir() else file.parent) for file in files]
     skipped = _unfit_images(files, spec)
-    if len(skipped) == len(files) and on_bad == "refuse":  # all of another kind, which is said of all at once
+    if (
+        len(skipped) == len(files) and on_bad == "refuse" and spec.tiles is None
+    ):  # all of another kind, which is said of all at once
         shape = check_uniform(files, spec.resize, spec.channels)
         raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
     if skipped and on_bad == "refuse":
@@ -122,7 +125,11 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
         raise ValueError(f"data: {n} in {path} cannot be scored: {shown}{more}: on_bad=skip scores the others")
     rows = [row for row in range(len(files)) if row not in skipped]
     images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels)
-    return NamedSamples(images, names, on_bad, skipped, rows)
+    if spec.tiles is None:
+        return NamedSamples(images, names, on_bad, skipped, rows)
+    tiles = tiles_of_files(images, spec.tiles)
+    of_tiles = [rows[place] for place in tiles.image]
+    return NamedSamples(tiles, names, on_bad, skipped, of_tiles, tiles=tiles.at())
 
 
 def _unfit_images(files: Sequence[Path], spec: InputSpec) -> dict[int, str]:
@@ -138,7 +145,8 @@ def _unfit_images(files: Sequence[Path], spec: InputSpec) -> dict[int, str]:
         except SourceError as error:
             return str(error).removeprefix(f"{file} ")
         shape = (spec.channels or channels, *(spec.resize or size))
-        if shape == spec.shape:
+        holds_tile = spec.tiles is not None and shape[0] == spec.shape[0] and min(shape[1:]) >= spec.tiles.size
+        if shape == spec.shape or holds_tile:
             return None
         return f"it is {'x'.join(map(str, shape))}, the detector was trained on {spec}"
 
@@ -249,6 +257,37 @@ def series_samples(x: object, spec: InputSpec) -> NamedSamples:
     return read_samples(user_path(x), spec)
 
 
+def tile_samples(x: object, spec: InputSpec) -> NamedSamples:
+    """Images of an array or a tensor, or at a path, for a detector of tiles. Raises ValueError as `read_samples`."""
+    from adlightning.core.raw_input import as_array
+    from adlightning.files.disk import user_path
+
+    if isinstance(x, (str, Path)):
+        return read_samples(user_path(x), spec)
+    return _tiles_of(as_array(x, "x"), spec, "x")
+
+
+def _tiles_of(array: NDArray[Any], spec: InputSpec, where: str) -> NamedSamples:
+    """Tiles of images in an array, of one size that holds a tile. Raises ValueError for others."""
+    from dataclasses import replace
+
+    from adlightning.core.raw_input import array_input
+    from adlightning.data.tiles import Tiles
+
+    assert spec.tiles is not None
+    channels, sides = spec.shape[0], array.shape[1:]
+    orders = [(channels, *sides)] if len(sides) == 2 else [sides, (sides[-1], *sides[:-1])]
+    fitting = [order for order in orders if order[0] == channels and min(order[1:]) >= spec.tiles.size]
+    if len(sides) not in (2, 3) or not fitting:
+        raise ValueError(
+            f"{where} holds samples of {'x'.join(map(str, sides)) or 'one number'}; the detector was trained on {spec}"
+        )
+    images = array_input(array, replace(spec, shape=fitting[0], tiles=None), where)
+    tiles = Tiles(images, [(images.shape[2], images.shape[3])] * len(images), spec.tiles)
+    names = list(map(str, range(len(images))))
+    return NamedSamples(tiles, names, rows=tiles.image.tolist(), tiles=tiles.at())
+
+
 def _read_npz(path: Path, key: str | None) -> NDArray[Any]:
     """One array of an .npz. Raises ValueError."""
     from adlightning.core.contracts import SourceError
@@ -283,6 +322,10 @@ def _as_samples(array: NDArray[Any], path: Path, spec: InputSpec, on_bad: OnBad)
 
     if array.ndim and array.size == 0:
         raise ValueError(f"data: {path} holds no samples")
+    if spec.tiles is not None:
+        if on_bad == "skip":
+            raise ValueError("on_bad must be refuse for an array of images that are cut into tiles, got skip")
+        return _tiles_of(array, spec, f"data: {path}")
     names = [str(row) for row in range(len(array) if array.ndim else 0)]
     if on_bad == "refuse":
         return NamedSamples(array_input(array, spec, f"data: {path}"), names)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 import adlightning as ad
+from adlightning.checkpoints.loading import load_detector
+from adlightning.cli.explain import explain
+from adlightning.cli.export import describe
+from adlightning.cli.score import score
 from adlightning.core.contracts import SourceError
 from adlightning.core.pixel_metrics import pixel_metrics
 from adlightning.data.masks import read_mask
@@ -216,3 +223,101 @@ def test_folders_that_are_not_as_they_must_be_are_refused(tmp_path: Path) -> Non
         ad.MVTecLayout(str(root), overlap=4)
     with pytest.raises(ValueError, match=r"overlap must be a whole number in \[0, tile\), got 8 with tile=8"):
         ad.MVTecLayout(str(root), tile=8, overlap=8)
+
+
+# ---- tiles ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of 20 pixels a side, and some of another size."""
+    root = draw(tmp_path_factory.mktemp("large") / "part", side=20)
+    for i in range(3):
+        save(np.full((16, 24), 90) + np.random.default_rng(i).normal(0, 5, (16, 24)), root / f"train/good/other{i}.png")
+    return root
+
+
+def test_tiles_train_and_images_are_held_out_tested_and_reported(large: Path) -> None:
+    data = ad.MVTecLayout(str(large), tile=8, overlap=2, validation_fraction=0.2, seed=0)
+    data.setup("fit")
+    assert str(data.input_spec) == "1x8x8 tiles of images, 2 pixels shared (part)"
+    images = data.train_samples.names
+    train, held_out = ({images[row] for row in rows} for rows in (data.split.train, data.split.validation))
+    assert not train & held_out
+    assert (len(train), len(held_out)) == (19, 4)
+    counts = data.counts()
+    assert (counts["train"], counts["validation"], counts["test"], counts["test_anomalies"]) == (19, 4, 12, 8)
+    assert counts["train_tiles"] == len(data.split.train) > 9 * 16  # 3 x 3 of 20 x 20, 3 x 4 of 16 x 24
+
+
+def test_an_image_has_the_score_of_its_highest_tile_and_a_stitched_map(large: Path) -> None:
+    data = ad.MVTecLayout(str(large), tile=8, overlap=2, validation_fraction=0.2)
+    run = ad.fit(patches(), data, 1, seed=0, progress=False)
+    detector, scores = run.detector, run.scores
+    assert len(detector.held_out_scores) == 4
+    assert len(scores) == 12
+    assert run.metrics["auroc"] == 1.0
+    images = np.stack([np.asarray(Image.open(large / name)) for name in scores["name"]])
+    corners = [(row, column) for row in (0, 6, 12) for column in (0, 6, 12)]
+    cut = np.stack([images[:, r : r + 8, c : c + 8] for r, c in corners], axis=1)
+    of_tiles = detector.score(cut.reshape(-1, 8, 8)).reshape(12, 9)  # each an image of one tile
+    np.testing.assert_allclose(scores["score"], of_tiles.max(axis=1), rtol=1e-6)
+    assert scores["tile"].tolist() == [f"{corners[i][0]},{corners[i][1]}" for i in of_tiles.argmax(axis=1)]
+    np.testing.assert_allclose(detector.score(images), scores["score"], rtol=1e-6)
+    maps, counts = np.zeros((12, 20, 20)), np.zeros((20, 20))
+    for i, (r, c) in enumerate(corners):
+        maps[:, r : r + 8, c : c + 8] += detector.heatmaps(cut[:, i])
+        counts[r : r + 8, c : c + 8] += 1
+    np.testing.assert_allclose(detector.heatmaps(images), maps / counts, rtol=1e-5, atol=1e-6)
+    masks = np.zeros(images.shape, dtype=bool)
+    for i, name in enumerate(scores["name"]):
+        if "good" not in name:
+            masks[i] = read_mask(large / name.replace("test", "ground_truth").replace(".png", "_mask.png"))
+    wanted = pixel_metrics(detector.heatmaps(images), masks)
+    found = run.report["test_sets"]["test"]["pixel_metrics"]
+    assert found == {**{k: pytest.approx(v, abs=1e-6) for k, v in wanted.items()}, "regions": 8}
+
+
+def test_tiles_that_are_cut_when_asked_for_give_the_same(large: Path) -> None:
+    def fitted(**arguments: Any) -> ad.Run:
+        data = ad.MVTecLayout(str(large), tile=8, overlap=2, num_workers=0, **arguments)
+        return ad.fit(patches(), data, 1, seed=0, progress=False)
+
+    held, cut = fitted(), fitted(memory_budget_mb=0)
+    assert isinstance(held.data.test_samples.x, torch.Tensor)
+    assert not isinstance(cut.data.test_samples.x, torch.Tensor)
+    assert held.report["test_sets"] == cut.report["test_sets"]
+
+
+def test_the_verbs_score_and_explain_take_folders_of_large_images(large: Path, tmp_path: Path) -> None:
+    data = ad.MVTecLayout(str(large), tile=8, overlap=2, validation_fraction=0.2)
+    run = ad.fit(patches(), data, 1, seed=0, progress=False)
+    file = str(run.save(tmp_path / "parts.ckpt"))
+    assert describe(load_detector(file))["tiles"] == {"size": 8, "overlap": 2}  # for who runs an exported graph
+    new = tmp_path / "new"
+    shutil.copytree(large / "test", new)
+    save(np.zeros((6, 30)), new / "small.png")
+    (new / "torn.png").write_bytes((new / "good/000.png").read_bytes()[:120])
+    out = tmp_path / "scores.csv"
+    with pytest.raises(ValueError, match=r"small.png: it is 1x6x30, the detector was trained on 1x8x8 tiles of images"):
+        score(file, str(new), str(out))
+    score(file, str(new), str(out), on_bad="skip", plots=str(tmp_path / "plots"), batch_size=7)
+    frame = pd.read_csv(out, index_col="name")
+    assert frame["score"].isna().sum() == 2
+    wanted = run.scores.set_index("name")
+    for name in wanted.index:
+        assert frame.loc[name.removeprefix("test/"), "score"] == pytest.approx(wanted.loc[name, "score"], rel=1e-6)
+        assert frame.loc[name.removeprefix("test/"), "tile"] == wanted.loc[name, "tile"]
+    assert (tmp_path / "plots" / "heatmaps.png").exists()
+    explain(file, str(large / "test"), str(tmp_path / "why"), top=2)
+    assert len(pd.read_csv(tmp_path / "why" / "reasons.csv")["tile"]) == 2
+
+
+def test_images_that_hold_no_tile_and_maps_of_several_sizes_are_refused(large: Path) -> None:
+    with pytest.raises(SourceError, match=r"other0.png has 16x24 pixels \(height x width\), less than a tile: tile=18"):
+        ad.MVTecLayout(str(large), tile=18).setup("fit")
+    run = ad.fit(patches(), ad.MVTecLayout(str(large), tile=8), 1, seed=0, progress=False)
+    with pytest.raises(ValueError, match="x must hold images of one size, to give maps in one array, got 16x24 and 20"):
+        run.detector.heatmaps(str(large / "train/good"))
+    with pytest.raises(ValueError, match="x holds samples of 7x9; the detector was trained on 1x8x8 tiles of images"):
+        run.detector.score(np.zeros((2, 7, 9), dtype=np.uint8))
