@@ -133,4 +133,5 @@ def _as_file_name(name: str) -> str:
 
 
 def _nearest_words(detector: AnomalyDetector) -> str:
-    return "reconstruction" if hasattr(detector, "reconstructions") else "nearest normal patches"
+    """What `nearest_normal` gives, in words."""
+    return "reconstruction" if hasattr(detector, "reconstructions") else "nearest in the training images"

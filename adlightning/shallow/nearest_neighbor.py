@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.rules import at_least
@@ -57,6 +59,14 @@ class NearestNeighbor(ShallowDetector):
     def score_features(estimator: NearestNeighbors, features: Floats, /) -> Floats:
         """Distance (N,) to the k-th training sample."""
         return np.asarray(estimator.kneighbors(features)[0][:, -1])
+
+    def nearest_normal(self, x: Tensor) -> Tensor | None:
+        """The k-th nearest training image itself, (B, C, H, W); None of other samples, or with features of its own."""
+        if self.built_for.kind != "image" or not isinstance(self.features, RawFeatures):
+            return None
+        place = self.estimator.kneighbors(self.represent(x))[1][:, -1]
+        nearest = torch.from_numpy(self.estimator._fit_X[place]).float()
+        return nearest.view(x.shape[0], *self.preprocess.output_shape()).to(x.device)
 
     def _training_scores(self) -> Floats:
         return np.asarray(self.estimator.kneighbors()[0][:, -1])  # a sample is not its own neighbour

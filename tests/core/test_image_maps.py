@@ -81,3 +81,12 @@ def test_what_cannot_be_said_is_refused(corner: ad.AnomalyDetector, images: np.n
         table.heatmaps(images)
     with pytest.raises(ValueError, match=r"PCA scores images: .* heatmaps\(\) are of images"):
         ad.fit(ad.PCA(components=2), ad.Arrays(images), progress=False).detector.explain(images)
+
+
+def test_the_nearest_normal_image_is_a_training_image(images: np.ndarray) -> None:
+    detector = ad.fit(ad.NearestNeighbor(), ad.Arrays(images, validation_fraction=0.0), progress=False).detector
+    x = torch.from_numpy(images[3:5].copy())
+    x[:, :, :3, :3] = 0
+    nearest = detector.nearest_normal(x)
+    assert nearest is not None
+    np.testing.assert_array_equal((nearest * 255).round().numpy(), images[3:5])
