@@ -71,7 +71,7 @@ coverage: setup
 configs: setup
 	$(BIN)/python benchmarks/make_configs.py
 
-# A report overwrites nothing: the old page and its pictures go first. The pages of the methods show the rows too.
+# A report overwrites nothing: the old page and its pictures go first. The pages of methods and papers show the rows too.
 results: setup
 	for rows in docs/results/*.csv; do \
 		page=$${rows%.csv}; \
@@ -79,6 +79,7 @@ results: setup
 		$(BIN)/python -m adlightning report $$rows --format markdown --out $$page.md || exit 1; \
 	done
 	$(BIN)/python benchmarks/method_pages.py
+	$(BIN)/python benchmarks/paper_pages.py
 
 # W&B's package for this pins numpy below 2: an environment of its own.
 .venv-sweeps/.installed:

@@ -27,8 +27,9 @@ class Comparison:
         layout: with the rows and columns that only we have.
         cells: one line for each cell that has runs or a published value: its place and the numbers of its `row` and
             `column` in the layout, `ours_mean`, `ours_std` (sample, ddof = 1), `ours_n`, `n_failed`, `published_mean`,
-            `published_std`, `published_n`, `difference`, `outside_2se` (None where it cannot be said), `chosen` (of
-            several variants), and `notes` and `published_notes`, lists of texts.
+            `published_std`, `published_n`, `difference`, `deviation` (the difference in standard errors, NaN where it
+            cannot be said), `outside_2se` (None where it cannot be said, or of a single run), `chosen` (of several
+            variants), and `notes` and `published_notes`, lists of texts.
         tests: one line for each row of the table that has a best and a second best.
         runs: the runs behind it, with `row`, `column` and `value`; of several variants, only the chosen one's.
         notes: what holds for the whole table.
@@ -157,8 +158,8 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
 
 _NAMES = ["paper", "table", "dataset", "setting", "normal", "method", "variant", "metric", "row", "column"]
 _NAMES += ["ours_mean", "ours_std", "ours_n", "n_failed", "published_mean", "published_std", "published_n"]
-_NAMES += ["published_mean_printed", "published_std_printed", "doubtful", "difference", "outside_2se"]
-_NAMES += ["chosen", "selection", "protocol", "covered", "notes", "published_notes"]
+_NAMES += ["published_mean_printed", "published_std_printed", "doubtful", "difference", "deviation"]
+_NAMES += ["outside_2se", "chosen", "selection", "protocol", "covered", "notes", "published_notes"]
 
 
 def _record(layout: Layout, i: int, j: int, group: pd.DataFrame, variant: str | None, printed: Record | None) -> Record:
@@ -239,32 +240,35 @@ def _average(classes: list[Record | None]) -> Record:
 
 
 def _difference(record: Record) -> Record:
-    """Ours minus published, and whether it lies outside two standard errors."""
-    ours, theirs = record["ours_mean"], record["published_mean"]
-    difference = ours - theirs
-    comparable = record["covered"] and metrics()[record["metric"]].comparable
-    if math.isnan(difference) or record["ours_n"] < 2 or math.isnan(record["ours_std"]) or not comparable:
-        return {"difference": difference, "outside_2se": None}
-    digits = len(record["published_mean_printed"].partition(".")[2])
-    error = standard_error(
-        record["ours_std"], record["ours_n"], record["published_std"], record["published_n"], 10.0**-digits
-    )
-    return {"difference": difference, "outside_2se": abs(difference) > 2 * error}
+    """Ours minus published, the same in standard errors, and whether it lies outside two of them."""
+    difference = record["ours_mean"] - record["published_mean"]
+    deviation = math.nan
+    if record["covered"] and metrics()[record["metric"]].comparable and not math.isnan(difference):
+        digits = len(record["published_mean_printed"].partition(".")[2])
+        deviation = difference / standard_error(
+            record["ours_std"], record["ours_n"], record["published_std"], record["published_n"], 10.0**-digits
+        )
+    judged = not math.isnan(deviation) and record["ours_n"] > 1 and not math.isnan(record["ours_std"])
+    outside = abs(deviation) > 2 if judged else None
+    return {"difference": difference, "deviation": deviation, "outside_2se": outside}
 
 
 def standard_error(std: float, n: int, published_std: float, published_n: float, unit: float) -> float:
     """Standard error of the difference between our mean and a published one; what is not known makes it wider.
 
+    NaN where neither standard deviation is known.
+
     Args:
-        std: sample standard deviation of our runs.
+        std: sample standard deviation of our runs; NaN of a single run, then the published one stands in for it.
         n: our runs.
         published_std: NaN when not printed; then ours stands in for it.
         published_n: NaN when not stated; then the published value counts as a single run.
         unit: of the last printed digit, whose rounding has the variance unit^2 / 12.
     """
+    ours = published_std if math.isnan(std) else std
     theirs = std if math.isnan(published_std) else published_std
     n_theirs = 1.0 if math.isnan(published_n) else published_n
-    return math.sqrt(std**2 / n + theirs**2 / n_theirs + unit**2 / 12)
+    return math.sqrt(ours**2 / n + theirs**2 / n_theirs + unit**2 / 12)
 
 
 def _rows_with_runs(cells: pd.DataFrame) -> pd.DataFrame:

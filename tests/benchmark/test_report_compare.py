@@ -58,6 +58,8 @@ def test_standard_error_by_hand() -> None:
 def test_what_is_not_printed_widens_the_standard_error() -> None:
     assert standard_error(0.03, 9, 0.04, math.nan, 0.0) == pytest.approx(math.sqrt(1e-4 + 16e-4))  # one run
     assert standard_error(0.03, 9, math.nan, math.nan, 0.0) == pytest.approx(math.sqrt(1e-4 + 9e-4))  # ours for theirs
+    assert standard_error(math.nan, 1, 0.04, 4, 0.0) == pytest.approx(math.sqrt(16e-4 + 4e-4))  # theirs for ours
+    assert math.isnan(standard_error(math.nan, 1, math.nan, 4, 0.0))
 
 
 @pytest.mark.parametrize(("mean", "outside"), [(0.930, True), (0.937, False), (0.963, False), (0.970, True)])
@@ -70,6 +72,8 @@ def test_mark_beyond_two_standard_errors(mean: float, outside: bool) -> None:
 def test_a_single_run_is_not_judged() -> None:
     found = cell(compared(runs([0.5])), **CARDIO)
     assert found["difference"] == pytest.approx(-0.45)
+    # published 0.950 +- 0.016 of 10 runs, in place of our deviation too; the last digit is 0.001
+    assert found["deviation"] == pytest.approx(-0.45 / math.sqrt(0.016**2 + 0.016**2 / 10 + 1e-6 / 12))
     assert found["outside_2se"] is None
 
 
