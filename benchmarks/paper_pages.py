@@ -270,7 +270,7 @@ _DEFINITIONS = """\
   rows must lie within two standard errors, or leave at most half of the difference), or where the paper does
   not state what decides it. A guess does not count.
 - A table is *reproduced* where at least nine of ten judged cells lie within, *in part* where at least half do,
-  else it is *not*. Where fewer than half of its cells have a number of ours it is *not measured but for* these.
+  else it is *not*. Where fewer than half of them have a number of ours it is *not measured but for* them.
 """
 
 
