@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from pages import ROOT, filled
 from paper_cells import (
-    LIMIT,
     RESULTS,
     Cell,
     Explanation,
@@ -35,7 +34,9 @@ from paper_cells import (
     notes_of,
     tables,
 )
+from paper_overview import overview, short_table
 from paper_words import (
+    NAMES,
     NUMBERS,
     anchor,
     bold,
@@ -43,10 +44,8 @@ from paper_words import (
     in_errors,
     label,
     means,
-    n_cells,
     number,
     numbers,
-    own_column,
     printed,
     signed,
     table_lines,
@@ -60,14 +59,13 @@ from adlightning.report.grid import row_stubs
 
 PAGES = RESULTS / "papers"
 README = ROOT / "README.md"
-NAMES = {"density_ratio": "Density ratio", "deep_sad": "Deep SAD", "ama": "AMA", "drocc": "DROCC", "adgan": "ADGAN"}
 
 
 def texts() -> dict[Path, str]:
     """Every file that this script writes."""
     found = {PAGES / f"{paper}.md": _page(paper) for paper in NAMES}
-    found[PAGES / "index.md"] = _overview()
-    found[README] = filled("papers", README.read_text("utf-8"), lambda _, __: _short_table())
+    found[PAGES / "index.md"] = overview()
+    found[README] = filled("papers", README.read_text("utf-8"), lambda _, __: short_table())
     return found
 
 
@@ -245,110 +243,6 @@ def _by_class(table: Table) -> list[str]:
         methods = [comparison.layout.columns[int(str(j))].heading for j in wide.columns]
         lines += [*table_lines((f"{dataset_heading(str(dataset))}, {setting}", *methods), rows), ""]
     return lines
-
-
-# ---- all papers -----------------------------------------------------------------------------------------------------
-
-_DEFINITIONS = """\
-## What counts
-
-- A *cell* is a number that a paper prints in a table or in its text: {printed} of them are in
-  `adlightning/published/*.csv`. {drawn} more are drawn in figures, and are not counted here.
-- *Ours* are finished rows of the papers' own tables on the papers' own data, in `docs/results/*.csv`, from
-  fits of the whole schedule. `docs/results/explanations.yaml` lists these files. Rows on digits, rows of the
-  leaky split, rows with other options than the paper's words, and shortened rows (`*_short`) do not count. Of
-  shortened files those methods count that were not shortened. The pages show the others beside ours.
-- An average over classes counts when all of its classes have a run.
-- *Within* is a difference of at most {limit:.0f} standard errors. The standard error of the difference is
-  sqrt(s² / n + S² / N + u² / 12): s and n are sample standard deviation and number of our runs, S and N those
-  that the paper prints, and u is the unit of its last digit. Where the paper does not say N, N is 1. Where it
-  prints no S, s stands in for it. Where ours is a single run, S stands in for s; where neither is known, the
-  cell is *not judged*, and neither are seconds, which depend on the machine. An average over classes in one
-  cell (Deep SAD) has the deviation of all its runs, so that classes count as drawn at random. Single runs and
-  unknown N make the standard error wider, so that more cells lie within.
-- *Explained* is a cell outside for which other rows of ours show why (another split, other options: then these
-  rows must lie within two standard errors, or leave at most half of the difference), or where the paper does
-  not state what decides it. A guess does not count.
-- A table is *reproduced* where at least nine of ten judged cells lie within, *in part* where at least half do,
-  else it is *not*. Where fewer than half of them have a number of ours it is *not measured but for* them.
-"""
-
-
-def _drawn(layout: Layout) -> bool:
-    return layout.table.startswith("figure")
-
-
-def _short_table() -> str:
-    """The table of the README: a line for each table with a number of ours, and one a paper for all others."""
-    rows: list[tuple[str, ...]] = []
-    for paper, name in NAMES.items():
-        page, empty = f"docs/results/papers/{paper}.md", []
-        for table in tables().values():
-            layout, own = table.layout, own_column(table.layout)
-            if layout.paper != paper or _drawn(layout):
-                continue
-            all_ours, all_theirs, total = means(table)
-            if not total["ours"]:
-                empty.append(table)
-                continue
-            ours, theirs, count = ("", "", Counter[str]()) if own is None else means(table, own)
-            method = "" if own is None else f"{layout.columns[own].heading}"
-            of_own = f"{count['ours']} of {count['printed']}" if count["printed"] else ""
-            of_all = (all_ours, all_theirs, f"{total['ours']} of {total['printed']}")
-            link = f"[{name}, {table_name(layout)}]({page}#{anchor(layout)})"
-            rows.append((link, label(table).lower(), method, ours, theirs, of_own, *of_all))
-        if empty:
-            n_printed = sum(len(table.cells) for table in empty)
-            names = ", ".join(table_name(table.layout).removeprefix("Table ").lower() for table in empty)
-            tail = ("not measured", *[""] * 6, f"0 of {n_printed}")
-            rows.append((f"[{name}]({page}), {'Tables' if len(empty) > 1 else 'Table'} {names}", *tail))
-    headings = (
-        "table",
-        "verdict",
-        "its method",
-        "ours",
-        "published",
-        "cells",
-        "all methods: ours",
-        "published",
-        "cells",
-    )
-    return "\n".join(table_lines(headings, rows, texts=3)) + "\n"
-
-
-def _overview() -> str:
-    shown = [table for table in tables().values() if not _drawn(table.layout)]
-    drawn = sum(len(table.cells) for table in tables().values() if _drawn(table.layout))
-    total = counted(cell for table in shown for cell in table.cells)
-    links = ", ".join(f"[{name}]({paper}.md)" for paper, name in NAMES.items())
-    lines = ["# The papers' tables, ours beside published", ""]
-    lines += [wrapped(f"One page a paper: {links}. What was found in words: [results](../../results.md)."), ""]
-    lines += [_DEFINITIONS.format(printed=f"{total['printed']:,}", drawn=drawn, limit=LIMIT)]
-    lines += ["## How many", ""]
-    rows = [(NAMES[p], *numbers(counted(c for t in shown if t.layout.paper == p for c in t.cells))) for p in NAMES]
-    lines += [*table_lines(("", *NUMBERS), [*rows, ("all", *numbers(total))]), ""]
-    by_rows = total["explained"] - total["open"]
-    text = (
-        f"Of {total['printed']:,} printed cells {total['ours']} have a number of ours. "
-        f"{total['within']} lie within two standard errors. {total['explained']} lie outside with an explanation: "
-        f"{by_rows} by other rows of ours, {total['open']} because the paper leaves open what decides them. "
-        f"{total['unexplained']} lie outside without one, {total['unjudged']} cannot be judged. "
-        f"{total['single']} of the judged are single runs. Not counted: "
-        f"{n_cells(total['part'])} with some of the classes and {total['shortened']} that were only run shortened."
-    )
-    lines += [wrapped(text), "", "## Means", "", "Means over the cells that both have, of every method with one.", ""]
-    means_rows = []
-    for table in shown:
-        for j, column in enumerate(table.layout.columns):
-            ours, theirs, count = means(table, j)
-            if count["ours"]:
-                layout = table.layout
-                link = f"[{NAMES[layout.paper]}, {table_name(layout)}]({layout.paper}.md#{anchor(layout)})"
-                have = f"{count['ours']} of {count['printed']}"
-                means_rows.append((link, column.heading, ours, theirs, have, *numbers(count)[2:]))
-    headings = ("table", "method", "ours", "published", "cells", *NUMBERS[2:])
-    lines += table_lines(headings, means_rows, texts=2)
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from paper_cells import Cell, Record, Table, by_hand
 
 from adlightning.published import AVERAGE, Layout, printed_number
 
+NAMES = {"density_ratio": "Density ratio", "deep_sad": "Deep SAD", "ama": "AMA", "drocc": "DROCC", "adgan": "ADGAN"}
+"""What each paper is called here."""
+
 _WIDTH = 108
 _REPRODUCED, _IN_PART = 0.9, 0.5
 _LARGEST = 100.0  # deviation that is still printed
