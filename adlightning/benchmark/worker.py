@@ -132,6 +132,7 @@ def describe(report: dict[str, Any], tested: bool = True) -> Row:
         if not test["metrics"]:
             raise ValueError(test["note"])
         values = {metric: entry["value"] for metric, entry in test["metrics"].items()}
+        values |= {metric: value for metric, value in test.get("pixel_metrics", {}).items() if metric != "regions"}
         parts[name] = {"metrics": values, "n_test": test["normal"] + test["anomalies"]}
     measured: Row = {"test_sets": parts} if tested else {}
     if list(tests) == ["test"]:

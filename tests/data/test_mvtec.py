@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import adlightning as ad
+from adlightning.benchmark.worker import describe as row_of
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli.explain import explain
 from adlightning.cli.export import describe
@@ -98,6 +99,7 @@ def test_a_fit_reports_pixels_regions_and_kinds(folder: Path, tmp_path: Path) ->
     both = [report["defects"][kind]["aupro"] for kind in ("dent", "scratch")]
     assert np.mean(both) == pytest.approx(wanted["aupro"])  # as many regions of each
     assert run.trainer.callback_metrics["test/aupro"] == pytest.approx(wanted["aupro"])
+    assert row_of(run.report)["metrics"]["aupro"] == pytest.approx(wanted["aupro"])  # which `report --metric` shows
     scores = run.scores.set_index("name")
     assert scores.loc["test/dent/000.png", "defect"] == "dent"
     assert scores["aupro"].isna().sum() == 4  # of good ones
