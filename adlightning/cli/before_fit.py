@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adlightning.cli.look_words import in_words, options_as_words, shell_word
+from adlightning.data.look.defects import look_at_defects
 from adlightning.data.look.findings import Look, Said
 from adlightning.data.look.folder import Layout, look_at_folder
 from adlightning.data.look.table import look_at_tables
@@ -100,6 +101,8 @@ def _look(data: Mapping[str, Any]) -> tuple[Look, str, Mapping[str, Any]] | None
                 prefix,
                 arguments,
             )
+        if name in ("MVTecLayout", "DefectFolder") and isinstance(arguments.get("root"), str):
+            return look_at_defects(user_path(arguments["root"]), arguments), prefix, arguments
         if name in _FOLDERS and isinstance(arguments.get("root"), str):
             resize, channels = (arguments.get(key) is not None for key in ("resize", "channels"))
             root, layout = Path(user_path(arguments["root"])), _FOLDERS[name]

@@ -9,6 +9,7 @@ from typing import Any
 
 from adlightning.cli.look_words import TABLES, in_words, options_as_words
 from adlightning.cli.plain_parser import PlainParser
+from adlightning.data.look.defects import is_defect_layout, look_at_defects
 from adlightning.data.look.findings import Look, Said
 from adlightning.data.look.folder import layout_of, look_at_folder
 from adlightning.data.look.sounds import holds_sounds, look_at_sounds
@@ -69,6 +70,12 @@ def _look_at_sounds(path: Path, data: str, config: str | None) -> tuple[Look, li
 
 
 def _look_at_images(path: Path, data: str, config: str | None) -> tuple[Look, list[str]]:
+    if (Path(config).stem == "mvtec") if config else is_defect_layout(path):
+        look = look_at_defects(path, {})
+        return look, [
+            *("--config", config or "patch_knn/mvtec", f"--data.root={shlex.quote(data)}"),
+            *options_as_words(look.options, "data.", {}),
+        ]
     layout = layout_of(path)
     look = look_at_folder(path, layout)
     if layout == "labels":
@@ -93,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("data", help="a table (.csv, .tsv, also .gz, .parquet), or a folder of images or sounds")
     parser.add_argument(
-        "--config", help="experiment of the command: NAME/table, NAME/windows, NAME/folder or NAME/sounds"
+        "--config", help="experiment of the command: NAME/table, NAME/windows, NAME/folder, NAME/mvtec or NAME/sounds"
     )
     parser.add_argument("--test_path", help="a second table, to test on")
     for name in ("label_column", "name_column", "normal_label", "anomaly_label", "separator", "decimal", "encoding"):
