@@ -141,6 +141,8 @@ def test_btad_has_other_names(tmp_path: Path) -> None:
     (tmp_path / "ground_truth" / "dent" / "000.png").rename(tmp_path / "x.png")
     Image.open(tmp_path / "x.png").save(tmp_path / "ground_truth" / "dent" / "000.bmp")
     (tmp_path / "x.png").unlink()
+    (tmp_path / "test" / "dent" / "001.png").rename(tmp_path / "x.png")
+    Image.open(tmp_path / "x.png").save(tmp_path / "test" / "dent" / "001.JPG")  # as VisA has images
     source = ad.DefectFolder(str(tmp_path))
     test = source.load("test")
     assert test is not None
