@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _MAPS = 50
 """Samples at most of which maps are made at once."""
 
-_KEPT = 2**28
-"""Values of maps that are kept from the first pass for the second one, 1 GiB; others are made again."""
+_KEPT = 2**27
+"""Values of maps that are kept from the first pass for the second one, 512 MiB; others are made again."""
 
 
 class MVTecLayout(AnomalyDataModule):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from adlightning.checkpoints.loading import load_detector
 from adlightning.cli.explain import explain
 from adlightning.cli.export import describe
 from adlightning.cli.score import score
+from adlightning.cli.summary import print_report
 from adlightning.core.contracts import SourceError
 from adlightning.core.pixel_metrics import pixel_metrics
 from adlightning.data.masks import read_mask
@@ -79,7 +81,9 @@ def test_good_images_train_and_each_kind_of_defect_is_tested(folder: Path) -> No
     assert str(data.input_spec) == "1x16x16 images (part)"
 
 
-def test_a_fit_reports_pixels_regions_and_kinds(folder: Path, tmp_path: Path) -> None:
+def test_a_fit_reports_pixels_regions_and_kinds(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = ad.MVTecLayout(str(folder), validation_fraction=0.25)
     run = ad.fit(patches(), data, 1, seed=0, progress=False, run_dir=tmp_path / "run")
     report = json.loads((tmp_path / "run" / "metrics.json").read_text())["test_sets"]["test"]
@@ -98,6 +102,10 @@ def test_a_fit_reports_pixels_regions_and_kinds(folder: Path, tmp_path: Path) ->
     assert report["defects"]["dent"]["auroc"] == 1.0
     both = [report["defects"][kind]["aupro"] for kind in ("dent", "scratch")]
     assert np.mean(both) == pytest.approx(wanted["aupro"])  # as many regions of each
+    print_report(SimpleNamespace(report=run.report, plots=[], notes=[], folder="run"))  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert "AUPRO, to 30 % FPR" in printed
+    assert "scratch" in printed
     assert run.trainer.callback_metrics["test/aupro"] == pytest.approx(wanted["aupro"])
     assert row_of(run.report)["metrics"]["aupro"] == pytest.approx(wanted["aupro"])  # which `report --metric` shows
     scores = run.scores.set_index("name")

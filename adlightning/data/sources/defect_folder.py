@@ -75,24 +75,24 @@ class DefectFolder(_FolderSource, AnomalySource):
     @property
     def has_masks(self) -> bool:
         """Whether defective test images have masks."""
-        return bool(self._masks)
+        return bool(self._found[0])
 
     def mask(self, place: int) -> NDArray[np.bool_] | None:
         """Where a test image is defective, (H, W) at the size of its file; None for a good one."""
-        mask = self._masks.get(self._files["test"][place][0])
+        mask = self._found[0].get(self._files["test"][place][0])
         return None if mask is None else read_mask(mask)
 
     @cached_property
-    def _masks(self) -> dict[Path, Path]:
+    def _found(self) -> tuple[dict[Path, Path], list[str]]:
+        """The mask of each defective test image, and what is wrong with masks."""
         if not self.reads_masks:
-            return {}
+            return {}, []
         found, problems = find_masks(self.root, [path for path, _ in self._files["test"]])
-        if problems := problems + faults_of(found, self.root):
-            raise SourceError(f"{self.root}: {in_one_line(problems)}: masks=false leaves {MASKS} unread")
-        return found
+        return found, problems + faults_of(found, self.root)
 
     def _require_masks(self) -> None:
-        assert self._masks is not None  # found, and refused, when first asked for
+        if problems := self._found[1]:
+            raise SourceError(f"{self.root}: {in_one_line(problems)}: masks=false leaves {MASKS} unread")
 
     def _look_beside_parts(self) -> None:
         super()._look_beside_parts()
