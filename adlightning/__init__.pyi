@@ -98,6 +98,11 @@ from .data.sources import (
     Table as Table,
     UniformNoise as UniformNoise,
 )
+from .data.synthetic import (
+    Confetti as Confetti,
+    CutPaste as CutPaste,
+    SyntheticAnomalies as SyntheticAnomalies,
+)
 from .data.unlabelled import (
     InductiveLabelled as InductiveLabelled,
     InductiveOneVsAll as InductiveOneVsAll,
@@ -121,7 +126,9 @@ from .methods import (
     DROCCLF as DROCCLF,
     DROCCOE as DROCCOE,
     DSEBM as DSEBM,
+    FCDD as FCDD,
     GOAD as GOAD,
+    HSC as HSC,
     PCA as PCA,
     SSDGM as SSDGM,
     VAE as VAE,
@@ -211,6 +218,7 @@ from .networks import (
     FeatureDiscriminator as FeatureDiscriminator,
     FenceDiscriminator as FenceDiscriminator,
     FenceGenerator as FenceGenerator,
+    FullyConvolutional as FullyConvolutional,
     Glow as Glow,
     GOADEncoder as GOADEncoder,
     GroupDiscriminator as GroupDiscriminator,

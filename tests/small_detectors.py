@@ -28,7 +28,9 @@ from adlightning.methods import (
     DROCCLF,
     DROCCOE,
     DSEBM,
+    FCDD,
     GOAD,
+    HSC,
     PCA,
     SSDGM,
     VAE,
@@ -62,7 +64,15 @@ from adlightning.methods.parts.head import Head
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.methods.parts.inversion import LatentSearch
 from adlightning.methods.stacked_ss_dgm import M1Pretraining
-from adlightning.networks import LeNetEncoder, LSTMEncoder, MLPEncoder, PixelCNNPP, PlainMLP, RawPatches
+from adlightning.networks import (
+    FullyConvolutional,
+    LeNetEncoder,
+    LSTMEncoder,
+    MLPEncoder,
+    PixelCNNPP,
+    PlainMLP,
+    RawPatches,
+)
 from adlightning.networks.alad import ALADEncoder, ALADGenerator, ImagePairDiscriminator, JointDiscriminator
 from adlightning.networks.energy import RecurrentEnergy
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
@@ -96,6 +106,7 @@ METHODS: dict[str, tuple[type[AnomalyDetector], dict[str, Any]]] = {
     "soft_boundary": (SoftBoundaryDeepSVDD, {**SPHERE, "warm_up_epochs": 2}),
     "deep_sad": (DeepSAD, SPHERE),
     "binary_classifier": (BinaryClassifier, {"optimizer": adam(3e-3)}),
+    "hsc": (HSC, {"optimizer": adam(3e-3)}),
     "drocc": (DROCC, SHELL),
     "drocc_rand": (DROCCRand, RANDOM_SHELL),
     "drocc_oe": (DROCCOE, SHELL),
@@ -220,6 +231,7 @@ DENSITY: dict[str, Any] = {
     "optimizer": partial(Adam, lr=1e-2),
 }
 GENERATIVE |= {
+    "fcdd": (FCDD, {"network": partial(FullyConvolutional, stages=((8,), (8,)), kernel=3), "optimizer": adam(1e-2)}),
     "likelihood": (Likelihood, DENSITY),
     "likelihood_ratio": (LikelihoodRatio, DENSITY),
     "typicality": (Typicality, DENSITY),

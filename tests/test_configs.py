@@ -117,7 +117,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/pca/{data}.yaml" for data in ("digits", "mnist", "fashion_mnist", "folder", "table")}
     wanted |= {f"configs/patch_knn/{data}.yaml" for data in ("digits", "mnist", "fashion_mnist", "folder")}
     images = ("digits", "mnist", "fashion_mnist", "cifar10", "folder")
-    wanted |= {f"configs/{method}/{data}.yaml" for method in SEARCHED for data in images}
+    wanted |= {f"configs/{method}/{data}.yaml" for method in (*SEARCHED, "fcdd", "hsc") for data in images}
     wanted |= {f"configs/geometric_transforms/{data}.yaml" for data in IMAGES}
     wanted |= {f"configs/density_ratio/{data}.yaml" for data in ("cifar100", "cifar10_imagenet", "cifar100_imagenet")}
     wanted |= {f"configs/{method}/{data}.yaml" for method in KERNEL_RATIO for data in KERNEL_RATIO_DATA}

@@ -39,6 +39,7 @@ from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.own_data import FolderData, TableData
 from adlightning.data.sources import Digits, Sphere
+from adlightning.data.synthetic import CutPaste
 from adlightning.data.unlabelled import TransductiveOneVsAll
 from adlightning.methods import ADGAN, DROCC, GOAD, VAE, DeepSAD, DeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
@@ -100,6 +101,8 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
         phases = {phase: 0 for phase in PHASES if argument(init, phase)}
         arguments = content["data"]["init_args"]
         arguments |= {"source": Sphere(radius=1.2) if config == SPHERE else Digits(), "batch_size": 10}
+        if "synthetic_anomalies" in arguments:
+            arguments["synthetic_anomalies"] = CutPaste()
         arguments |= {"validation_fraction": 0.95} if name == "GeometricTransforms" else {}
         folder = tmp_path_factory.mktemp("run")
         return fitted(detector_of(content["model"], **phases, **FEWER.get(name, {})), content["data"], folder)

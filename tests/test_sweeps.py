@@ -31,7 +31,7 @@ METHODS = {
     *("biased_svm", "kernel_kliep", "kernel_ulsif"),
     *("adgan", "anogan", "ama"),
     *("likelihood", "likelihood_ratio", "typicality", "s_score"),
-    *("patch_knn", "pca"),
+    *("patch_knn", "pca", "fcdd", "hsc"),
 }
 OWN_METRIC: dict[str, type[AnomalyDetector]] = {"density_ratio": DensityRatio}
 """Those with validation metrics of their own."""

@@ -79,9 +79,10 @@ def trusted_part(config: Any, arguments: list[str], file: Path) -> dict[str, Any
 
 
 def _drop_training_only(data: Any) -> None:
-    """Transforms of training batches are the user's own classes, and nothing that is scored sees them."""
+    """What changes training batches may be the user's own classes, and nothing that is scored sees it."""
     if isinstance(data, dict) and isinstance(arguments := data.get("init_args"), dict):
-        arguments.pop("train_transforms", None)
+        for name in ("train_transforms", "synthetic_anomalies"):
+            arguments.pop(name, None)
 
 
 def _check(value: Any, arguments: list[str], file: Path) -> None:

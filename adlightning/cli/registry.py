@@ -137,6 +137,12 @@ METHODS: tuple[Method, ...] = (
         "measured on digits",
     ),
     Method(
+        "FCDD (Liznerski et al. 2021), with maps; HSC, the hypersphere classifier (Ruff et al. 2021)",
+        ("FCDD", "HSC"),
+        "`configs/fcdd/`, `configs/hsc/`",
+        "measured on digits",
+    ),
+    Method(
         "WAIC (Choi et al. 2018) of WGANs' critics, or of densities: Glow (Kingma and Dhariwal 2018)",
         ("WAIC", "DensityWAIC"),
         "`configs/waic/`, `configs/density_waic/`",

@@ -18,7 +18,7 @@ from adlightning.core.rescoring import arguments_of_scores
 from adlightning.files.plain_yaml import read_yaml
 
 _NO_OTHER_DATA = {"batch_size", "eval_batch_size", "drop_last", "num_workers", "device_budget_mb", "seed"}
-_NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download", "train_transforms"}
+_NO_OTHER_DATA |= {"root", "path", "test_path", "cache", "download", "train_transforms", "synthetic_anomalies"}
 """Arguments that say where data are or how they pass, or that the split itself is checked for."""
 
 

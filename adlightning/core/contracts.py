@@ -37,6 +37,18 @@ class TrainBatch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
 
 
+class MaskedBatch(NamedTuple):
+    """A :class:`TrainBatch` with masks: `mask` (B, H, W), bool, where known anomalies are anomalous.
+
+    It is false everywhere for normal images, and for known anomalies of which nobody knows where.
+    """
+
+    x: Tensor
+    known: Tensor
+    index: Tensor  # type: ignore[assignment]  # as above
+    mask: Tensor
+
+
 class EvalBatch(NamedTuple):
     """An evaluation batch: raw `x` (B, ...), `label` (B,) in {0 normal, 1 anomaly, -1 not labelled}, `index` (B,)."""
 

@@ -218,10 +218,12 @@ class AnomalyDetector(ScoredModule):
         if not (self.needs_known_anomalies or self.needs_unlabelled):
             return
         _, known = self.data.training_rows()
-        if self.needs_known_anomalies and not (known == KNOWN_ANOMALY).any():
+        made = self.data.synthetic_anomalies is not None
+        if self.needs_known_anomalies and not (made or (known == KNOWN_ANOMALY).any()):
             raise ValueError(
                 f"{type(self).__name__} needs known anomalies to train on, got none among {len(known)} training "
-                "samples: set data.labelled_anomaly_ratio (and the labelled classes), or give labels"
+                "samples: set data.labelled_anomaly_ratio (and the labelled classes), give labels, or set "
+                "data.synthetic_anomalies"
             )
         n_normal, n_unlabelled = (int((known == kind).sum()) for kind in (KNOWN_NORMAL, UNLABELLED))
         if self.needs_unlabelled and not (n_normal and n_unlabelled):

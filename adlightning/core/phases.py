@@ -79,18 +79,25 @@ def note_limit(detector: AnomalyDetector) -> None:
 
 
 def require_weights_to_train(detector: AnomalyDetector) -> None:
-    """Refuse a fit by gradient whose every weight is frozen, and transforms where no step is taken with them.
+    """Refuse a fit by gradient whose every weight is frozen, and changes of batches where no step is taken with them.
 
     Raises:
-        ValueError: naming the detector, or `data.train_transforms`.
+        ValueError: naming the detector, `data.train_transforms` or `data.synthetic_anomalies`.
     """
     name, by_gradient = type(detector).__name__, detector.trains_by_gradient()
     if by_gradient and not any(weight.requires_grad for weight in detector.parameters()):
         raise ValueError(f"{name} has nothing to train: all its weights are frozen (frozen: true)")
-    if not by_gradient and detector.data.train_transforms:
+    data = detector.data
+    given = {"train_transforms": data.train_transforms, "synthetic_anomalies": data.synthetic_anomalies}
+    if not by_gradient and (idle := [argument for argument, value in given.items() if value]):
         raise ValueError(
-            f"data.train_transforms would change nothing: this {name} takes no training steps, and is fitted to the "
+            f"data.{idle[0]} would change nothing: this {name} takes no training steps, and is fitted to the "
             "data as they are"
+        )
+    if data.synthetic_anomalies is not None and (detector.needs_unlabelled or not detector.uses_known_anomalies):
+        raise ValueError(
+            f"data.synthetic_anomalies must be null for {name}, which learns of no known anomalies, got "
+            f"{data.synthetic_anomalies}"
         )
 
 

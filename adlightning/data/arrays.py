@@ -16,6 +16,7 @@ from adlightning.core.features import as_features, features_of, refuse_twins
 from adlightning.core.raw_input import ChannelOrder, as_array, image_bytes, order_of_channels
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import AnomalySource, Part, Samples
+from adlightning.data.synthetic import SyntheticAnomalies
 from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED
 
 Array = NDArray[Any] | Tensor | pd.DataFrame
@@ -126,6 +127,7 @@ class Arrays(AnomalyLabelled):
         seed: seed of the split and of the order of batches; None takes that of `fit`.
         device_budget_mb: data up to this many MiB are kept on the training device.
         train_transforms: as in :class:`AnomalyDataModule`.
+        synthetic_anomalies: as in :class:`AnomalyDataModule`.
 
     Raises:
         ValueError: an argument outside its range, arrays that are no samples, or labels that do not fit them.
@@ -159,6 +161,7 @@ class Arrays(AnomalyLabelled):
         seed: int | None = None,
         device_budget_mb: int = 8192,
         train_transforms: list[Any] | None = None,
+        synthetic_anomalies: SyntheticAnomalies | None = None,
     ) -> None:
         super().__init__(
             ArraySource(X_train, X_test, y_test, known, channels, name, missing, categorical, dates),
@@ -170,6 +173,7 @@ class Arrays(AnomalyLabelled):
             seed=seed,
             device_budget_mb=device_budget_mb,
             train_transforms=train_transforms,
+            synthetic_anomalies=synthetic_anomalies,
         )
 
     def holds_out(self, train: Samples) -> bool:

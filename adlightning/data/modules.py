@@ -34,6 +34,7 @@ from adlightning.data.loading import (
 )
 from adlightning.data.scales import offsets_of, require_differences
 from adlightning.data.sources.base import Part, Samples, Source
+from adlightning.data.synthetic import SyntheticAnomalies
 from adlightning.labels import KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         train_transforms: modules that change training batches of raw input on the device, in this order, each sample
             by its own draw: of `torchvision.transforms.v2`, `kornia.augmentation`, or one's own (docs/augmentation.md).
             Scores and whatever is fitted to the data never see them. null for none.
+        synthetic_anomalies: makes known anomalies of a share of each training batch of images, after the transforms:
+            `CutPaste`, `Confetti`, or one's own (docs/synthetic_anomalies.md). Nothing that is held out, tested or
+            fitted to sees any. null for none.
 
     Raises:
         ValueError: an argument outside its range, before any data are read.
@@ -70,6 +74,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         num_workers: int = 2,
         device_budget_mb: int = 8192,
         train_transforms: list[nn.Module] | None = None,
+        synthetic_anomalies: SyntheticAnomalies | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -80,6 +85,10 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         for name, value in (("num_workers", num_workers), ("device_budget_mb", device_budget_mb)):
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
+        if not isinstance(synthetic_anomalies, SyntheticAnomalies | None):
+            raise ValueError(
+                f"synthetic_anomalies must be CutPaste(...), Confetti(...) or one's own, got {synthetic_anomalies!r}"
+            )
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.drop_last = drop_last
@@ -88,6 +97,7 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.device_budget_mb = device_budget_mb
         self.train_transforms = train_transforms
+        self.synthetic_anomalies = synthetic_anomalies
         self._augmentation = Augmentation(train_transforms) if train_transforms else None
         self._ready = False
         self._columns: TrainBatch | None = None
@@ -141,9 +151,10 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             rows, _ = self.training_rows()
             complete_samples = complete(self.train_samples, self.input_spec.columns)
             require_differences(complete_samples, rows, self._fitted_rows, self.split, self.input_spec)
-            if self._augmentation is not None:
-                few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
-                self._augmentation.require_fits(few, self.input_spec)
+            few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
+            for change in (self._augmentation, self.synthetic_anomalies):
+                if change is not None:
+                    change.require_fits(few, self.input_spec)
         if stage in ("test", "predict") and not self.test_names:
             raise ValueError(f"there is nothing to test: {self.input_spec.description} has no test part")
         if stage == "validate" and not self.has_validation:
@@ -173,9 +184,11 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Change what a training step gets; nothing else gets a :class:`TrainBatch` from a trainer."""
-        if self._augmentation is None or not isinstance(batch, TrainBatch):
+        if not isinstance(batch, TrainBatch):
             return batch
-        return batch._replace(x=self._augmentation(batch.x))
+        if self._augmentation is not None:
+            batch = batch._replace(x=self._augmentation(batch.x))
+        return batch if self.synthetic_anomalies is None else self.synthetic_anomalies(batch)
 
     def val_dataloader(self) -> list[TensorLoader[EvalBatch] | DataLoader[EvalBatch]]:
         """Held-out samples of the training part; empty when nothing is held out."""

@@ -20,9 +20,11 @@ from adlightning.methods.drocc_lf import DROCCLF
 from adlightning.methods.drocc_oe import DROCCOE
 from adlightning.methods.drocc_rand import DROCCRand
 from adlightning.methods.dsebm import DSEBM
+from adlightning.methods.fcdd import FCDD
 from adlightning.methods.fence_gan import FenceGAN
 from adlightning.methods.geometric_transforms import GeometricTransforms
 from adlightning.methods.goad import GOAD
+from adlightning.methods.hsc import HSC
 from adlightning.methods.likelihood import Likelihood
 from adlightning.methods.likelihood_ratio import LikelihoodRatio
 from adlightning.methods.patch_knn import PatchKNN
@@ -46,7 +48,9 @@ __all__ = [
     "DROCCLF",
     "DROCCOE",
     "DSEBM",
+    "FCDD",
     "GOAD",
+    "HSC",
     "PCA",
     "SSDGM",
     "VAE",

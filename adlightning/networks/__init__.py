@@ -12,6 +12,7 @@ from adlightning.networks.dgm import VAE, fully_connected, sample_gaussian
 from adlightning.networks.encoders import build_decoder, build_encoder
 from adlightning.networks.energy import ConvolutionalEnergy, DenseEnergy, RecurrentEnergy
 from adlightning.networks.fence_gan import FenceDiscriminator, FenceGenerator
+from adlightning.networks.fully_convolutional import FullyConvolutional
 from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator
 from adlightning.networks.glow import Glow
 from adlightning.networks.goad import GOADEncoder
@@ -55,6 +56,7 @@ __all__ = [
     "FeatureDiscriminator",
     "FenceDiscriminator",
     "FenceGenerator",
+    "FullyConvolutional",
     "GOADEncoder",
     "Glow",
     "GroupDiscriminator",

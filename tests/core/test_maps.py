@@ -52,7 +52,9 @@ def test_a_reduction_is_an_argument_of_training_too() -> None:
         ad.fit(ad.Autoencoder(reduction=MeanOfMap()), ad.Arrays(images(24)[:, 0, 0]), 2, progress=False)
 
 
-@pytest.mark.parametrize("detector", [ad.PatchKNN(partial(RawPatches, size=4, stride=2)), ad.PCA(), ad.Autoencoder()])
+@pytest.mark.parametrize(
+    "detector", [ad.PatchKNN(partial(RawPatches, size=4, stride=2)), ad.PCA(), ad.Autoencoder(), ad.FCDD()]
+)
 def test_an_exported_graph_gives_maps_on_request(detector: ad.AnomalyDetector, tmp_path: Path) -> None:
     run = ad.fit(detector, ad.Arrays(images(24), batch_size=12), 2, progress=False)
     run.save(tmp_path / "d.ckpt")
