@@ -233,8 +233,7 @@ def turned_box(sizes: Tensor, angle: Tensor) -> Tensor:
     """Heights and widths (B, 2), in whole pixels, of what holds rectangles (B, 2) turned by angles (B,)."""
     cos, sin = angle.cos().abs(), angle.sin().abs()
     box = torch.stack([sizes[:, 0] * cos + sizes[:, 1] * sin, sizes[:, 0] * sin + sizes[:, 1] * cos], dim=1)
-    whole: Tensor = (box - 1e-4).ceil()  # a rectangle that is not turned is its own box
-    return whole
+    return (box - 1e-4).ceil()  # a rectangle that is not turned is its own box
 
 
 def jittered(images: Tensor, by: Tensor) -> Tensor:
@@ -253,13 +252,13 @@ def jittered(images: Tensor, by: Tensor) -> Tensor:
         chroma, angle = (x - grey) * (1 + saturation), 2 * math.pi * hue
         turned = (chroma.roll(1, dims=1) - chroma.roll(-1, dims=1)) / math.sqrt(3)  # by a quarter, around grey
         x = grey + chroma * angle.cos() + turned * angle.sin()
-    return x.round().clamp(0, 255).to(torch.uint8)
+    rounded: Tensor = x.round().clamp(0, 255).to(torch.uint8)
+    return rounded
 
 
 def _within(span: tuple[float, float], draw: Tensor) -> Tensor:
     """Draws from [0, 1) brought to a span."""
-    brought: Tensor = draw * (span[1] - span[0]) + span[0]
-    return brought
+    return draw * (span[1] - span[0]) + span[0]
 
 
 __all__ = ["Confetti", "CutPaste", "SyntheticAnomalies"]
