@@ -136,7 +136,7 @@ def test_every_method_has_every_config() -> None:
     wanted |= {f"configs/{method}/{data}.yaml" for method in WAIC_METHODS for data in ("digits", "folder", *OOD_DATA)}
     wanted |= {f"configs/semi_supervised_ama/{data}.yaml" for data in DCGAN_DATA}
     wanted |= {f"configs/{method}/{data}.yaml" for method in SVMS for data in ("digits", "table")}
-    mapped = ("autoencoder", "deep_svdd", "nearest_neighbor", "patch_knn", "pca")
+    mapped = ("autoencoder", "deep_svdd", "nearest_neighbor", "patch_knn", "pca", "fcdd")
     wanted |= {f"configs/{method}/mvtec.yaml" for method in mapped}
     wanted |= {f"configs/{method}/windows.yaml" for method in WINDOW_METHODS}
     wanted |= {f"configs/{method}/sounds.yaml" for method in set(WINDOW_METHODS) - {"dsebm"}}

@@ -143,6 +143,16 @@ def test_pixels_that_no_position_sees_take_the_nearest() -> None:
     assert large.flatten().tolist() == [1, 1, 5, 5, 5, 5]
 
 
+def test_positions_let_a_network_tell_places_apart() -> None:
+    torch.manual_seed(0)
+    x = torch.zeros(2, 1, 12, 10)
+    blind, seeing = (FullyConvolutional((1, 12, 10), ((4,),), 1, positions=given).eval() for given in (False, True))
+    assert blind(x).std().item() == pytest.approx(0, abs=1e-6)
+    assert seeing(x).std() > 1e-3
+    assert torch.equal(seeing(x)[0], seeing(x)[1])
+    assert seeing.state_dict().keys() == blind.state_dict().keys()  # a grid is no weight
+
+
 # ---- fits -----------------------------------------------------------------------------------------------------------
 
 
