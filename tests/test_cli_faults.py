@@ -210,17 +210,17 @@ def image(path: Path, size: tuple[int, int] = (16, 16)) -> None:
     Image.fromarray(np.random.default_rng(sum(str(path).encode())).integers(0, 255, size).astype(np.uint8)).save(path)
 
 
-@pytest.mark.parametrize("fault", ["mixed sizes", "corrupt", "empty", "missing"])
+@pytest.mark.parametrize("fault", ["floats", "corrupt", "empty", "missing"])
 def test_folders_that_cannot_be_trained_on(tmp_path: Path, capsys: Capture, fault: str) -> None:
-    words = {"mixed sizes": ["odd.png", "resize"], "corrupt": ["bad.png"], "empty": ["train"], "missing": ["nowhere"]}
+    words = {"floats": ["odd.tif", "white"], "corrupt": ["bad.png"], "empty": ["train"], "missing": ["nowhere"]}
     root = tmp_path / ("nowhere" if fault == "missing" else "images")
     if fault != "missing":
         (root / "train/normal").mkdir(parents=True)
     if fault not in ("missing", "empty"):
         for i in range(20):
             image(root / f"train/normal/{i}.png")
-    if fault == "mixed sizes":
-        image(root / "train/normal/odd.png", (9, 16))
+    if fault == "floats":
+        Image.fromarray(np.full((16, 16), 0.5, dtype=np.float32)).save(root / "train/normal/odd.tif")
     if fault == "corrupt":
         whole = (root / "train/normal/0.png").read_bytes()
         (root / "train/normal/bad.png").write_bytes(whole[: len(whole) // 2])

@@ -104,9 +104,8 @@ def _look(data: Mapping[str, Any]) -> tuple[Look, str, Mapping[str, Any]] | None
         if name in ("MVTecLayout", "DefectFolder") and isinstance(arguments.get("root"), str):
             return look_at_defects(user_path(arguments["root"]), arguments), prefix, arguments
         if name in _FOLDERS and isinstance(arguments.get("root"), str):
-            resize, channels = (arguments.get(key) is not None for key in ("resize", "channels"))
             root, layout = Path(user_path(arguments["root"])), _FOLDERS[name]
-            return look_at_folder(root, layout, resize, channels, normal_class=True), prefix, arguments
+            return look_at_folder(root, layout, arguments, normal_class=True), prefix, arguments
     return None
 
 

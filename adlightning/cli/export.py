@@ -119,7 +119,7 @@ def describe(detector: AnomalyDetector) -> dict[str, Any]:
         "tiles": None if spec.tiles is None else spec.tiles.as_dict(),
         "resize": None if spec.resize is None else list(spec.resize),
         "channels": spec.channels,
-        "image_files": how_decoded(spec.shape, spec.resize) if spec.kind == "image" else None,
+        "image_files": how_decoded(spec.shape, spec.resize, spec.reading) if spec.kind == "image" else None,
     }
     return {name: value for name, value in described.items() if value is not None}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from adlightning.core.encoding import Columns
 from adlightning.core.messages import quoted
+from adlightning.core.pictures import ImageReading
 from adlightning.core.sound import SoundSpec
 from adlightning.core.tiles import TileSpec
 from adlightning.core.windows import WindowSpec
@@ -77,6 +78,7 @@ class InputSpec:
         sound: how series were made of sound files; None for others.
         columns: how a table's missing values, categories and dates become features; None for numbers alone.
         tiles: how images were cut into tiles, of which `shape` is; None for whole images.
+        reading: how files of images were read; None where nobody said, and for others.
     """
 
     kind: Kind
@@ -92,6 +94,7 @@ class InputSpec:
     sound: SoundSpec | None = None
     columns: Columns | None = None
     tiles: TileSpec | None = None
+    reading: ImageReading | None = None
 
     @property
     def dtype(self) -> Literal["uint8", "float32", "float64"]:
@@ -122,6 +125,8 @@ class InputSpec:
             arguments["sound"] = SoundSpec.from_dict(sound if isinstance(sound, dict) else {})
         if (tiles := arguments.get("tiles")) is not None:
             arguments["tiles"] = TileSpec.from_dict(tiles if isinstance(tiles, dict) else {})
+        if (reading := arguments.get("reading")) is not None:
+            arguments["reading"] = ImageReading.from_dict(reading if isinstance(reading, dict) else {})
         rank = {"image": 3, "table": 1, "series": 2}[arguments["kind"]]
         if not _is_tuple_of(int, arguments.get("shape")) or len(arguments["shape"]) != rank:
             raise ValueError(f"the shape of {arguments['kind']} input must be {rank} whole numbers")
@@ -143,6 +148,7 @@ class InputSpec:
             "tiles": lambda v: (
                 v is None or (arguments["kind"] == "image" and arguments["shape"][1:] == (v.size, v.size))
             ),
+            "reading": lambda v: v is None or arguments["kind"] == "image",
             "windows": lambda v: v is None or (arguments["kind"] == "series" and v.length == arguments["shape"][0]),
         }
         for name, holds in rules.items():

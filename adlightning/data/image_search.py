@@ -10,7 +10,12 @@ from pathlib import Path
 from adlightning.core.contracts import SourceError
 from adlightning.data.image_headers import FORMATS, image_name, is_image
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    )
+)
 """Suffixes, in lower case, of files that must be images; of other suffixes the content decides."""
 
 _HARMLESS = {".ds_store", "thumbs.db", "desktop.ini"}  # what file browsers leave behind

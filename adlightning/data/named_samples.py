@@ -110,7 +110,7 @@ class NamedSamples:
             return self.x[index]
         except SourceError as error:
             if self.on_bad == "refuse":
-                raise
+                raise SourceError(f"{error}: on_bad=skip scores the others") from error
             self.skipped[self._rows[index]] = str(error)
             return None
 

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from adlightning.core.pictures import Background, ResizeMode
 from adlightning.data.composition import Protocol, Split, Streams, compose
 from adlightning.data.labelled import AnomalyLabelled
+from adlightning.data.named_samples import OnBad
 from adlightning.data.sources.base import Samples
 from adlightning.data.sources.image_folder import NormalAnomalyFolder
 from adlightning.data.sources.sound_folder import SoundFeatures, SoundFolder
@@ -24,8 +26,14 @@ class FolderData(AnomalyLabelled):
 
     Args:
         root: the folder.
-        resize: `[height, width]` or one side, in pixels; null takes images as they are, all of one size.
-        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        resize: `[height, width]` or one side, in pixels; `auto` takes images of one size of at most 256 pixels a side
+            as they are, and brings others to the median size, shrunk to 256; null takes images of one size alone.
+        channels: 1 or 3 converts every image; `auto` makes grey and colour ones colour; null takes them all alike.
+        resize_mode: `squash` resizes height and width each; `pad` keeps the aspect ratio and puts black around; `crop`
+            keeps it and cuts off what stands out.
+        background: under transparent pixels: `white`, `grey` or `black`; null drops the transparency.
+        white: the value of 16-bit grey images, or of floats, that becomes 255; null is 65535, and refuses floats.
+        on_bad: what to do with files that cannot be decoded: `refuse`, or `skip`, which decodes each once more.
         memory_budget_mb: parts up to this many MiB decoded are held in memory, larger ones are decoded by workers.
         labelled_anomaly_ratio: null uses every image of `train/anomaly`; a number in [0, 1) only that share.
         batch_size: training samples a step, on each rank.
@@ -37,8 +45,12 @@ class FolderData(AnomalyLabelled):
     def __init__(
         self,
         root: str,
-        resize: tuple[int, int] | int | None = None,
-        channels: Literal[1, 3] | None = None,
+        resize: tuple[int, int] | int | Literal["auto"] | None = "auto",
+        channels: Literal[1, 3, "auto"] | None = "auto",
+        resize_mode: ResizeMode = "squash",
+        background: Background | None = "white",
+        white: float | None = None,
+        on_bad: OnBad = "refuse",
         memory_budget_mb: int = 2048,
         labelled_anomaly_ratio: float | None = None,
         batch_size: int = 64,
@@ -47,7 +59,16 @@ class FolderData(AnomalyLabelled):
         **loading: Any,
     ) -> None:
         super().__init__(
-            NormalAnomalyFolder(root, resize=resize, channels=channels, memory_budget_mb=memory_budget_mb),
+            NormalAnomalyFolder(
+                root,
+                resize=resize,
+                channels=channels,
+                memory_budget_mb=memory_budget_mb,
+                resize_mode=resize_mode,
+                background=background,
+                white=white,
+                on_bad=on_bad,
+            ),
             test_split="stratified",
             test_fraction=0.4,
             pollution_ratio=0.0,

@@ -101,6 +101,7 @@ def _require_image(path: Path) -> None:
 
 
 def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
+    from adlightning.core.pictures import AS_EVER
     from adlightning.data.image_headers import image_name
     from adlightning.data.image_search import LeftOut, find_images
     from adlightning.data.sources.images import ImageFiles, check_uniform
@@ -116,7 +117,7 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
     if (
         len(skipped) == len(files) and on_bad == "refuse" and spec.tiles is None
     ):  # all of another kind, which is said of all at once
-        shape = check_uniform(files, spec.resize, spec.channels)
+        shape = check_uniform(files, spec.resize, spec.channels, spec.reading or AS_EVER)
         raise ValueError(f"data: {path} holds {'x'.join(map(str, shape))} images; the detector was trained on {spec}")
     if skipped and on_bad == "refuse":
         shown = "; ".join(f"{names[row]}: {reason}" for row, reason in list(skipped.items())[:_SHOWN])
@@ -124,7 +125,7 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
         n = f"{len(skipped)} of {len(files)} images"
         raise ValueError(f"data: {n} in {path} cannot be scored: {shown}{more}: on_bad=skip scores the others")
     rows = [row for row in range(len(files)) if row not in skipped]
-    images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels)
+    images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels, spec.reading or AS_EVER)
     if spec.tiles is None:
         return NamedSamples(images, names, on_bad, skipped, rows)
     tiles = tiles_of_files(images, spec.tiles)
@@ -137,11 +138,12 @@ def _unfit_images(files: Sequence[Path], spec: InputSpec) -> dict[int, str]:
     from concurrent.futures import ThreadPoolExecutor
 
     from adlightning.core.contracts import SourceError
+    from adlightning.core.pictures import AS_EVER
     from adlightning.data.image_headers import read_size
 
     def reason(file: Path) -> str | None:
         try:
-            channels, *size = read_size(file)
+            channels, *size = read_size(file, spec.reading or AS_EVER)
         except SourceError as error:
             return str(error).removeprefix(f"{file} ")
         shape = (spec.channels or channels, *(spec.resize or size))

@@ -171,11 +171,12 @@ def test_a_folder_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             (root / part / kind).mkdir(parents=True)
             for i in range(3):
                 Image.new("L", (8 + i % 2, 8)).save(root / part / kind / f"{i}.png")
+    (root / "train/good/3.png").touch()
     assert main(["check", str(root)]) == 2
     text = capsys.readouterr().out
     assert command_in(text)[1:] == [
         *("--config", "deep_sad/cifar10", "--data.source=ImageFolder", f"--data.source.root={root}"),
-        *("--data.source.resize=[8, 8]", "--data.normal_class=good"),
+        *("--data.source.resize=[8, 8]", "--data.source.on_bad=skip", "--data.normal_class=good"),
     ]
     assert main(["fit", "--config=deep_sad/folder", f"--data.root={root}"]) == 2
     said = " ".join(capsys.readouterr().err.split())

@@ -208,7 +208,7 @@ def test_a_folder_over_the_memory_budget_is_decoded_by_workers_alike(tmp_path: P
     root = str(make_folder(tmp_path, {"train/normal": 6, "test/normal": 3, "test/anomaly": 3}, size=(400, 400)))
     batches = []
     for budget in (0, 100):
-        data = ready(FolderData(root, memory_budget_mb=budget, validation_fraction=0.0, num_workers=1))
+        data = ready(FolderData(root, resize=400, memory_budget_mb=budget, validation_fraction=0.0, num_workers=1))
         assert isinstance(data.test_samples.x, torch.Tensor) == (budget == 100)
         batches.append(next(iter(data.test_dataloader()[0])))
     assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
 
 from adlightning.core.contracts import InputSpec, SourceError
-from adlightning.data.image_headers import Shape, image_name
+from adlightning.core.pictures import AS_EVER, Background, ImageReading, ResizeMode
+from adlightning.data.image_headers import Shape, Size, image_name
 from adlightning.data.image_search import LeftOut, find_images, takes
+from adlightning.data.image_sizes import Chosen, choose
+from adlightning.data.named_samples import OnBad
 from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source
-from adlightning.data.sources.images import ImageFiles, check_uniform, checked_size, within_budget
+from adlightning.data.sources.images import (
+    ImageFiles,
+    check_uniform,
+    checked_size,
+    read_sizes,
+    undecodable,
+    within_budget,
+)
 from adlightning.files.disk import user_path
 from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 
@@ -25,6 +37,7 @@ LABELS: dict[Part, dict[str, int]] = {
 """Subfolders that a :class:`NormalAnomalyFolder` may have, and what lies in them."""
 
 Labelled = list[tuple[Path, int]]
+_SHOWN = 5
 
 
 class _FolderSource(Source):
@@ -32,21 +45,36 @@ class _FolderSource(Source):
 
     Args:
         root: the folder.
-        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
-        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        resize: `[height, width]` or one side for both, in pixels; `auto` takes images of one size of at most 256
+            pixels a side as they are, and brings others to the median size, shrunk to 256; null takes images as they
+            are, all of one size.
+        channels: 1 or 3 converts every image; `auto` makes grey and colour ones colour; null takes them all alike.
         memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
+        resize_mode: `squash` resizes height and width each; `pad` keeps the aspect ratio and puts black around; `crop`
+            keeps it and cuts off what stands out.
+        background: under transparent pixels: `white`, `grey` or `black`; null drops the transparency.
+        white: the value of 16-bit grey images, or of floats, that becomes 255; null is 65535, and refuses floats.
+        on_bad: what to do with files that cannot be decoded: `refuse`, or `skip`, which decodes each once more.
     """
 
     def __init__(
         self,
         root: str,
-        resize: tuple[int, int] | int | None = None,
-        channels: Literal[1, 3] | None = None,
+        resize: tuple[int, int] | int | Literal["auto"] | None = "auto",
+        channels: Literal[1, 3, "auto"] | None = "auto",
         memory_budget_mb: int = 2048,
+        resize_mode: ResizeMode = "squash",
+        background: Background | None = "white",
+        white: float | None = None,
+        on_bad: OnBad = "refuse",
     ) -> None:
-        self.resize = checked_size(resize)
-        if channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1, 3 or null, got {channels}")
+        self.resize: Size | Literal["auto"] | None = "auto" if resize == "auto" else checked_size(resize)
+        if channels not in (None, 1, 3, "auto"):
+            raise ValueError(f"channels must be 1, 3, auto or null, got {channels}")
+        if on_bad not in get_args(OnBad):
+            raise ValueError(f"on_bad must be one of {', '.join(get_args(OnBad))}, got {on_bad!r}")
+        self.reading = ImageReading(resize_mode, background, white)
+        self.on_bad = on_bad
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
         self.root = user_path(root)
@@ -67,23 +95,53 @@ class _FolderSource(Source):
         files = {part: self._scan(part) for part in PARTS}
         if any(files.values()):
             self._left_out.warn(self.root)
-        return files
+        return files if self.on_bad == "refuse" else self._without_bad(files)
+
+    def _without_bad(self, files: dict[Part, Labelled]) -> dict[Part, Labelled]:
+        """Files that can be decoded; the others are said."""
+        paths = [path for part in PARTS for path, _ in files[part]]
+        bad = {paths[place]: why for place, why in undecodable(paths, self.reading).items()}
+        if not bad:
+            return files
+        shown = "; ".join(f"{image_name(path, self.root)} {why}" for path, why in list(bad.items())[:_SHOWN])
+        more = "; ..." if len(bad) > _SHOWN else ""
+        if len(bad) == len(paths):
+            raise SourceError(f"{self.root}: none of {len(paths)} images can be read: {shown}{more}")
+        rank_zero_warn(f"{self.root}: skipped {len(bad)} of {len(paths)} images, which cannot be read: {shown}{more}")
+        return {part: [(path, label) for path, label in files[part] if path not in bad] for part in PARTS}
 
     @cached_property
-    def _shape(self) -> Shape:
+    def _decided(self) -> tuple[Shape, Size | None, Literal[1, 3] | None]:
+        """The shape of all images, and to what size and channels they are brought, if to any."""
         paths = [path for part in PARTS for path, _ in self._files[part]]
         if not paths:
             raise SourceError(self._left_out.none(self.root, self.root))
-        return check_uniform(paths, self.resize, self.channels)
+        chosen = Chosen(None, None)
+        if "auto" in (self.resize, self.channels):
+            chosen = choose(*self._shapes_by_use(paths), self.reading.resize_mode)
+        whys = [chosen.why_resize] * (self.resize == "auto") + [chosen.why_channels] * (self.channels == "auto")
+        for why in filter(None, whys):
+            rank_zero_warn(f"{self.root}: {why}")
+        resize = chosen.resize if self.resize == "auto" else self.resize
+        channels = chosen.channels if self.channels == "auto" else self.channels
+        return check_uniform(paths, resize, channels, self.reading), resize, channels
+
+    def _shapes_by_use(self, paths: Sequence[Path]) -> tuple[list[Shape], list[Shape]]:
+        """Shapes of the images to train on, or of all where there are none, and of the others."""
+        shapes, n = read_sizes(paths, self.reading), len(self._files["train"])
+        return (shapes[:n], shapes[n:]) if n else (shapes, [])
 
     def input_spec(self) -> InputSpec:
         """The one size of all images, by their headers. Raises SourceError when there is none."""
-        return InputSpec("image", self._shape, self.name, resize=self.resize, channels=self.channels)
+        shape, resize, channels = self._decided
+        reading = None if self.reading == AS_EVER else self.reading
+        return InputSpec("image", shape, self.name, resize=resize, channels=channels, reading=reading)
 
     def _samples(self, part: Part) -> Samples:
+        shape, resize, channels = self._decided
         paths = [path for path, _ in self._files[part]]
         y = np.array([label for _, label in self._files[part]], dtype=np.int64)
-        x = within_budget(ImageFiles(paths, self.resize, self.channels), self._shape, self.memory_budget_mb)
+        x = within_budget(ImageFiles(paths, resize, channels, self.reading), shape, self.memory_budget_mb)
         return Samples(x, y, tuple(image_name(path, self.root) for path in paths))
 
     def _subfolders(self, part: Part) -> list[Path]:
@@ -131,9 +189,16 @@ class ImageFolder(_FolderSource, ClassSource):
 
     Args:
         root: the folder.
-        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
-        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        resize: `[height, width]` or one side for both, in pixels; `auto` takes images of one size of at most 256
+            pixels a side as they are, and brings others to the median size, shrunk to 256; null takes images as they
+            are, all of one size.
+        channels: 1 or 3 converts every image; `auto` makes grey and colour ones colour; null takes them all alike.
         memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
+        resize_mode: `squash` resizes height and width each; `pad` keeps the aspect ratio and puts black around; `crop`
+            keeps it and cuts off what stands out.
+        background: under transparent pixels: `white`, `grey` or `black`; null drops the transparency.
+        white: the value of 16-bit grey images, or of floats, that becomes 255; null is 65535, and refuses floats.
+        on_bad: what to do with files that cannot be decoded: `refuse`, or `skip`, which decodes each once more.
     """
 
     classes: tuple[str, ...] = ()
@@ -172,6 +237,15 @@ class FlatFolder(_FolderSource, ClassSource):
 
     classes = ("image",)
 
+    def __init__(
+        self,
+        root: str,
+        resize: tuple[int, int] | int | None = None,
+        channels: Literal[1, 3] | None = None,
+        memory_budget_mb: int = 2048,
+    ) -> None:
+        super().__init__(root, resize, channels, memory_budget_mb)
+
     def load(self, part: Part) -> Samples:
         """The test part; names are paths relative to `root`.
 
@@ -201,9 +275,16 @@ class NormalAnomalyFolder(_FolderSource, AnomalySource):
 
     Args:
         root: the folder.
-        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
-        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        resize: `[height, width]` or one side for both, in pixels; `auto` takes images of one size of at most 256
+            pixels a side as they are, and brings others to the median size, shrunk to 256; null takes images as they
+            are, all of one size.
+        channels: 1 or 3 converts every image; `auto` makes grey and colour ones colour; null takes them all alike.
         memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
+        resize_mode: `squash` resizes height and width each; `pad` keeps the aspect ratio and puts black around; `crop`
+            keeps it and cuts off what stands out.
+        background: under transparent pixels: `white`, `grey` or `black`; null drops the transparency.
+        white: the value of 16-bit grey images, or of floats, that becomes 255; null is 65535, and refuses floats.
+        on_bad: what to do with files that cannot be decoded: `refuse`, or `skip`, which decodes each once more.
     """
 
     def load(self, part: Part) -> Samples | None:

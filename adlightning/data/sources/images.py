@@ -8,16 +8,18 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from adlightning.core.contracts import SourceError
-from adlightning.data.image_headers import GREY, Shape, Size, opened_image, read_size
+from adlightning.core.pictures import AS_EVER, LEVELS, SIXTEEN_BITS, ImageReading, ResizeMode
+from adlightning.data.image_headers import Shape, Size, depth_of, has_alpha, is_grey, opened_image, read_size
 
 _THREADS = min(16, os.cpu_count() or 1)
 
@@ -33,49 +35,122 @@ def checked_size(resize: Size | int | None) -> Size | None:
     return None if size is None else (size[0], size[1])
 
 
-def decode(path: Path, resize: tuple[int, int] | None = None, channels: int | None = None) -> Tensor:
+def decode(
+    path: Path,
+    resize: tuple[int, int] | None = None,
+    channels: int | None = None,
+    reading: ImageReading = AS_EVER,
+) -> Tensor:
     """One image as uint8 (C, H, W), turned upright by its EXIF orientation.
 
-    Bilevel and grey images have 1 channel; colour, palette and CMYK images become RGB, 3. Transparency is dropped.
+    Bilevel and grey images have 1 channel; colour, palette and CMYK images become RGB, 3. Of 16-bit grey values 65535
+    becomes 255, or `reading.white` does; of 16-bit colour the high 8 bits are taken. Of an animation the first frame is
+    taken.
 
     Args:
         path: the file.
         resize: (H, W), bilinear with antialiasing; None keeps the size.
         channels: 1 or 3 converts; None keeps what the image has.
+        reading: how the aspect ratio, transparency and values of more than 8 bits are taken.
 
     Raises:
-        SourceError: the file is missing, truncated, no image, too large, of several frames, or of more than 8 bits a
-            value.
+        SourceError: the file is missing, truncated, no image, too large, of several pages, or of floats or 32-bit
+            numbers without a white.
     """
-    with opened_image(path) as (image, turn), _one_large if math.prod(image.size) > _LARGE else nullcontext():
+    with (
+        opened_image(path, reading) as (image, turn),
+        _one_large if math.prod(image.size) > _LARGE else nullcontext(),
+    ):
+        grey, depth = channels == 1 or (channels is None and is_grey(image)), depth_of(image)
         image = image if turn is None else image.transpose(turn)
-        grey = channels == 1 or (channels is None and image.mode in GREY)
+        if depth in ("16 grey", "float"):
+            image = _eight_bits(path, image, SIXTEEN_BITS if reading.white is None else reading.white)
+        elif reading.background is not None and has_alpha(image):
+            image = _over(image, LEVELS[reading.background])
         if image.mode == "P" and not grey:
             image = image.convert("RGBA")  # palettes with transparency have no direct way to RGB
         image = image.convert("L" if grey else "RGB")
         if resize is not None:
-            image = image.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
+            image = _sized(image, (resize[1], resize[0]), reading.resize_mode)
         pixels = np.array(image)
     return torch.from_numpy(pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def how_decoded(shape: Sequence[int], resize: Size | None) -> dict[str, Any]:
+def _eight_bits(path: Path, image: Image.Image, white: float) -> Image.Image:
+    """Grey values to 0..255, of which `white` becomes 255, rounded; values beyond are cut."""
+    values = np.asarray(image).astype(np.float32)
+    if np.isnan(values).any():
+        raise SourceError(f"{path} has pixels that are no numbers (NaN); give them a value first")
+    values *= np.float32(255 / white)
+    return Image.fromarray(np.rint(values.clip(0, 255, out=values), out=values).astype(np.uint8))
+
+
+def _over(image: Image.Image, level: int) -> Image.Image:
+    """An image with transparency, over one grey level."""
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (level, level, level, 255)), image).convert("RGB")
+
+
+def _sized(image: Image.Image, size: tuple[int, int], mode: ResizeMode) -> Image.Image:
+    """An image of this width and height; `pad` and `crop` keep its aspect ratio, and its middle in the middle."""
+    if mode == "pad":
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+    if mode == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def how_decoded(shape: Sequence[int], resize: Size | None, reading: ImageReading | None = None) -> dict[str, Any]:
     """What :func:`decode` does to files of images of a shape (C, H, W), in plain values, for readers without it."""
+    reading = reading or AS_EVER
+    ratios = {
+        "squash": "not kept: height and width are resized each",
+        "pad": "kept: PIL.ImageOps.pad, black around",
+        "crop": "kept: PIL.ImageOps.fit, what stands out is cut off",
+    }
     return {
         "orientation": "upright, by the EXIF orientation",
         "mode": "L" if shape[0] == 1 else "RGB",
         "palette": "through RGBA to RGB" if shape[0] == 3 else "to L",
-        "transparency": "dropped",
+        "transparency": "dropped" if reading.background is None else f"over {reading.background}",
+        "background": None if reading.background is None else LEVELS[reading.background],
+        "white": SIXTEEN_BITS if reading.white is None else reading.white,
         "resize": None if resize is None else list(resize),
+        "resize_mode": reading.resize_mode,
         "filter": None if resize is None else "PIL.Image.Resampling.BILINEAR",
-        "aspect_ratio": "as it is" if resize is None else "not kept: height and width are resized each",
+        "aspect_ratio": "as it is" if resize is None else ratios[reading.resize_mode],
         "dtype": "uint8",
         "layout": "BCHW",
     }
 
 
-def check_uniform(paths: Sequence[Path], resize: tuple[int, int] | None = None, channels: int | None = None) -> Shape:
-    """The one shape (C, H, W) that `decode(path, resize, channels)` gives for all of these files, by headers alone.
+def read_sizes(paths: Sequence[Path], reading: ImageReading = AS_EVER) -> list[Shape]:
+    """Shapes (C, H, W) of files as they are, by their headers. Raises SourceError for one that is none."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(partial(read_size, reading=reading), paths))
+
+
+def undecodable(paths: Sequence[Path], reading: ImageReading = AS_EVER) -> dict[int, str]:
+    """Why files cannot be decoded, by their places; each is decoded once to know it."""
+
+    def reason(path: Path) -> str | None:
+        try:
+            decode(path, reading=reading)
+        except SourceError as error:
+            return str(error).removeprefix(f"{path} ")
+        return None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return {place: why for place, why in enumerate(pool.map(reason, paths)) if why is not None}
+
+
+def check_uniform(
+    paths: Sequence[Path],
+    resize: tuple[int, int] | None = None,
+    channels: int | None = None,
+    reading: ImageReading = AS_EVER,
+) -> Shape:
+    """The one shape (C, H, W) that `decode` gives for all of these files with these arguments, by headers alone.
 
     Raises:
         SourceError: a file is no readable image, sizes differ and `resize` is None, or grey and colour are mixed and
@@ -84,8 +159,7 @@ def check_uniform(paths: Sequence[Path], resize: tuple[int, int] | None = None, 
     """
     if not paths:
         raise ValueError("paths must name at least one image, got none")
-    with ThreadPoolExecutor(_THREADS) as pool:
-        shapes = list(pool.map(read_size, paths))
+    shapes = read_sizes(paths, reading)
     first_channels, *first_size = shapes[0]
     for path, (c, *size) in zip(paths, shapes, strict=True):
         if resize is None and size != first_size:
@@ -106,16 +180,23 @@ def check_uniform(paths: Sequence[Path], resize: tuple[int, int] | None = None, 
 class ImageFiles:
     """Image files that are decoded when asked for; see :func:`decode` for the arguments."""
 
-    def __init__(self, paths: Sequence[Path], resize: tuple[int, int] | None, channels: int | None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        resize: tuple[int, int] | None,
+        channels: int | None,
+        reading: ImageReading = AS_EVER,
+    ) -> None:
         self.paths = list(paths)
         self.resize = resize
         self.channels = channels
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return decode(self.paths[index], self.resize, self.channels)
+        return decode(self.paths[index], self.resize, self.channels, self.reading)
 
 
 def within_budget(files: ImageFiles, shape: Shape, memory_budget_mb: int) -> Tensor | ImageFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,23 +40,69 @@ def test_everything_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "train/normal/read.me").write_bytes(b"text")
     (tmp_path / "beside").mkdir()
     look = look_at_folder(tmp_path, "labels")
-    assert look.options == {"resize": [16, 12], "channels": 3}
+    assert look.options == {"resize": [16, 12], "channels": 3, "on_bad": "skip"}
     assert "4 are 16x12, train/normal/4.jpg is 20x30; from 16x12 to 20x30 in all" in look.findings[0].text
+    assert "resize_mode=pad" in look.findings[0].text
     assert "4 grey and 2 colour" in look.findings[1].text
-    assert len(look.faults) == 1
-    assert look.faults[0].startswith("2 images cannot be read: train/normal/cut.png (cannot be read as an image: ")
+    assert look.findings[2].text.startswith("2 images cannot be read: train/normal/cut.png (cannot be read as an ")
+    assert [finding.must for finding in look.findings] == [False, False, True]
+    assert look.faults == []
     assert look.notes == [
         "left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 1 (1 .me); "
         "empty or beside train and test: 1 (beside)."
     ]
-    assert look_at_folder(tmp_path, "labels", resize=True, channels=True).findings == []
+    said = {"resize": 16, "channels": 1, "on_bad": "skip"}
+    assert look_at_folder(tmp_path, "labels", said).findings == []
 
 
 def test_large_images_are_worth_a_look(tmp_path: Path) -> None:
     images(tmp_path / "train/normal", 2, (200, 300))
     look = look_at_folder(tmp_path)
     assert not look.blocks
-    assert look.options == {"resize": [64, 64]}
+    assert look.options == {"resize": [171, 256]}
+
+
+def test_conversions_and_copies_are_noted(tmp_path: Path) -> None:
+    folder = tmp_path / "train/normal"
+    images(folder, 2, colour=True)
+    Image.new("RGBA", (12, 16)).save(folder / "alpha.png")
+    Image.new("CMYK", (12, 16)).save(folder / "print.jpg")
+    frames = [Image.new("RGB", (12, 16), (level, 0, 0)) for level in (0, 200)]
+    frames[0].save(folder / "moves.webp", save_all=True, append_images=frames[1:])
+    (tmp_path / "test/normal").mkdir(parents=True)
+    (tmp_path / "test/normal/again.png").write_bytes((folder / "0.png").read_bytes())
+    look = look_at_folder(tmp_path)
+    assert not look.findings
+    assert look.notes == [
+        "Transparent pixels are possible: what is under transparent pixels becomes white (background): "
+        "train/normal/alpha.png.",
+        "Of several frames the first is taken: train/normal/moves.webp.",
+        "CMYK becomes RGB, whatever the colour profile: train/normal/print.jpg.",
+        "Copies of others, byte by byte: 1, train/normal/0.png is test/normal/again.png; some lie in train and test, "
+        "whose results are then too good.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "suffix", "white"),
+    [
+        (np.full((9, 9), 4000, np.uint16), ".png", 4095),
+        (np.full((9, 9), 200, np.uint16), ".tif", 255),
+        (np.full((9, 9), 0.7, np.float32), ".tif", 1),
+        (np.full((9, 9), -180, np.float32), ".tif", 1),
+        (np.full((9, 9), 70_000, np.int32), ".tif", 131_071),
+        (np.full((9, 9), 60_000, np.uint16), ".png", None),
+    ],
+)
+def test_what_is_white_must_be_said_where_files_do_not(
+    tmp_path: Path, pixels: np.ndarray[Any, Any], suffix: str, white: int | None
+) -> None:
+    (tmp_path / "train/normal").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / f"train/normal/a{suffix}")
+    look = look_at_folder(tmp_path)
+    assert look.options == ({} if white is None else {"white": white})
+    assert look.blocks == (white is not None)
+    assert white is None or not look_at_folder(tmp_path, said={"white": white}).blocks
 
 
 def test_folders_of_other_names_are_classes(tmp_path: Path) -> None:

@@ -174,20 +174,6 @@ def test_headers_promise_what_decoding_gives(
 # ---- refusals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", [decode, read_size])
-def test_16_bits_are_refused(tmp_path: Path, read: object) -> None:
-    assert callable(read)
-    paths = [
-        save(tmp_path / "grey.png", GREY.astype(np.uint16)),
-        save(tmp_path / "grey.tif", GREY.astype(np.uint16)),
-        save(tmp_path / "float.tif", GREY.astype(np.float32)),
-        png_of_16_bits(tmp_path / "colour.png"),
-    ]
-    for path in paths:
-        with pytest.raises(SourceError, match=rf"{path.name} has more than 8 bits a value"):
-            read(path)
-
-
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     # PostScript too, whatever its name: it would be run
     for name, data in {
