@@ -49,7 +49,13 @@ def describe_run(
         "data": data.input_spec.description,
         "input": str(data.input_spec),
         "protocol": data.protocol,
-        "notes": [*notes, *_scored_with(detector), *_left_out(trainer, detector), *detector.remarks()],
+        "notes": [
+            *notes,
+            *_scored_with(detector),
+            *_left_out(trainer, detector),
+            *_doubts(detector),
+            *detector.remarks(),
+        ],
         "selection": "oracle" if detector.selection == "oracle" else selection,
         "not_tested": untrained(detector) or _not_tested(detector),
         "test_sets": {
@@ -87,6 +93,17 @@ def describe_run(
 def _scored_with(detector: AnomalyDetector) -> list[str]:
     """What its scores take otherwise than training did."""
     return [f"scored with {difference}" for difference in detector.rescored]
+
+
+def _doubts(detector: AnomalyDetector) -> list[str]:
+    """That few held-out samples are behind the threshold, and what else a detector can do."""
+    if detector.training_record.get("threshold_from") != "validation":
+        return []
+    doubt = detector.threshold_rule.doubt(len(detector.held_out_scores))
+    if doubt is None:
+        return []
+    other = ", or nothing (0): the threshold is then by training samples, each scored by a fit without it"
+    return [doubt + other if detector.scores_left_out else doubt]
 
 
 def _left_out(trainer: pl.Trainer, detector: AnomalyDetector) -> list[str]:

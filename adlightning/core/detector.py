@@ -85,6 +85,9 @@ class AnomalyDetector(ScoredModule):
     fits_at_end: ClassVar[bool] = False
     """True for a score that needs a fit to the training data after the last step (:meth:`fit_on_training_data`)."""
 
+    scores_left_out: ClassVar[bool] = False
+    """True where a training sample is scored, for the threshold, by a fit without it."""
+
     passes_per_epoch: ClassVar[int] = 1
     """How often an epoch takes each training sample: more than once where a sample has several views."""
 

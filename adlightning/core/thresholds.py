@@ -51,6 +51,10 @@ class ThresholdRule(Part):
         """Why this many held-out normal samples are too few for it, in words; None where they are not."""
         return None
 
+    def doubt(self, held_out: int) -> str | None:
+        """Why a threshold by this many held-out normal samples is a rough one, in words; None where it is not."""
+        return None
+
     def over(self, scores: NDArray[np.float64], held_out: NDArray[np.float64], fitted: float) -> float:
         """The threshold for samples that are judged together, such as the rows of a file: the fitted one.
 
@@ -84,6 +88,17 @@ class NormalQuantile(ThresholdRule):
     def fit(self, scores: NDArray[np.float64], labels: NDArray[Any] | None) -> float:
         """The quantile. Raises ValueError where every sample is labelled an anomaly."""
         return _quantile(self, normal_scores(scores, labels), self.quantile, "samples not labelled anomalies")
+
+    def doubt(self, held_out: int) -> str | None:
+        """Of n scores the k-th from below lies above a share k / (n + 1) of new ones, on average over draws."""
+        above = 1 - ((held_out - 1) * self.quantile + 1) / (held_out + 1)
+        if held_out < 1 or above <= 2 * (1 - self.quantile):
+            return None
+        samples = "1 held-out normal sample" if held_out == 1 else f"{held_out} held-out normal samples"
+        return (
+            f"the threshold is by {samples}: about {above:.0%} of new normal ones lie above it, where "
+            f"{1 - self.quantile:.2g} is meant: hold out more (data.validation_fraction)"
+        )
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ class PatchKNN(FittedOnce):
     def fit_to_normals(self) -> None:
         """Fill the bank with a coreset of the patches of normal images."""
         draw = torch.Generator().manual_seed(self._fit_seed)
-        self._say_memory()
+        if self._fold is None:
+            self._say_memory()
         patches, crops = self._candidates(draw)
         if self.coreset < 1:
             chosen = greedy_coreset(patches, max(1, round(self.coreset * len(patches))), draw)
@@ -191,16 +192,18 @@ class PatchKNN(FittedOnce):
 
     def _candidates(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """Patches (N, d) of normal images, at most `max_patches` of them, each as likely; and their crops."""
-        order, self._n_patches = torch.empty(0), 0
+        order, n_patches = torch.empty(0), 0
         kept, crops = self.bank[:0].cpu(), self.crops[:0].cpu()
         for x in self.normal_data():
             patches = _rows(self.features(self.preprocess(x)).float()).cpu()
             kept, crops = torch.cat([kept, patches]), torch.cat([crops, self._cropped(x).cpu()])
             order = torch.cat([order, torch.rand(len(patches), generator=draw)])
-            self._n_patches += len(patches)
+            n_patches += len(patches)
             if len(kept) > self.max_patches:
                 first = order.topk(self.max_patches, largest=False, sorted=False).indices.sort().values
                 kept, crops, order = kept[first], crops[first], order[first]
+        if self._fold is None:
+            self._n_patches = n_patches
         return kept, crops
 
     def _cropped(self, x: Tensor) -> Tensor:

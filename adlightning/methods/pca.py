@@ -84,7 +84,9 @@ class PCA(FittedOnce):
     def fit_to_normals(self) -> None:
         """Centre and directions of the normal training samples, in float64."""
         x = np.concatenate([self.preprocess(x).flatten(1).cpu().double().numpy() for x in self.normal_data()])
-        fitted = Components(self.components, random_state=self.data.effective_seed()).fit(x)
+        # a fold has fewer samples than were asked for components
+        n = min(self.components, len(x)) if isinstance(self.components, int) else self.components
+        fitted = Components(n, random_state=self.data.effective_seed()).fit(x)
         self.center.copy_(torch.from_numpy(fitted.mean_))
         self.directions = torch.from_numpy(fitted.components_).float().to(self.device)
 

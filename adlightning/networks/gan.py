@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from adlightning.networks.mlp import Output, check_positive
 
@@ -36,20 +37,48 @@ def square_side(shape: tuple[int, ...]) -> int:
     return shape[1]
 
 
-class DCGANGenerator(nn.Module):
-    """Latents (B, latent_dim) to images (B, C, S, S): strided transposed convolutions, BatchNorm, ReLU.
+def any_stages(shape: tuple[int, ...]) -> tuple[tuple[int, int], int]:
+    """Sides of the first feature map, and doublings that lead from it to images (C, H, W) or just larger ones.
 
-    For S = 32: latent_dim -> 256 @ 4x4 -> 128 -> 64 -> C, with twice as many channels in front for each doubling more.
+    As :func:`stages` of the longer side, where it takes that; else as of the next side that it takes: 128 for 120x100.
+
+    Raises:
+        ValueError: no images, or smaller than 8 pixels.
+    """
+    if len(shape) != 3 or max(shape[1:]) < 2 * SMALLEST or min(shape[1:]) < 1:
+        raise ValueError(f"images (C, H, W) must have a side of at least 8 pixels, the data have samples of {shape}")
+    doublings = 1
+    while max(shape[1:]) > LARGEST << doublings:
+        doublings += 1
+    return (-(-shape[1] >> doublings), -(-shape[2] >> doublings)), doublings
+
+
+def _margins(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """What :func:`any_stages` makes too large: left, right, top, bottom."""
+    first, doublings = any_stages(shape)
+    over = [(side << doublings) - wanted for side, wanted in zip(first, shape[1:], strict=True)]
+    return over[1] // 2, over[1] - over[1] // 2, over[0] // 2, over[0] - over[0] // 2
+
+
+def _width_for(shape: tuple[int, ...], width: int | None) -> int:
+    return width if width is not None else min(64, max(8, 512 >> any_stages(shape)[1]))
+
+
+class DCGANGenerator(nn.Module):
+    """Latents (B, latent_dim) to images (B, C, H, W): strided transposed convolutions, BatchNorm, ReLU.
+
+    For 32x32: latent_dim -> 256 @ 4x4 -> 128 -> 64 -> C, with twice as many channels in front for each doubling more.
+    Images whose sides are no 4 to 7 times a power of 2 are cut out of the middle of larger ones.
 
     Args:
         latent_dim: dimension of the latents.
-        shape: (C, S, S) of the images.
+        shape: (C, H, W) of the images, one side of at least 8.
         output: `tanh` for images in [-1, 1], `sigmoid` for [0, 1], `linear` for others.
-        width: channels of the last feature map.
+        width: channels of the last feature map; None takes as many as give the first 256, but 8 to 64.
         kernel_size: of the strided convolutions: 4, or 3.
 
     Raises:
-        ValueError: images that are not square or of a side it cannot make, or sizes that it cannot have.
+        ValueError: no images, or smaller than 8 pixels, or sizes that it cannot have.
     """
 
     def __init__(
@@ -57,11 +86,13 @@ class DCGANGenerator(nn.Module):
         latent_dim: int,
         shape: tuple[int, ...],
         output: Output = "tanh",
-        width: int = 64,
+        width: int | None = 64,
         kernel_size: int = 4,
     ) -> None:
         super().__init__()
-        first, doublings = stages(square_side(shape))
+        first, doublings = any_stages(shape)
+        self.margins = _margins(shape)
+        width = _width_for(shape, width)
         _check_sizes(width, kernel_size)
         channels = width * 2 ** (doublings - 1)
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels, first, bias=False)]
@@ -78,9 +109,9 @@ class DCGANGenerator(nn.Module):
         dcgan_init_(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images (B, C, S, S)."""
+        """Images (B, C, H, W)."""
         images: Tensor = self.layers(z[:, :, None, None])
-        return images
+        return F.pad(images, [-margin for margin in self.margins]) if any(self.margins) else images
 
 
 class DCGANCritic(nn.Module):
@@ -118,24 +149,33 @@ class DCGANCritic(nn.Module):
 
 
 class DCGANEncoder(nn.Module):
-    """Images (B, C, S, S) to codes (B, code_dim): the generator mirrored, BatchNorm and (leaky) ReLU in each layer.
+    """Images (B, C, H, W) to codes (B, code_dim): the generator mirrored, BatchNorm and (leaky) ReLU in each layer.
+
+    Images whose sides are no 4 to 7 times a power of 2 get zeros around.
 
     Args:
-        shape: (C, S, S) of the images.
+        shape: (C, H, W) of the images, one side of at least 8.
         code_dim: dimension of the codes.
-        width: channels of the first feature map.
+        width: channels of the first feature map; None takes as many as give the last 256, but 8 to 64.
         kernel_size: of the strided convolutions: 4, or 3.
         leakiness: slope of the leaky ReLU below zero; 0 is the ReLU.
 
     Raises:
-        ValueError: images that are not square or of a side it does not take, or sizes that it cannot have.
+        ValueError: no images, or smaller than 8 pixels, or sizes that it cannot have.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], code_dim: int = 256, width: int = 64, kernel_size: int = 4, leakiness: float = 0.0
+        self,
+        shape: tuple[int, ...],
+        code_dim: int = 256,
+        width: int | None = 64,
+        kernel_size: int = 4,
+        leakiness: float = 0.0,
     ) -> None:
         super().__init__()
-        first, doublings = stages(square_side(shape))
+        first, doublings = any_stages(shape)
+        self.margins = _margins(shape)
+        width = _width_for(shape, width)
         check_positive("code_dim", (code_dim,))
         _check_sizes(width, kernel_size)
         self._generator = partial(DCGANGenerator, shape=shape, width=width, kernel_size=kernel_size)
@@ -152,11 +192,13 @@ class DCGANEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, code_dim), unbounded."""
+        if any(self.margins):
+            x = F.pad(x, self.margins)
         codes: Tensor = self.last(self.features(x))
         return codes.flatten(1)
 
     def mirrored(self, output: Output, latent_dim: int | None = None) -> DCGANGenerator:
-        """A generator (B, latent_dim) to (B, C, S, S) of the same sizes; its latents are the codes, unless told."""
+        """A generator (B, latent_dim) to (B, C, H, W) of the same sizes; its latents are the codes, unless told."""
         return self._generator(self.code_dim if latent_dim is None else latent_dim, output=output)
 
 

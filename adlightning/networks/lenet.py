@@ -25,7 +25,26 @@ from adlightning.networks.mlp import (
     require_samples_of,
 )
 
+FILTERS = (32, 64, 128)
+"""Of the conv modules for own images of up to 64 pixels a side, CIFAR-10's."""
+
 GRID = 4  # the decoder's code is laid out on a grid of at most 4 x 4 cells, as in the released code
+
+
+def channels_for(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Filters of conv modules for images (C, H, W) of any size: those of CIFAR-10 up to 64 pixels a side.
+
+    For each doubling beyond a module with half as many filters comes before them, 8 at least: the last map stays as
+    small, and an image costs about as much. A short side below 8 pixels has fewer modules.
+    """
+    require_samples_of(3, "images (C, H, W)", shape, "LeNetEncoder")
+    check_positive("shape", shape)
+    channels: tuple[int, ...] = FILTERS
+    side = max(shape[1:])
+    while side > 64:
+        channels, side = (max(8, channels[0] // 2), *channels), (side + 1) // 2
+    most = min(shape[1:]).bit_length() - 1
+    return channels[len(channels) - most :] if 0 < most < len(channels) else channels
 
 
 class LeNetEncoder(nn.Module):
@@ -37,7 +56,8 @@ class LeNetEncoder(nn.Module):
 
     Args:
         shape: (C, H, W) of an image.
-        conv_channels: filters of each conv module, at least one.
+        conv_channels: filters of each conv module, at least one; None chooses by the size of the images: 32, 64, 128
+            up to 64 pixels a side, 16, 32, 64, 128 up to 128, and so on.
         dense: units of each dense layer before the code; may be empty.
         rep_dim: size of the code.
         leakiness: slope of the leaky ReLU below zero: 0.1 in the paper, 0.01 in the released code.
@@ -50,13 +70,14 @@ class LeNetEncoder(nn.Module):
     def __init__(
         self,
         shape: tuple[int, ...],
-        conv_channels: Sequence[int] = (8, 4),
+        conv_channels: Sequence[int] | None = (8, 4),
         dense: Sequence[int] = (),
         rep_dim: int = 32,
         leakiness: float = 0.1,
         bias: bool = False,
     ) -> None:
         super().__init__()
+        conv_channels = channels_for(shape) if conv_channels is None else conv_channels
         self._mirrored = partial(LeNetDecoder, shape, conv_channels, dense, rep_dim, leakiness)
         height, width = _map_sizes(shape, conv_channels, dense, rep_dim, leakiness)[-1]
         conv: list[nn.Module] = []

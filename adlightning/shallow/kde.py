@@ -73,6 +73,7 @@ class KDE(ShallowDetector):
     """
 
     estimator_type = GaussianKDE
+    scores_left_out = True
     argument_rules: ClassVar = {
         "bandwidth": or_none(positive, "the likeliest of bandwidths"),
         "bandwidths": each(positive, least=1),

@@ -30,6 +30,7 @@ class LOF(ShallowDetector):
     """
 
     estimator_type = LocalOutlierFactor
+    scores_left_out = True
     argument_rules: ClassVar = {"n_neighbors": at_least(1)}
 
     def __init__(

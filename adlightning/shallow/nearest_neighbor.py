@@ -32,6 +32,7 @@ class NearestNeighbor(ShallowDetector):
     """
 
     estimator_type = NearestNeighbors
+    scores_left_out = True
     argument_rules: ClassVar = {"n_neighbors": at_least(1)}
 
     def __init__(

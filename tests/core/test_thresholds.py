@@ -100,3 +100,11 @@ def test_a_rule_that_gives_no_number_is_named(given: Any) -> None:
 
     with pytest.raises(ValueError, match=f"threshold: Odd.fit must give a number, got {given!r}"):
         fit_threshold(Odd(), np.ones(3))
+
+
+@pytest.mark.parametrize(("n", "share"), [(1, "50%"), (6, "18%"), (16, "10%"), (17, None), (100, None), (0, None)])
+def test_a_quantile_of_few_scores_is_doubted(n: int, share: str | None) -> None:
+    # with 6 scores the quantile lies at the 5.75th, above 5.75 / 7 of new ones
+    doubt = NormalQuantile(quantile=0.95).doubt(n)
+    assert (doubt is None) == (share is None)
+    assert share is None or f"about {share} of new normal ones lie above it, where 0.05 is meant" in str(doubt)

@@ -30,7 +30,7 @@ from adlightning.methods.parts.adversarial import (
     gradient_penalty,
 )
 from adlightning.methods.parts.inversion import Inversion, LatentSearch, starting_latents
-from adlightning.networks.gan import DCGANCritic, DCGANGenerator, stages
+from adlightning.networks.gan import DCGANCritic, DCGANEncoder, DCGANGenerator, any_stages, stages
 from adlightning.preprocessing import SymmetricRange
 
 SMALL: dict[str, Any] = {
@@ -97,9 +97,28 @@ def test_paper_size_of_the_generator_for_32_pixels() -> None:
     assert widths == [256, 128, 64, 3]
 
 
+@pytest.mark.parametrize(
+    ("shape", "first", "doublings", "width"),
+    [
+        ((1, 28, 28), (7, 7), 2, 64),
+        ((3, 128, 128), (4, 4), 5, 16),
+        ((3, 171, 256), (3, 4), 6, 8),
+        ((1, 100, 30), (7, 2), 4, 32),
+        ((1, 9, 30), (2, 4), 3, 64),
+    ],
+)
+def test_images_of_any_size_are_encoded_and_made(
+    shape: tuple[int, int, int], first: tuple[int, int], doublings: int, width: int
+) -> None:
+    assert any_stages(shape) == (first, doublings)
+    encoder = DCGANEncoder(shape, code_dim=8, width=None).eval()
+    assert encoder.features[0].out_channels == width
+    assert encoder.mirrored("tanh").eval()(encoder(torch.zeros(2, *shape))).shape == (2, *shape)
+
+
 def test_images_that_are_not_square_are_refused() -> None:
     with pytest.raises(ValueError, match="square images"):
-        DCGANGenerator(8, (1, 16, 32))
+        DCGANCritic((1, 16, 32))
 
 
 # ---- the WGAN --------------------------------------------------------------------------------------------------------

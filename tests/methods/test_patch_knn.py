@@ -196,3 +196,17 @@ def test_patches_of_a_timm_network(weights: str | None, tmp_path: Path) -> None:
     if weights is not None:
         assert torch.equal(made.extractor.conv1[0].weight, network.conv1[0].weight)
     assert detector.heatmaps(parts(2)[0]).shape == (2, 24, 24)
+
+
+def test_a_threshold_by_few_images_is_said_and_one_by_left_out_images_can_be_had() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
+    new = np.random.default_rng(1).integers(0, 256, (20, 16, 16), dtype=np.uint8)
+    few = ad.fit(ad.PatchKNN(coreset=1.0), ad.Arrays(images), progress=False)
+    assert few.report["notes"][0].startswith("the threshold is by 2 held-out normal samples: about 35% of new normal ")
+    assert "or nothing (0)" in few.report["notes"][0]
+    run = ad.fit(ad.PatchKNN(coreset=1.0), ad.Arrays(images, validation_fraction=0), progress=False)
+    assert "by 2 held-out" not in str(run.report["notes"])
+    threshold = run.detector.threshold.item()
+    assert run.detector.score(images).max() < 1e-3 < threshold  # in the bank, each is its own neighbour
+    assert (run.detector.score(new) > threshold).mean() < 0.4
+    assert run.report["notes"][-1].startswith("the bank holds 180 patches of 180 of normal images")

@@ -87,3 +87,19 @@ def test_a_padded_border_is_no_part_of_the_map() -> None:
 def test_what_does_not_fit_is_refused(detector: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ad.fit(detector(), ad.Arrays(plane(50)), progress=False)  # type: ignore[operator]
+
+
+def test_without_held_out_samples_the_threshold_is_by_folds_that_were_left_out() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 20))
+    detector = ad.fit(ad.PCA(components=10), ad.Arrays(x, validation_fraction=0), progress=False).detector
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    wanted = np.empty(50)
+    for fold in range(5):
+        left_out = np.arange(50) % 5 == fold
+        fitted = Components(10).fit(z[~left_out])
+        rest = z[left_out] - fitted.inverse_transform(fitted.transform(z[left_out]))
+        wanted[left_out] = (rest**2).mean(axis=1)
+    assert detector.threshold.item() == pytest.approx(np.quantile(wanted, 0.95), rel=1e-4)
+    assert detector.threshold > np.quantile(detector.score(x), 0.99)  # its own fit knows them by heart
+    assert len(detector.directions) == 10
+    np.testing.assert_allclose(detector.center.numpy(), z.mean(axis=0), atol=1e-6)

@@ -188,8 +188,8 @@ def test_what_the_data_do_not_allow_is_refused() -> None:
         built(VAE, encoder=partial(DCGANEncoder, code_dim=5))
     with pytest.raises(ValueError, match=r"decoder must make samples of shape \(2, 1, 16, 16\).*Flat makes \(2, 256\)"):
         built(DCAE, decoder=Flat)
-    with pytest.raises(ValueError, match="square images"):
-        DCAE(**SMALL).configure_for(InputSpec("image", (1, 16, 32)))
+    with pytest.raises(ValueError, match="a side of at least 8 pixels"):
+        DCAE(**SMALL).configure_for(InputSpec("image", (1, 4, 7)))
 
 
 def test_the_papers_networks_have_256_latents_and_the_decoder_mirrors_the_encoder() -> None:

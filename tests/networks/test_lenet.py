@@ -15,6 +15,7 @@ from adlightning.networks import (
     require_collapse_free,
     reset_parameters_,
 )
+from adlightning.networks.lenet import channels_for
 
 MNIST = ((1, 28, 28), (8, 4), (), 32)
 FASHION_PAPER = ((1, 28, 28), (16, 32), (64,), 32)
@@ -246,3 +247,23 @@ def test_encoders_cannot_collapse_but_bounded_decoders_are_refused() -> None:
     require_collapse_free(LeNetDecoder(*CIFAR, output="linear"))
     with pytest.raises(ValueError, match="Sigmoid"):
         require_collapse_free(LeNetDecoder(*CIFAR, output="sigmoid"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        ((1, 28, 28), (32, 64, 128)),
+        ((3, 64, 64), (32, 64, 128)),
+        ((3, 65, 40), (16, 32, 64, 128)),
+        ((3, 256, 171), (8, 16, 32, 64, 128)),
+        ((1, 1024, 1024), (8, 8, 8, 16, 32, 64, 128)),
+        ((1, 4, 128), (64, 128)),
+    ],
+)
+def test_modules_are_chosen_by_the_size_of_the_images(shape: tuple[int, int, int], channels: tuple[int, ...]) -> None:
+    assert channels_for(shape) == channels
+    encoder = LeNetEncoder(shape, conv_channels=None, rep_dim=128).eval()
+    assert [conv.out_channels for conv in encoder.modules() if isinstance(conv, nn.Conv2d)] == list(channels)
+    codes = encoder(torch.zeros(1, *shape))
+    assert codes.shape == (1, 128)
+    assert encoder.mirrored("sigmoid").eval()(codes).shape == (1, *shape)
