@@ -132,7 +132,11 @@ def test_the_documented_reader_gives_the_scores_of_the_verb(
         turned[ExifTags.Base.Orientation] = 1 + i % 8
         suffix = {"CMYK": "tif", "RGBA": "webp", "LA": "png", "1": "tif", "P": "png"}.get(mode, ("jpg", "png")[i % 2])
         image.save(tmp_path / "train" / "normal" / f"{i}.{suffix}", exif=turned)
-    data = {"root": str(tmp_path), "resize": (16, 24), "channels": channels, "batch_size": 8}
+    deep = Image.fromarray(rng.integers(0, 4096, (20, 31), dtype=np.uint16))
+    deep.save(tmp_path / "train" / "normal" / "deep.png", exif=turned)
+    data: dict[str, Any] = {"root": str(tmp_path), "resize": (16, 24), "channels": channels, "batch_size": 8}
+    data["white"] = 4095
+    data |= {"resize_mode": {1: "crop", 3: "pad"}[channels], "background": {1: None, 3: "grey"}[channels]}
     detector = DeepSAD(partial(LeNetEncoder, conv_channels=(4, 4), rep_dim=4), pretraining=AT_ONCE)
     run = fitted(detector, {"class_path": "FolderData", "init_args": data}, tmp_path)
     assert main(["export", f"--ckpt_path={run}", "--format=onnx", f"--out={tmp_path / 'model.onnx'}"]) == 0
@@ -144,7 +148,7 @@ def test_the_documented_reader_gives_the_scores_of_the_verb(
     blocks = (ROOT / "docs" / "own_data.md").read_text().split("with Pillow and NumPy alone:")[1].split("\nA colour")[0]
     names: dict[str, Any] = {"paths": [tmp_path / name for name in frame["name"]], "about": about, "json": json}
     exec(textwrap.dedent(blocks), names)
-    assert names["x"].shape == (30, channels, 16, 24)
+    assert names["x"].shape == (31, channels, 16, 24)
     scores = session.run(["scores"], {"x": names["x"]})[0]
     np.testing.assert_allclose(scores, frame["score"], rtol=1e-5)
     extra = {export.METADATA: ""}
@@ -155,6 +159,7 @@ def test_the_documented_reader_gives_the_scores_of_the_verb(
     how = json.loads(about["image_files"])
     assert json.loads(extra[export.METADATA])["image_files"] == how
     assert how["resize"] == [16, 24]
+    assert (how["resize_mode"], how["white"]) == (data["resize_mode"], 4095)
     assert how["filter"] == "PIL.Image.Resampling.BILINEAR"
 
 

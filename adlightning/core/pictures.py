@@ -37,7 +37,7 @@ class ImageReading:
         if self.resize_mode not in get_args(ResizeMode):
             allowed = ", ".join(get_args(ResizeMode))
             raise ValueError(f"resize_mode must be one of {allowed}, got {self.resize_mode!r}")
-        if self.background is not None and self.background not in LEVELS:
+        if self.background is not None and self.background not in get_args(Background):
             raise ValueError(f"background must be one of {', '.join(LEVELS)} or null, got {self.background!r}")
         is_number = isinstance(self.white, (int, float)) and not isinstance(self.white, bool)
         if self.white is not None and not (is_number and math.isfinite(self.white) and self.white > 0):

@@ -21,7 +21,6 @@ from adlightning.core.pictures import AS_EVER, ImageReading
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 GREY = ("1", "L", "LA")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
-_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _FIRST_FRAME = ("GIF", "HEIF", "MPO", "PNG", "WEBP")  # the first of several is the picture that programs show
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _TURNS = {
@@ -149,7 +148,7 @@ def is_grey(image: Image.Image) -> bool:
 
 def has_alpha(image: Image.Image) -> bool:
     """Whether pixels of an opened image may be transparent: by a channel, a palette or a colour that means it."""
-    return image.mode in _ALPHA or "transparency" in image.info
+    return image.has_transparency_data
 
 
 def depth_of(image: Image.Image) -> Depth:

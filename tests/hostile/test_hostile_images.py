@@ -18,7 +18,8 @@ from PIL import Image
 
 from adlightning.callbacks.plots import image_grid
 from adlightning.core.contracts import InputSpec
-from adlightning.data.image_headers import MAX_PIXELS, read_size
+from adlightning.core.pictures import AS_EVER, ImageReading
+from adlightning.data.image_headers import MAX_PIXELS, read_header, read_size
 from adlightning.data.image_search import find_images
 from adlightning.data.out_of_distribution import OutOfDistribution
 from adlightning.data.own_samples import read_samples
@@ -28,6 +29,7 @@ from adlightning.files.disk import write_atomically
 
 GREY = Image.fromarray(np.arange(63, dtype=np.uint8).reshape(9, 7))
 COLOUR = Image.fromarray(np.arange(189, dtype=np.uint8).reshape(9, 7, 3))
+DEEP = Image.fromarray(np.arange(0, 63_000, 1000, dtype=np.uint16).reshape(9, 7))
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 
@@ -44,7 +46,12 @@ FILES = [
     *(encoded(COLOUR, "TIFF", compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits")),
     encoded(COLOUR.convert("P"), "PNG", transparency=b"\x00\xff"),
     encoded(COLOUR.convert("CMYK"), "JPEG"),
+    *(encoded(DEEP, form) for form in ("PNG", "TIFF", "PPM")),
+    encoded(Image.fromarray(np.arange(63, dtype=np.float32).reshape(9, 7)), "TIFF"),
+    *(encoded(COLOUR, form, save_all=True, append_images=[GREY.convert("RGB")]) for form in ("GIF", "WEBP", "PNG")),
+    *(encoded(COLOUR.convert(mode), "PNG") for mode in ("LA", "RGBA")),
 ]
+READINGS = (AS_EVER, ImageReading("pad", "white", 4095), ImageReading("crop", "black", 1.0))
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -59,13 +66,19 @@ def png(
 
 
 def read_everything(path: Path) -> None:
-    """The header and the pixels must say the same, where either says anything."""
+    """The header and the pixels must say the same, where either says anything, however the file is read."""
+    for reading in READINGS:
+        read_as(path, reading)
+    works_or_is_refused(partial(read_header, path))
+
+
+def read_as(path: Path, reading: ImageReading) -> None:
     shapes = []
-    if works_or_is_refused(lambda: shapes.append(read_size(path))) is None:
-        works_or_is_refused(lambda: shapes.append(tuple(decode(path).shape)))  # type: ignore[arg-type]
+    if works_or_is_refused(lambda: shapes.append(read_size(path, reading))) is None:
+        works_or_is_refused(lambda: shapes.append(tuple(decode(path, reading=reading).shape)))  # type: ignore[arg-type]
         assert len(set(shapes)) == 1
     for channels in (1, 3):
-        works_or_is_refused(partial(decode, path, (4, 5), channels))
+        works_or_is_refused(partial(decode, path, (4, 5), channels, reading))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged tags

@@ -101,5 +101,6 @@ def test_without_held_out_samples_the_threshold_is_by_folds_that_were_left_out()
         wanted[left_out] = (rest**2).mean(axis=1)
     assert detector.threshold.item() == pytest.approx(np.quantile(wanted, 0.95), rel=1e-4)
     assert detector.threshold > np.quantile(detector.score(x), 0.99)  # its own fit knows them by heart
+    assert isinstance(detector, ad.PCA)
     assert len(detector.directions) == 10
     np.testing.assert_allclose(detector.center.numpy(), z.mean(axis=0), atol=1e-6)
