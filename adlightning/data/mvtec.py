@@ -92,7 +92,15 @@ class MVTecLayout(AnomalyDataModule):
         files = [path for part in ("train", "test") for path in self.source.images(part).paths]
         source, size = self.source, self.tiles.size
         shape = (check_uniform(files, (size, size), source.channels)[0], size, size)  # of any size, but of one kind
-        return InputSpec("image", shape, source.name, resize=source.resize, channels=source.channels, tiles=self.tiles)
+        return InputSpec(
+            "image",
+            shape,
+            source.name,
+            resize=source.resize,
+            channels=source.channels,
+            tiles=self.tiles,
+            reading=source.reading,
+        )
 
     def make_split(self) -> tuple[Samples, Samples, Split, str]:
         """The folder's own parts; whole images are held out, whatever they are cut into."""

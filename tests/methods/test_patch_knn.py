@@ -209,4 +209,4 @@ def test_a_threshold_by_few_images_is_said_and_one_by_left_out_images_can_be_had
     threshold = run.detector.threshold.item()
     assert run.detector.score(images).max() < 1e-3 < threshold  # in the bank, each is its own neighbour
     assert (run.detector.score(new) > threshold).mean() < 0.4
-    assert run.report["notes"][-1].startswith("the bank holds 180 patches of 180 of normal images")
+    assert run.report["notes"][-1].startswith("the bank holds 320 patches of 320 of normal images")

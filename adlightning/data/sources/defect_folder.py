@@ -70,7 +70,7 @@ class DefectFolder(_FolderSource, AnomalySource):
     def images(self, part: Part) -> ImageFiles:
         """The images of a part, of any size. Raises SourceError as :meth:`load` does of masks."""
         self._require_masks()
-        return ImageFiles([path for path, _ in self._files[part]], self.resize, self.channels)
+        return ImageFiles([path for path, _ in self._files[part]], self.resize, self.channels, self.reading)
 
     @property
     def has_masks(self) -> bool:

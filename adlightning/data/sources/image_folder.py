@@ -15,7 +15,7 @@ from adlightning.core.contracts import InputSpec, SourceError
 from adlightning.core.pictures import AS_EVER, Background, ImageReading, ResizeMode
 from adlightning.data.image_headers import Shape, Size, image_name
 from adlightning.data.image_search import LeftOut, find_images, takes
-from adlightning.data.image_sizes import Chosen, choose
+from adlightning.data.image_sizes import choose
 from adlightning.data.named_samples import OnBad
 from adlightning.data.sources.base import AnomalySource, ClassSource, Part, Samples, Source
 from adlightning.data.sources.images import (
@@ -68,7 +68,7 @@ class _FolderSource(Source):
         white: float | None = None,
         on_bad: OnBad = "refuse",
     ) -> None:
-        self.resize: Size | Literal["auto"] | None = "auto" if resize == "auto" else checked_size(resize)
+        self.resize = None if resize == "auto" else checked_size(resize)
         if channels not in (None, 1, 3, "auto"):
             raise ValueError(f"channels must be 1, 3, auto or null, got {channels}")
         if on_bad not in get_args(OnBad):
@@ -78,7 +78,8 @@ class _FolderSource(Source):
         if memory_budget_mb < 0:
             raise ValueError(f"memory_budget_mb must not be negative, got {memory_budget_mb}")
         self.root = user_path(root)
-        self.channels = channels
+        self.channels = None if channels == "auto" else channels
+        self._chosen = (resize == "auto", channels == "auto")  # whether size and channels are chosen from the images
         self.memory_budget_mb = memory_budget_mb
         self.name = self.root.name or str(self.root)
 
@@ -116,14 +117,14 @@ class _FolderSource(Source):
         paths = [path for part in PARTS for path, _ in self._files[part]]
         if not paths:
             raise SourceError(self._left_out.none(self.root, self.root))
-        chosen = Chosen(None, None)
-        if "auto" in (self.resize, self.channels):
+        resize, channels = self.resize, self.channels
+        if any(self._chosen):
             chosen = choose(*self._shapes_by_use(paths), self.reading.resize_mode)
-        whys = [chosen.why_resize] * (self.resize == "auto") + [chosen.why_channels] * (self.channels == "auto")
-        for why in filter(None, whys):
-            rank_zero_warn(f"{self.root}: {why}")
-        resize = chosen.resize if self.resize == "auto" else self.resize
-        channels = chosen.channels if self.channels == "auto" else self.channels
+            for why, is_chosen in zip((chosen.why_resize, chosen.why_channels), self._chosen, strict=True):
+                if why and is_chosen:
+                    rank_zero_warn(f"{self.root}: {why}")
+            resize = chosen.resize if self._chosen[0] else resize
+            channels = chosen.channels if self._chosen[1] else channels
         return check_uniform(paths, resize, channels, self.reading), resize, channels
 
     def _shapes_by_use(self, paths: Sequence[Path]) -> tuple[list[Shape], list[Shape]]:
