@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from adlightning.data.look.folder import layout_of, look_at_folder
+from adlightning.data.sources import NormalAnomalyFolder
 
 
 def images(
@@ -51,6 +53,10 @@ def test_everything_is_said_at_once(tmp_path: Path) -> None:
         "left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 1 (1 .me); "
         "empty or beside train and test: 1 (beside)."
     ]
+    with pytest.warns(UserWarning, match="skipped 2 of 8 images"):  # what the command says is enough to train on
+        train = NormalAnomalyFolder(str(tmp_path), **look.options).load("train")
+    assert train is not None
+    assert torch.stack([train.x[i] for i in range(6)]).shape == (6, 3, 16, 12)
     said = {"resize": 16, "channels": 1, "on_bad": "skip"}
     assert look_at_folder(tmp_path, "labels", said).findings == []
 

@@ -214,6 +214,29 @@ def test_damaged_files_may_be_skipped(tmp_path: Path) -> None:
         NormalAnomalyFolder(str(tmp_path), on_bad="skip").load("train")
 
 
+def test_one_bad_file_to_score_does_not_cost_the_others(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    for name in ("a b.PNG", "cut.png", "größe/1.png"):
+        png(tmp_path / name, noise)
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "none.jpg").touch()
+    (tmp_path / "notes.txt").write_text("text")
+    png(tmp_path / "small.png")
+    spec = InputSpec("image", (1, 64, 64))
+    with pytest.warns(UserWarning, match=r"left out: other formats .*1 \.txt"):
+        samples = read_samples(tmp_path, spec, on_bad="skip")
+    batches = list(samples.batches(samples.spans(2)))
+    assert sum(map(len, batches)) == 2
+    assert [samples.names[row] for row in samples.scored_rows] == ["a b.PNG", "größe/1.png"]
+    assert sorted(samples.names[row] for row in samples.skipped) == ["cut.png", "none.jpg", "small.png"]
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"2 of 5 images .* none\.jpg: is no image .*small\.png: .*on_bad=skip scores"),
+    ):
+        read_samples(tmp_path, spec)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
