@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from adlightning.core.pixel_metrics import pixel_metrics
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import adlightning as ad
 from adlightning.benchmark.worker import reset_peak_memory
+from adlightning.core.pixel_metrics import pixel_metrics
 
 BEGIN, END = "<!-- industrial -->", "<!-- end of industrial -->"
 
