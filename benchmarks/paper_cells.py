@@ -137,11 +137,11 @@ def by_hand() -> Mapping[str, Any]:
 @cache
 def explanations() -> tuple[Explanation, ...]:
     """All of them, in order."""
-    lists = ("methods", "datasets")
-    return tuple(
-        Explanation(**{key: tuple(value) if key in lists else value for key, value in entry.items()})
-        for entry in by_hand()["explanations"]
-    )
+    lists, found = ("methods", "datasets"), []
+    for entry in by_hand()["explanations"]:
+        given: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in entry.items()}
+        found.append(Explanation(**given))
+    return tuple(found)
 
 
 @cache

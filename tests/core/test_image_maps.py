@@ -23,7 +23,8 @@ class Corner(FittedOnce):
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """Contrast of these pixels."""
-        return self.preprocess(x)[:, 0, 8:12, 20:24].flatten(1).std(dim=1)
+        contrast: Tensor = self.preprocess(x)[:, 0, 8:12, 20:24].flatten(1).std(dim=1)
+        return contrast
 
 
 @pytest.fixture(scope="module")
