@@ -46,8 +46,11 @@ class MVTecLayout(AnomalyDataModule):
 
     Args:
         root: the folder.
-        resize: `[height, width]` or one side, in pixels; null takes images as they are, all of one size but for `tile`.
-        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        resize: `[height, width]` or one side, in pixels; `auto` takes images of one size of at most 256 pixels a side
+            as they are, and brings others to the median size, shrunk to 256; null takes images as they are, all of one
+            size. With `tile` both take them as they are, of any size.
+        channels: 1 or 3 converts every image; `auto` makes grey and colour ones colour; null, and `auto` with `tile`,
+            takes them all alike.
         masks: false leaves `ground_truth` unread.
         tile: side of a tile in pixels, cut after `resize`; null takes whole images.
         overlap: pixels that neighbouring tiles share, in [0, tile); null takes an eighth of the tile.
@@ -63,8 +66,8 @@ class MVTecLayout(AnomalyDataModule):
     def __init__(
         self,
         root: str,
-        resize: tuple[int, int] | int | None = None,
-        channels: Literal[1, 3] | None = None,
+        resize: tuple[int, int] | int | Literal["auto"] | None = "auto",
+        channels: Literal[1, 3, "auto"] | None = "auto",
         masks: bool = True,
         tile: int | None = None,
         overlap: int | None = None,

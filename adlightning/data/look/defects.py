@@ -13,11 +13,11 @@ from adlightning.core.contracts import SourceError
 from adlightning.core.messages import quoted
 from adlightning.data.image_headers import Shape, image_name, read_size
 from adlightning.data.image_search import LeftOut, find_images, takes
+from adlightning.data.image_sizes import LARGEST, choose
 from adlightning.data.look.findings import Look
 from adlightning.data.masks import GOOD, MASKS, faults_of, find_masks
 
 PARTS = ("train", "test")
-_LARGEST = 256  # pixels a side; the networks of the configs are made for no more
 _SHOWN = 5
 _THREADS = min(16, os.cpu_count() or 1)
 
@@ -130,25 +130,29 @@ def _decide_shape(look: Look, shapes: Mapping[Path, Shape], said: Mapping[str, A
     (height, width), most = sizes.most_common(1)[0]
     look.facts += f", {f'{height}x{width}' if len(sizes) == 1 else f'{len(sizes)} sizes'}"
     look.facts += f", {' and '.join(words[channels] for channels in sorted(depths))}"
-    target = [height, width] if max(height, width) <= _LARGEST else [_LARGEST, _LARGEST]
-    tiles = f"Where defects are small, take tiles in place of it: --data.tile={_LARGEST}."
-    free = said.get("resize") is None and said.get("tile") is None
-    if free and len(sizes) > 1:
-        other = next(file for file, shape in shapes.items() if shape[1:] != (height, width))
-        _, h, w = shapes[other]
+    trained = [shape for file, shape in shapes.items() if file.relative_to(look.path).parts[0] == "train"]
+    chosen = choose(trained or list(shapes.values()), list(shapes.values()))
+    resize, channels, tiled = said.get("resize", "auto"), said.get("channels", "auto"), said.get("tile") is not None
+    if chosen.resize is not None and not tiled and resize in ("auto", None):
+        what = f"Images are {height}x{width} (height x width)"
+        if len(sizes) > 1:
+            other = next(file for file, shape in shapes.items() if shape[1:] != (height, width))
+            h, w = shapes[other][1:]
+            what = (
+                f"Images differ in size (height x width): {most:,} are {height}x{width}, "
+                f"{image_name(other, look.path)} is {h}x{w}"
+            )
+        small = f" Where defects are small, take tiles in place of it: --data.tile={LARGEST}."
         look.decide(
-            f"Images differ in size (height x width): {most:,} are {height}x{width}, {image_name(other, look.path)} is "
-            f"{h}x{w}. Each is brought to {target[0]}x{target[1]}."
-            + (f" {tiles}" if min(map(min, sizes)) >= _LARGEST else ""),
-            resize=target,
+            f"{what}. Each is brought to {chosen.resize[0]}x{chosen.resize[1]}."
+            + (small if min(map(min, sizes)) >= LARGEST else ""),
+            resize is None and len(sizes) > 1,
+            resize=list(chosen.resize),
         )
-    elif free and target != [height, width]:
+    if chosen.channels is not None and channels in ("auto", None):
+        counted = " and ".join(f"{n:,} {words[depth]}" for depth, n in depths.most_common())
         look.decide(
-            f"Images are {height}x{width}: brought to {target[0]}x{target[1]}."
-            + (f" {tiles}" if min(height, width) >= _LARGEST else ""),
-            False,
-            resize=target,
+            f"There are {counted} images: all become {words[chosen.channels]}.",
+            channels is None or tiled,
+            channels=chosen.channels,
         )
-    if len(depths) > 1 and said.get("channels") is None:
-        counted = " and ".join(f"{n:,} {words[channels]}" for channels, n in depths.most_common())
-        look.decide(f"There are {counted} images: all become colour.", channels=3)

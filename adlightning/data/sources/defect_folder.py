@@ -27,8 +27,10 @@ class DefectFolder(_FolderSource, AnomalySource):
 
     Args:
         root: the folder.
-        resize: `[height, width]` or one side for both, in pixels; null takes images as they are, all of one size.
-        channels: 1 or 3 converts every image; null takes them as they are, all alike.
+        resize: `[height, width]` or one side for both, in pixels; `auto` takes images of one size of at most 256
+            pixels a side as they are, and brings others to the median size, shrunk to 256; null takes images as they
+            are, all of one size.
+        channels: 1 or 3 converts every image; `auto` makes grey and colour ones colour; null takes them all alike.
         masks: false leaves `ground_truth` unread.
         memory_budget_mb: parts up to this many MiB decoded are held in memory, others decoded when asked for.
     """
@@ -36,8 +38,8 @@ class DefectFolder(_FolderSource, AnomalySource):
     def __init__(
         self,
         root: str,
-        resize: tuple[int, int] | int | None = None,
-        channels: Literal[1, 3] | None = None,
+        resize: tuple[int, int] | int | Literal["auto"] | None = None,
+        channels: Literal[1, 3, "auto"] | None = None,
         masks: bool = True,
         memory_budget_mb: int = 2048,
     ) -> None:

@@ -86,8 +86,9 @@ def test_sizes_and_channels_are_decided(parts: Path) -> None:
     assert "--data.tile=256" in look.findings[0].text
     assert not look_at_defects(parts, {"tile": 256}).findings
     save(parts / "train/good/small.png", side=40)
+    assert look_at_defects(parts, {"resize": None}).blocks
     look = look_at_defects(parts, {})
-    assert look.blocks
+    assert not look.blocks
     assert "train/good/small.png is 40x40. Each is brought to 256x256" in look.findings[0].text
 
 
