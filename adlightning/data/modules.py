@@ -151,9 +151,9 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
             rows, _ = self.training_rows()
             complete_samples = complete(self.train_samples, self.input_spec.columns)
             require_differences(complete_samples, rows, self._fitted_rows, self.split, self.input_spec)
-            few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
             for change in (self._augmentation, self.synthetic_anomalies):
                 if change is not None:
+                    few = _rows_of(self.train_samples, rows[:2]).to(self._raw_dtype())
                     change.require_fits(few, self.input_spec)
         if stage in ("test", "predict") and not self.test_names:
             raise ValueError(f"there is nothing to test: {self.input_spec.description} has no test part")
