@@ -4,8 +4,8 @@ from .callbacks.latent_entropy import (
     LatentEntropy as LatentEntropy,
 )
 from .callbacks.networks import (
-    ChannelsLast as ChannelsLast,
     CompileNetworks as CompileNetworks,
+    MemoryFormat as MemoryFormat,
 )
 from .callbacks.run_folder import (
     RunFolder as RunFolder,

@@ -24,7 +24,7 @@ from short_fits import PHASES, ROOT, SMALL, argument, detector_arguments, slow_b
 from torch import Tensor, nn
 
 from adlightning import methods
-from adlightning.callbacks.networks import ChannelsLast, CompileNetworks
+from adlightning.callbacks.networks import CompileNetworks, MemoryFormat
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli import registry
 from adlightning.cli.parser import AnomalyParser
@@ -163,13 +163,15 @@ def test_a_fit_with_it_ends_as_it_should(case: str, feature: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("case", slow_but(IMAGES, [case for case in CASES if "digits" in case]))
-def test_networks_may_be_laid_out_channels_last(case: str) -> None:
+def test_networks_may_be_laid_out_otherwise(case: str) -> None:
     if not any(weight.dim() == 4 for weight in plain(case).values()):
-        with pytest.raises(ValueError, match="ChannelsLast changes nothing: this"):
-            fitted(case, callbacks=[ChannelsLast()])
+        with pytest.raises(ValueError, match="MemoryFormat changes nothing: this"):
+            fitted(case, callbacks=[MemoryFormat("channels_last")])
         return
-    found = dict(fitted(case, callbacks=[ChannelsLast()]).named_parameters())
-    assert not all(weight.is_contiguous() for weight in found.values())
+    as_made = all(weight.is_contiguous() for weight in plain(case).values())
+    layout = MemoryFormat("channels_last" if as_made else "contiguous")
+    found = dict(fitted(case, callbacks=[layout]).named_parameters())
+    assert all(weight.is_contiguous() for weight in found.values()) is not as_made
     weights, expected = (torch.cat([of[name].flatten() for name in found]) for of in (found, plain(case)))
     # rounding decides where a bias goes that a BatchNorm takes out again: not weight by weight
     assert (weights - expected).norm() < 0.02 * expected.norm()

@@ -46,7 +46,7 @@ OTHER_BY_ITSELF = [
     "trainer.gradient_clip_val=0.5",
     "trainer.gradient_clip_val=0.5 --trainer.gradient_clip_algorithm=value",
     "trainer.callbacks=SpikeDetection",
-    "trainer.callbacks=ChannelsLast",
+    "trainer.callbacks=MemoryFormat --trainer.callbacks.memory_format=channels_last",
     "trainer.callbacks=CompileNetworks --trainer.callbacks.backend=aot_eager",
     "trainer.callbacks=GradientAccumulationScheduler --trainer.callbacks.scheduling={1: 2}",
 ]

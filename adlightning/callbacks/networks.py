@@ -1,4 +1,4 @@
-"""How networks are run while they are trained: compiled, or with images laid out channels last."""
+"""How networks are run while they are trained: compiled, or with weights laid out otherwise."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.memory_format import Layout, lay_out
 from adlightning.preprocessing import Preprocessing
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
@@ -84,22 +85,35 @@ class CompileNetworks(pl.Callback):
             network._compiled_call_impl = None
 
 
-class ChannelsLast(pl.Callback):
-    """Networks of images keep their weights, and so their feature maps, with channels last in memory.
+class MemoryFormat(pl.Callback):
+    """How all networks of images keep their weights, and so their feature maps, in memory during a fit.
 
-    Convolutions are then often faster, and round otherwise. Names and values of weights are the same.
+    Without it LeNets are laid out channels last, as their convolutions are faster then, and other networks as they are
+    made (docs/performance.md). Results of another layout round otherwise. Names and values of weights are the same.
+
+    Args:
+        memory_format: `contiguous`, or `channels_last`.
+
+    Raises:
+        ValueError: another format.
+
+    Example:
+        >>> trainer = pl.Trainer(callbacks=[MemoryFormat("contiguous")])  # doctest: +SKIP
     """
+
+    def __init__(self, memory_format: Layout) -> None:
+        if memory_format not in get_args(Layout):
+            raise ValueError(f"memory_format must be one of {', '.join(get_args(Layout))}, got {memory_format!r}")
+        self.memory_format = memory_format
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lay out the weights. Raises ValueError where no network has a convolution of images."""
         if not any(isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)) for part in pl_module.modules()):
             name = type(pl_module).__name__
             raise ValueError(
-                f"trainer.callbacks: ChannelsLast changes nothing: this {name} has no convolution of images"
+                f"trainer.callbacks: MemoryFormat changes nothing: this {name} has no convolution of images"
             )
-        for weight in pl_module.parameters():
-            if weight.dim() == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        lay_out(pl_module, self.memory_format)
 
 
 def networks_of(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -24,7 +24,7 @@ from adlightning.callbacks.curves import CurvesFile
 from adlightning.callbacks.epoch_lines import EpochLines, shows_bar
 from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.latent_entropy import LatentEntropy  # noqa: F401  # found by name on the command line
-from adlightning.callbacks.networks import ChannelsLast, CompileNetworks  # noqa: F401  # found by name on the command line
+from adlightning.callbacks.networks import CompileNetworks, MemoryFormat  # noqa: F401  # found by name on the command line
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.checkpoints.loading import BEST, LAST, checkpoint_file, load_detector, was_killed_while_saving

@@ -24,6 +24,7 @@ from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.core.curves import StepCurves
 from adlightning.core.final_fit import ends_here, fit_now
 from adlightning.core.lightning_features import require_supported
+from adlightning.core.memory_format import lay_out_as_faster
 from adlightning.core.metrics import NoRanking, ScoredSamples, ranking_metrics
 from adlightning.core.optimization import go_on
 from adlightning.core.parts import PreprocessingFactory, as_part
@@ -196,6 +197,7 @@ class AnomalyDetector(ScoredModule):
                 f"build of {type(self).__name__} must make weights of sizes that it knows from the shape of a sample, "
                 f"got lazy ones: {', '.join(lazy)}"
             )
+        lay_out_as_faster(self)
 
     def configure_model(self) -> None:
         """Lightning's hook: sizes come from the data."""

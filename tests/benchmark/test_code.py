@@ -48,7 +48,7 @@ CONFIGS = {
     "noise": config(data="OutOfDistribution") | {"extra": {"anomaly_sources": {"noise": "GaussianNoise"}}},
     "listed": config() | {"trainer": {"callbacks": [{"class_path": "torch.nn.ReLU"}, {"class_path": "UNet"}]}},
     "kornia": config() | {"parts": {"train_transforms": ["kornia.augmentation.RandomErasing"]}},
-    "channels_last": config() | {"trainer": {"callbacks": [{"class_path": "ChannelsLast"}]}},
+    "memory_format": config() | {"trainer": {"callbacks": [{"class_path": "MemoryFormat"}]}},
 }
 
 
@@ -86,7 +86,7 @@ def append(file: Path, text: str = "CHANGED = True") -> None:
         ("augmented", "data/sources/npz.py"),
         ("noise", "data/sources/noise.py"),
         ("listed", "networks/unet.py"),
-        ("channels_last", "callbacks/networks.py"),
+        ("memory_format", "callbacks/networks.py"),
     ],
 )
 def test_what_a_result_comes_from_changes_its_version(package: Path, name: str, file: str) -> None:

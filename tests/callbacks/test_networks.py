@@ -16,7 +16,7 @@ from conftest import MakeTrainer
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from adlightning.callbacks.networks import ChannelsLast, CompileNetworks
+from adlightning.callbacks.networks import CompileNetworks, MemoryFormat
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
@@ -83,8 +83,8 @@ def test_a_machine_without_a_compiler_is_told_in_a_sentence(
 
 
 def test_tables_have_no_channels(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(callbacks=[ChannelsLast()])
-    with pytest.raises(ValueError, match="ChannelsLast changes nothing: this DeepSVDD has no convolution of images"):
+    trainer = make_trainer(callbacks=[MemoryFormat("contiguous")])
+    with pytest.raises(ValueError, match="MemoryFormat changes nothing: this DeepSVDD has no convolution of images"):
         trainer.fit(deep_svdd(None), datamodule=AnomalyLabelled(Blobs(), seed=0))
 
 
@@ -138,12 +138,12 @@ def test_a_fit_that_fails_leaves_networks_as_they_are(make_trainer: MakeTrainer)
     assert not is_compiled(detector)
 
 
-def test_a_fit_with_channels_last_goes_on_to_the_same_bits(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    trainer = make_trainer(max_epochs=3, callbacks=[ChannelsLast()])
+def test_a_fit_of_another_layout_goes_on_to_the_same_bits(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(max_epochs=3, callbacks=[MemoryFormat("contiguous")])
     whole = fit(trainer, deep_svdd())
-    begun = make_trainer(max_epochs=1, callbacks=[ChannelsLast()])
+    begun = make_trainer(max_epochs=1, callbacks=[MemoryFormat("contiguous")])
     fit(begun, deep_svdd())
     begun.save_checkpoint(tmp_path / "c.ckpt")
-    goes_on = make_trainer(max_epochs=3, callbacks=[ChannelsLast()])
+    goes_on = make_trainer(max_epochs=3, callbacks=[MemoryFormat("contiguous")])
     resumed = fit(goes_on, deep_svdd(), ckpt_path=str(tmp_path / "c.ckpt"), weights_only=True)
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
