@@ -39,6 +39,15 @@ def code_version(config: Any) -> str:
     return _digest(frozenset(_named(config)))
 
 
+@functools.cache
+def package_version() -> str:
+    """Digest of all of ours, as it is when first asked for."""
+    texts = hashlib.sha256()
+    for file in sorted(_ROOT.rglob("*.py")):
+        texts.update(f"{file.relative_to(_ROOT)}\n".encode() + file.read_bytes())
+    return texts.hexdigest()[:16]
+
+
 def _named(value: Any, is_class: bool = False) -> Iterator[str]:
     """Classes that a configuration names anywhere: ours by their names alone, others by path or as a `class_path`."""
     if isinstance(value, str):

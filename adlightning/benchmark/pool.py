@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -68,6 +69,7 @@ class Worker:
     """A process, the pipe to it, and what it is at."""
 
     device: str
+    cores: frozenset[int]
     process: Any
     pipe: Connection
     task: Task | None = None
@@ -98,8 +100,9 @@ class Pool:
     ) -> None:
         self.results, self.run_verb, self.keep_checkpoints = results, run_verb, keep_checkpoints
         _FORKED.set_forkserver_preload(list(preload))
-        self.threads = max(1, _cores() // jobs)
+        self.threads = max(1, len(_cores()) // jobs)
         self.devices = [devices[i % len(devices)] for i in range(jobs)]
+        self.cores = shares_of(_cores(), jobs)
         self.workers: list[Worker] = []
 
     def run(
@@ -119,13 +122,13 @@ class Pool:
         """
         waiting = iter(tasks)
         try:
-            for device in self.devices:
-                self.workers.append(self._start(device))
+            for device, cores in zip(self.devices, self.cores, strict=True):
+                self.workers.append(self._start(device, cores))
             while True:
                 for position, worker in enumerate(self.workers):
                     if worker.task is None and not stop() and (task := next(waiting, None)) is not None:
                         if not worker.process.is_alive():  # killed while it had nothing to do
-                            worker = self.workers[position] = self._start(worker.device)
+                            worker = self.workers[position] = self._start(worker.device, worker.cores)
                         worker.task, worker.since = task, time.monotonic()
                         worker.waiting = list(worker.task.cells)
                         with contextlib.suppress(OSError):  # it is dead, which is seen below
@@ -157,7 +160,7 @@ class Pool:
                 worker.process.join()
                 for cell in worker.waiting:
                     finished(cell, self._lost(cell, worker))
-                self.workers[position] = self._start(worker.device)
+                self.workers[position] = self._start(worker.device, worker.cores)
                 continue
             if isinstance(came, OSError):
                 raise came
@@ -180,21 +183,33 @@ class Pool:
         self.results.write(cell, row)
         return row
 
-    def _start(self, device: str) -> Worker:
+    def _start(self, device: str, cores: frozenset[int]) -> Worker:
         # On the CPU, forked from one that has imported everything, which takes seconds; CUDA does not survive a fork.
         context = _FORKED if device == "cpu" else _SPAWNED
         ours, theirs = context.Pipe()
         environment = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": _visible_name(device)}
-        arguments = (theirs, self.results, self.run_verb, self.keep_checkpoints, environment, self.threads)
+        pinned = cores if device == "cpu" else frozenset()
+        arguments = (theirs, self.results, self.run_verb, self.keep_checkpoints, environment, self.threads, pinned)
         process = context.Process(target=_serve, args=arguments)
         process.start()
         theirs.close()  # so that a worker's death is seen here
-        return Worker(device, process, ours)
+        return Worker(device, cores, process, ours)
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def shares_of(cores: Sequence[int], jobs: int) -> list[frozenset[int]]:
+    """Cores for each of several processes to stay on, all of them shared out; none where there are more processes.
+
+    Neighbours stay together: they often share a cache.
+    """
+    if jobs > len(cores):
+        return [frozenset()] * jobs
+    ends = [i * len(cores) // jobs for i in range(jobs + 1)]
+    return [frozenset(cores[a:b]) for a, b in pairwise(ends)]
+
+
+def _cores() -> list[int]:
+    """Cores that this process may use, by number."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _serve(
@@ -204,6 +219,7 @@ def _serve(
     keep_checkpoints: bool,
     environment: dict[str, str],
     threads: int,
+    cores: frozenset[int],
 ) -> None:
     """A worker's life: environment before CUDA is asked for, then tasks until the pipe closes.
 
@@ -211,6 +227,9 @@ def _serve(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if cores and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # a container may forbid it: the system then places it
+            os.sched_setaffinity(0, cores)
     os.environ.update(environment)  # forked, it has that of the process it is forked from
     if "OMP_NUM_THREADS" not in environment:  # else libraries take what it says
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adlightning.benchmark.code import code_version
+from adlightning.benchmark.code import code_version, package_version
+from adlightning.benchmark.configuration import deciding, digest
 from adlightning.benchmark.grid import Cell
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.tasks import Task
 from adlightning.core.memory import keep_freed_memory
 from adlightning.core.messages import plain_message, printable
 from adlightning.core.run_names import RunNames, runs_called
+from adlightning.core.shelf import Shelf, first_phases_shared
 from adlightning.core.stopping import Stopped
 from adlightning.files.written_names import dump_yaml
 
@@ -77,7 +79,12 @@ def _run(
     row: Row = {"status": "failed", "error": "", "code": cell.code, **(more or {})}
     with results.partial(cell) as folder:
         try:
-            with _output_to(folder / "output.log"), _traceback_printed(), runs_called(_names(cell, results)):
+            with (
+                _output_to(folder / "output.log"),
+                _traceback_printed(),
+                runs_called(_names(cell, results)),
+                first_phases_shared(_shelf(cell, results)),
+            ):
                 run_verb(verb, [*_arguments(cell, folder), *options])
             report = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
             row |= describe(report, tested=cell.config.get("test_after_fit") is not False)
@@ -106,6 +113,18 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
         *("--trainer.devices=1", f"--trainer.accelerator={'cpu' if on_cpu else 'auto'}"),
     ]
+
+
+def _shelf(cell: Cell, results: Results) -> Shelf | None:
+    """Where a cell finds a first phase that another one has done; None where something watches or ends its steps."""
+    decides = deciding(cell.config)
+    trainer = decides.get("trainer") or {}
+    if trainer.get("callbacks") or trainer.get("max_time"):
+        return None
+    model = decides.get("model")
+    parts = model.get("init_args") if isinstance(model, dict) else None
+    version = digest({"trainer": trainer, "package": package_version(), "parts": code_version(parts)})
+    return Shelf(results.folder / "pretraining", version)
 
 
 def _names(cell: Cell, results: Results) -> RunNames:

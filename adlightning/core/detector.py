@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ from adlightning.core.saved_arguments import require_types_of_parts
 from adlightning.core.score_table import ScoreTable
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
+from adlightning.core.shared_phase import TAKEN, keep, place_of, take_up
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold, normal_scores
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
 from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED
@@ -83,6 +85,12 @@ class AnomalyDetector(ScoredModule):
     first_phase_argument: ClassVar[str | None] = None
     """Which argument says the epochs of a first phase, whose weights are not scored (`pretraining.epochs`); or None."""
 
+    first_phase_module: ClassVar[str] = ""
+    """The module that holds all weights and buffers which the first phase moves, where cells may share the phase."""
+
+    first_phase_arguments: ClassVar[tuple[str, ...]] = ()
+    """All arguments that the first phase depends on, where cells of a grid may share it; none where they may not."""
+
     fits_at_end: ClassVar[bool] = False
     """True for a score that needs a fit to the training data after the last step (:meth:`fit_on_training_data`)."""
 
@@ -110,6 +118,8 @@ class AnomalyDetector(ScoredModule):
         self.threshold_samples: ScoredSamples | None = None  # of the training part: what a threshold was fitted to
         self._threshold_step = -1
         self._fit_seed = 0
+        self._phase_kept_at: Path | None = None
+        self._phase_taken = False
         self.curves = StepCurves()
         self._step = 0
         self._loss_sum: Tensor | float = 0.0
@@ -155,7 +165,7 @@ class AnomalyDetector(ScoredModule):
 
     def remarks(self) -> list[str]:
         """What a reader of results has to know of how this detector was trained."""
-        return []
+        return [TAKEN] if self._phase_taken else []
 
     def trains_by_gradient(self) -> bool:
         """Whether weights are trained, so that a learning rate can be to blame."""
@@ -283,6 +293,8 @@ class AnomalyDetector(ScoredModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; stop when the loss is not finite, before the epoch's checkpoint is written."""
+        if self.current_epoch + 1 == epochs_before_objective(self):
+            keep(self, self._phase_kept_at)
         self.log_dict({f"train/{name}": mean for name, mean in self.curves.end_epoch().items()}, sync_dist=True)
         if not self._loss_count:
             return
@@ -306,6 +318,8 @@ class AnomalyDetector(ScoredModule):
         if self.median_normal.isnan().any():
             normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
             self.median_normal.copy_(self._median_of(normals))
+        self._phase_kept_at = place_of(self)
+        self._phase_taken = take_up(self, self._phase_kept_at)
 
     def _median_of(self, normals: Iterable[Tensor]) -> Tensor:
         return median_normal(normals, len(self.data.training_rows()[0]), self.built_for.columns)

@@ -18,10 +18,11 @@ from small_grid import write_grid
 
 from adlightning.__main__ import main
 from adlightning.benchmark.grid import read_grid
-from adlightning.benchmark.pool import Pool
+from adlightning.benchmark.pool import Pool, shares_of
 from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.tasks import tasks_of
 from adlightning.cli.benchmark import run_verb
+from adlightning.core.shared_phase import TAKEN
 
 
 @pytest.fixture
@@ -294,3 +295,25 @@ def test_bad_options_are_refused_before_anything_runs(
     assert bench(grid_file, tmp_path / "results", *options) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list((tmp_path / "results").glob("cells/*"))
+
+
+def test_cells_that_begin_alike_share_their_pretraining(tmp_path: Path) -> None:
+    methods = [{"method": name, "variant": "one_class", "labels": False} for name in ("deep_svdd", "deep_sad")]
+    file = write_grid(tmp_path, methods=methods, seeds=1)
+    assert bench(file, tmp_path / "shared") == 0
+    said = [path.read_text() for path in (tmp_path / "shared" / "runs").glob("*/output.log")]
+    reports = [path.read_text() for path in (tmp_path / "shared" / "runs").glob("*/metrics.json")]
+    assert sum(TAKEN in text for text in said) == sum(TAKEN in text for text in reports) == 1
+    assert len(list((tmp_path / "shared" / "pretraining").iterdir())) == 1
+    for method in ("deep_svdd", "deep_sad"):  # each alone has none to find
+        assert bench(file, tmp_path / method, "--only", f"method={method}") == 0
+        expected = {cell: value for cell, value in numbers(tmp_path / "shared").items() if method in cell}
+        assert numbers(tmp_path / method) == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "shares"),
+    [(4, 2, [{0, 1}, {2, 3}]), (4, 3, [{0}, {1}, {2, 3}]), (2, 1, [{0, 1}]), (2, 3, [set(), set(), set()])],
+)
+def test_processes_share_out_the_cores(cores: int, jobs: int, shares: list[set[int]]) -> None:
+    assert shares_of(range(cores), jobs) == shares

@@ -1,0 +1,40 @@
+"""Where fits keep first phases that others begin with alike, as what began them says (:mod:`.shared_phase`)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where first phases are kept.
+
+    Args:
+        folder: a file each; made when needed.
+        version: of the code and of the trainer's options, which decide too.
+    """
+
+    folder: Path
+    version: str
+
+
+_CURRENT: ContextVar[Shelf | None] = ContextVar("shared_phase", default=None)
+
+
+@contextlib.contextmanager
+def first_phases_shared(shelf: Shelf | None) -> Iterator[None]:
+    """Fits that begin within share their first phases; None for none."""
+    token = _CURRENT.set(shelf)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def given_shelf() -> Shelf | None:
+    """Where the fit that begins here keeps its first phase; None for nowhere."""
+    return _CURRENT.get()
