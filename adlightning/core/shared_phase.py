@@ -34,9 +34,9 @@ def place_of(detector: AnomalyDetector) -> Path | None:
     if shelf is None or phase is None or not phase.epochs or not detector.first_phase_arguments:
         return None
     x = data.train_samples.x
-    if trainer.ckpt_path or trainer.world_size > 1 or detector.is_trial or data.train_transforms:
+    if trainer.ckpt_path or trainer.world_size > 1 or detector.is_trial or not isinstance(x, Tensor):
         return None
-    if not isinstance(x, Tensor):
+    if data.train_transforms or data.synthetic_anomalies:
         return None
     rows, known = data.training_rows()
     settings = {

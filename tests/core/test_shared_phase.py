@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+import adlightning as ad
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.shared_phase import TAKEN
 from adlightning.core.shelf import Shelf, first_phases_shared
@@ -83,3 +85,12 @@ def test_another_phase_is_not_taken(other: dict[str, Any], tmp_path: Path) -> No
     detector, _ = fitted(DeepSAD, Shelf(tmp_path, options.pop("version", "code")), **options)
     assert TAKEN not in detector.remarks()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_batches_that_are_changed_while_training_share_none(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
+    data = ad.Arrays(x, synthetic_anomalies=ad.CutPaste(), batch_size=10)
+    detector = ad.DeepSAD(pretraining=AutoencoderPretraining(epochs=1))
+    with first_phases_shared(Shelf(tmp_path, "code")):
+        ad.fit(detector, data, max_epochs=2, progress=False)
+    assert not list(tmp_path.iterdir())
