@@ -157,7 +157,8 @@ def check_fit(cls: type[AnomalyDetector], checkpoint: Mapping[str, Any]) -> None
         words = f"{name} must have the shape {needed.get(name, none)}, it has {forms.get(name, none)}"
         raise ValueError(f"its weights do not fit a {cls.__name__}: {len(wrong)} differ; {words}")
     for name, value in given.items():
-        if (name in described.weights or name.startswith(_FITTED)) and not torch.isfinite(value).all():
+        must = name in described.weights or name in cls.sized_by_data or name.startswith(_FITTED)
+        if must and not torch.isfinite(value).all():
             raise ValueError(f"its weights do not fit a {cls.__name__}: {name} must hold finite numbers")
         if name == "held_out_scores" and not (value.isfinite().all() and (value.diff() >= 0).all()):
             raise ValueError(f"its weights do not fit a {cls.__name__}: {name} must be finite and sorted")

@@ -148,6 +148,16 @@ def test_tables_are_refused() -> None:
         ad.fit(ad.PatchKNN(), ad.Arrays(np.zeros((10, 3)) + np.arange(10)[:, None]), progress=False)
 
 
+def test_a_bank_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 1, 8, 8), dtype=np.uint8)
+    path = ad.fit(ad.PatchKNN(), ad.Arrays(images), progress=False).save(tmp_path / "d.ckpt")
+    saved = torch.load(path, weights_only=False)
+    saved["state_dict"]["bank"][0, 3] = torch.nan
+    torch.save(saved, path)
+    with pytest.raises(ValueError, match="bank must hold finite numbers"):
+        ad.load_detector(path)
+
+
 def test_what_is_put_together_of_normal_patches_has_no_defect() -> None:
     bad, where = parts(5, True, seed=2)
     detector = ad.fit(ad.PatchKNN(features=PATCHES), ad.Arrays(parts(40)[0]), progress=False).detector
