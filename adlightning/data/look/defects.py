@@ -25,10 +25,11 @@ _THREADS = min(16, os.cpu_count() or 1)
 def is_defect_layout(root: Path) -> bool:
     """Whether a folder has good images alone to train on, and masks, or defects to test on by other names than
     `FolderData`'s."""
-    train, test = ({path.name for path in _folders(root / part)} for part in PARTS)
+    train, test = ({path.name.lower() for path in _folders(root / part)} for part in PARTS)
     if not train & set(GOOD):
         return False
-    return (root / MASKS).is_dir() or (train <= set(GOOD) and not test <= {"normal", "anomaly", "close"})
+    own = test or train  # without a test it is the words to train on that tell
+    return (root / MASKS).is_dir() or (train <= set(GOOD) and not own <= {"normal", "anomaly", "close"})
 
 
 def look_at_defects(root: Path, said: Mapping[str, Any]) -> Look:
@@ -48,16 +49,24 @@ def look_at_defects(root: Path, said: Mapping[str, Any]) -> Look:
     _look_for_lost(look, root, left_out)
     files = [file for images in found.values() for file in images]
     good = [file for (part, name), images in found.items() if part == "train" and name in GOOD for file in images]
-    if others := [name for part, name in found if part == "train" and name not in GOOD]:
+    for part, name in found:
+        if (lower := name.lower()) in GOOD and name != lower:
+            look.faults.append(f"{part}/{name} is not read: rename it to {lower}, in small letters.")
+    if others := [name for part, name in found if part == "train" and name.lower() not in GOOD]:
         look.faults.append(
             f"train has the folders {quoted(others)}: only good images are trained on; move them to test."
         )
     if not good:
         look.faults.append(f"There are no images to train on in {root.name}/train/{' or '.join(GOOD)}.")
-    kinds = [name for (part, name), images in found.items() if part == "test" and name not in GOOD and images]
+    kinds = [name for (part, name), images in found.items() if part == "test" and name.lower() not in GOOD and images]
     if kinds and not any(found.get(("test", name)) for name in GOOD):
         look.notes.append("test has no good images: there are no ranking metrics without them.")
-    tested = [file for (part, _), images in found.items() if part == "test" for file in images]
+    tested = [
+        file
+        for (part, name), images in found.items()
+        if part == "test" and (name in GOOD or name.lower() not in GOOD)
+        for file in images
+    ]
     masks = 0 if said.get("masks") is False else _look_at_masks(look, root, tested)
     counts = ", ".join(f"{part}/{name} {len(images):,}" for (part, name), images in found.items())
     shown = f", {masks:,} masks" if masks else ", no masks"

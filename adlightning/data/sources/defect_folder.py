@@ -105,6 +105,9 @@ class DefectFolder(_FolderSource, AnomalySource):
 
     def _scan(self, part: Part) -> Labelled:
         folders = self._subfolders(part)
+        for folder in folders:
+            if (lower := folder.name.lower()) in GOOD and folder.name != lower:
+                raise SourceError(f"{folder} is not read: rename it to {lower}, in small letters")
         defects = [folder.name for folder in folders if folder.name not in GOOD]
         if part == "train" and defects:
             raise SourceError(

@@ -12,7 +12,9 @@ from PIL import Image
 from adlightning.cli.arguments import prepared
 from adlightning.cli.before_fit import undecided
 from adlightning.cli.check import check
+from adlightning.core.contracts import SourceError
 from adlightning.data.look.defects import is_defect_layout, look_at_defects
+from adlightning.data.sources.defect_folder import DefectFolder
 
 
 def save(path: Path, side: int = 16, value: int = 90, mode: str = "L") -> None:
@@ -49,6 +51,19 @@ def test_other_layouts_are_none(tmp_path: Path) -> None:
         save(tmp_path / "kinds" / name / "0.png")
     found = {name: is_defect_layout(tmp_path / name) for name in ("labels", "classes", "kinds", "none")}
     assert found == {"labels": False, "classes": False, "kinds": True, "none": False}
+
+
+def test_good_images_alone_are_enough(tmp_path: Path) -> None:
+    save(tmp_path / "train/good/0.png")
+    assert is_defect_layout(tmp_path)
+    assert not look_at_defects(tmp_path, {}).faults
+
+
+def test_good_in_other_letters_is_no_defect(parts: Path) -> None:
+    save(parts / "test/GOOD/0.png")
+    assert look_at_defects(parts, {}).faults == ["test/GOOD is not read: rename it to good, in small letters."]
+    with pytest.raises(SourceError, match="test/GOOD is not read: rename it to good"):
+        DefectFolder(str(parts)).load("test")
 
 
 def test_all_that_does_not_fit_is_listed_at_once(parts: Path) -> None:
