@@ -102,6 +102,11 @@ def _where(root: Path, layout: Layout) -> str:
         return ""
     inside = [path.name for path in _folders(root)]
     has = f"; {root.name} has the folders {quoted(inside, 6)}" if inside else ""
+    kinds = [(name, Meanings().of(name)) for name in inside]
+    if good := next((name for name, kind in kinds if kind == NORMAL), None):
+        has += f". Move most of {good!r} to {root.name}/train/normal and the others to {root.name}/test/normal"
+        others = [name for name in inside if name != good and name.lower() not in PARTS]
+        has += f", and {quoted(others, 6)} to {root.name}/test/anomaly" if others else ""
     return f" in {root.name}/train/normal or {root.name}/train/<class>{has}"
 
 

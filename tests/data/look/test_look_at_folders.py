@@ -129,12 +129,23 @@ def test_folders_of_other_names_are_classes(tmp_path: Path) -> None:
         ("train/anomaly", "no images to train on in train/normal or train/unlabelled"),
         ("Train/normal", "Train is not read: rename it to train"),
         ("train", "3 images lie in train itself (0.png): each needs a folder"),
-        ("good", "There are no images in mine/train/normal or mine/train/<class>; mine has the folders 'good'."),
+        (
+            "good",
+            "There are no images in mine/train/normal or mine/train/<class>; mine has the folders 'good'. Move most",
+        ),
+        ("scratched", "no images in mine/train/normal or mine/train/<class>; mine has the folders 'scratched'."),
     ],
 )
 def test_images_in_the_wrong_place(tmp_path: Path, folder: str, message: str) -> None:
     images(tmp_path / "mine" / folder)
     assert message in " ".join(look_at_folder(tmp_path / "mine", "labels").faults)
+
+
+def test_folders_of_good_and_bad_images_are_to_be_moved(tmp_path: Path) -> None:
+    for name in ("good", "scratched"):
+        images(tmp_path / "mine" / name)
+    said = "Move most of 'good' to mine/train/normal and the others to mine/test/normal, and 'scratched' to"
+    assert f"{said} mine/test/anomaly." in look_at_folder(tmp_path / "mine").faults[0]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
