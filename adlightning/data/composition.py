@@ -118,7 +118,10 @@ def compose(
     n_held_out = math.floor((fraction := protocol.validation_fraction) * len(normals) + ROUNDING)
     if fraction > 0 and not 0 < n_held_out < len(normals):
         whole = f"{fraction} of {len(normals)} samples"
-        raise ValueError(f"validation_fraction must leave a training and a validation sample, got {whole}")
+        least = f"{math.ceil(1000 / len(normals)) / 1000:g} holds out one, " if len(normals) > 1 else ""
+        raise ValueError(
+            f"validation_fraction must leave a training and a validation sample, got {whole}: {least}0 none"
+        )
     held_out = np.sort(streams.held_out.permutation(normals)[:n_held_out])
     not_held_out = streams.known_normals.permutation(normals)
     not_held_out = not_held_out[~np.isin(not_held_out, held_out)]
