@@ -71,15 +71,20 @@ def explain_images(
         for rank, row in enumerate(chosen, start=1):
             name, each = names[row], {key: values[row] for key, values in verdicts.items()}
             facts = _facts(scores[row], None if without_verdict(detector) else threshold, each)
+            corner = [0, 0]
+            if samples.tiles is not None:  # a map is of the tile, and a place of the image
+                corner = [int(pixels) for pixels in samples.tiles[places[rank - 1]].split(",")]
+                facts += f", tile at ({corner[1]}, {corner[0]})"
             words = f"{name}: {facts}"
             picture = maps_shown(detector, raw[rank - 1 : rank], maps[rank - 1 : rank], [words])[0]
             file = f"{rank:03d}_{_as_file_name(name)}.png"
             write_map(out / file, picture, scale, _nearest_words(detector))
-            y, x = np.unravel_index(int(maps[rank - 1].argmax()), maps[rank - 1].shape)
+            hottest = np.unravel_index(int(maps[rank - 1].argmax()), maps[rank - 1].shape)
+            y, x = (int(inside) + first for inside, first in zip(hottest, corner, strict=True))
             of_tile = {} if samples.tiles is None else {"tile": samples.tiles[places[rank - 1]]}
-            at = {**of_tile, "row": int(y), "column": int(x)}
+            at = {**of_tile, "row": y, "column": x}
             rows.append({"name": name, "score": scores[row], **each, **at, "picture": file})
-            found.append(Explained(name, facts, (int(x), int(y)), (out / file).read_bytes()))
+            found.append(Explained(name, facts, (x, y), (out / file).read_bytes()))
         write_new(out / "reasons.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.9g"))
         about = [
             ("images", f"{len(found)} of {len(scores)} of {data}: {why}"),

@@ -16,7 +16,7 @@ class Explained(NamedTuple):
     Args:
         name: of the image.
         facts: score, threshold, verdict and p-value in words.
-        hottest: column and row of the largest value of its map, in pixels.
+        hottest: column and row of the largest value of its map, in pixels of the image.
         png: its picture.
     """
 

@@ -322,7 +322,12 @@ def test_the_verbs_score_and_explain_take_folders_of_large_images(large: Path, t
         assert frame.loc[name.removeprefix("test/"), "tile"] == wanted.loc[name, "tile"]
     assert (tmp_path / "plots" / "heatmaps.png").exists()
     explain(file, str(large / "test"), str(tmp_path / "why"), top=2)
-    assert len(pd.read_csv(tmp_path / "why" / "reasons.csv")["tile"]) == 2
+    reasons = pd.read_csv(tmp_path / "why" / "reasons.csv", index_col="name")
+    assert len(reasons) == 2
+    for name, row in reasons.iterrows():  # places are of the image, and not of its tile
+        assert read_mask(large / "ground_truth" / str(name).replace(".png", "_mask.png"))[row["row"], row["column"]]
+    at = reasons["tile"].iloc[0].split(",")
+    assert f"tile at ({at[1]}, {at[0]})" in (tmp_path / "why" / "index.html").read_text()
 
 
 def test_images_that_hold_no_tile_and_maps_of_several_sizes_are_refused(large: Path) -> None:
