@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adlightning.callbacks.extremes import extremes
 from adlightning.callbacks.generated import as_pixels
-from adlightning.callbacks.plots import COLOURS, ShownImage, image_rows, titled_figure
+from adlightning.callbacks.plots import COLOURS, ShownImage, image_rows, shortened, titled_figure
 from adlightning.core.image_maps import nearest_normal
 from adlightning.core.metrics import ScoredSamples
 from adlightning.core.scored import ScoredModule
@@ -21,7 +21,7 @@ from adlightning.core.scoring import scoring
 from adlightning.labels import ANOMALY, NORMAL
 
 _IN_ROW = 10
-_OF_KIND = {NORMAL: "normal", ANOMALY: "anomaly", -1: "sample"}
+_OF_KIND = {NORMAL: "normal", ANOMALY: "anomaly", -1: ""}
 _COLOURS = "inferno"
 _STRONGEST = 0.75
 """How much of the image the hottest colour hides."""
@@ -68,6 +68,7 @@ def write_heatmaps(
     detector: ScoredModule,
     scored: ScoredSamples,
     images: Callable[[NDArray[np.int64]], Tensor],
+    names: Sequence[str],
     title: str,
 ) -> list[Path]:
     """The most anomalous images of each kind, each above its heat map; nothing of a method without maps.
@@ -77,6 +78,7 @@ def write_heatmaps(
         detector: trained, of images.
         scored: scores, labels and indices (N,).
         images: from indices (K,) to raw uint8 images (K, C, H, W).
+        names: of samples, by their indices.
         title: of the figure.
     """
     chosen = []
@@ -91,7 +93,8 @@ def write_heatmaps(
     scale, pixels = colour_scale(maps), shown_channels(raw)
     over, lines, first = overlaid(pixels, maps, scale), [], 0
     for kind, rows in chosen:
-        words = [f"{_OF_KIND[kind]}\n{score:.4g}" for score in scored.scores[rows]]
+        each = zip(scored.index[rows], scored.scores[rows], strict=True)
+        words = [f"{shortened(names[i])}\n{f'{_OF_KIND[kind]} {score:.4g}'.strip()}" for i, score in each]
         span = range(first, first := first + len(rows))
         colour = COLOURS[kind]
         lines.append([ShownImage(pixels[i], text, colour) for i, text in zip(span, words, strict=True)])
@@ -135,7 +138,8 @@ def write_map(path: Path, shown: ShownMap, scale: Scale, what_is_normal: str) ->
                 interpolation="nearest" if max(pixels.shape[1:]) <= 64 else "auto",
             )
             axes.set_title(words, fontsize=9)
-            axes.axis("off")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, color="lightgrey")  # where a white image ends
         heat = ScalarMappable(Normalize(*scale), _COLOURS)
         figure.colorbar(heat, ax=list(columns), shrink=0.8, extend="both")
     return path

@@ -55,7 +55,9 @@ def write_test_pictures(
             written += write_extremes(own / "extremes.png", scored, kinds, read, about)
             written += write_generated(own, detector, scored, read, words)
             about = f"{words}: the most anomalous images of each kind, and where"
-            written += write_heatmaps(own / "heatmaps.png", detector, scored, read, about)
+            written += write_heatmaps(
+                own / "heatmaps.png", detector, scored, read, detector.data.sample_names(name), about
+            )
         if isinstance(detector.data, Windows):
             about = f"{words}: scores over time"
             written += write_events(own / "events.png", detector.data, scored, finite(detector.threshold.item()), about)

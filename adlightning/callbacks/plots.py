@@ -297,8 +297,9 @@ def left_out(scores: NDArray[np.float64], low: float, high: float) -> list[str]:
 
 def _caption(name: str, score: float, threshold: float | None) -> str:
     verdict = "" if threshold is None else f"\ncalled {_WORDS[ANOMALY if score > threshold else NORMAL]}"
-    return f"{_shortened(name)}\n{score:.4g}{verdict}"
+    return f"{shortened(name)}\n{score:.4g}{verdict}"
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """The end of a name, as much as fits above a small image."""
     return name if len(name) <= 16 else f"…{name[-15:]}"

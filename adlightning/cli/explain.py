@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adlightning.cli.before_score import add_reading, reading_of
 from adlightning.cli.imports import add_import
 from adlightning.cli.plain_parser import PlainParser
-from adlightning.cli.score import require_targets, skipped_in_words, usable_device, with_names
+from adlightning.cli.score import require_outside, require_targets, skipped_in_words, usable_device, with_names
 from adlightning.core.terminal import say
 from adlightning.data.named_samples import OnBad
 from adlightning.data.own_samples import read_samples
@@ -89,6 +89,8 @@ def explain(
         raise ValueError(f"plots must be left out for images, whose pictures are in out, got {plots}")
     if not of_images:
         require_new(target)
+    else:
+        require_outside(target, user_path(data), "out")
     samples = read_samples(user_path(data), detector.built_for, key, written, on_bad, drop_columns)
     if of_images:
         from adlightning.cli.explain_images import explain_images

@@ -80,6 +80,8 @@ def score(
     target = user_path(out)
     written = Given(separator, decimal, encoding, header)
     require_targets(target, plots)
+    if plots is not None:
+        require_outside(user_path(plots), user_path(data), "plots")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     chosen = {**_threshold(threshold, threshold_rule, scoring or {}), **(scoring or {})}
@@ -175,6 +177,12 @@ def require_targets(out: Path, plots: str | None, may_be_folder: bool = False) -
         raise ValueError(f"plots: {plots} exists already and nothing is overwritten")
 
 
+def require_outside(folder: Path, data: Path, name: str) -> None:
+    """Raise ValueError for a folder of pictures inside the folder of images, which would be scored with them next."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"{name} must not lie in data, whose images its pictures would be next time, got {folder}")
+
+
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
@@ -208,7 +216,7 @@ def _plot(
     of_images = first.ndim == 3 and first.dtype == torch.uint8
     if of_images:
         about = f"{title}: the most anomalous images, and where"
-        written += write_heatmaps(folder / "heatmaps.png", detector, scored, images, about)
+        written += write_heatmaps(folder / "heatmaps.png", detector, scored, images, samples.names_of_x, about)
     return written + write_plots(
         folder,
         scored,

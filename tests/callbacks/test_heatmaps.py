@@ -64,7 +64,9 @@ def test_the_most_anomalous_of_each_kind(channels: int, tmp_path: Path) -> None:
     x = np.concatenate([plates(6, channels=channels), plates(2, True, channels)])
     detector = ad.fit(ad.PCA(components=1), ad.Arrays(plates(20, channels=channels)), progress=False).detector
     scored = ScoredSamples(np.arange(8.0), np.array([0] * 6 + [1] * 2), np.arange(8))
-    paths = write_heatmaps(tmp_path / "h.png", detector, scored, lambda index: torch.from_numpy(x[index]), "title")
+    paths = write_heatmaps(
+        tmp_path / "h.png", detector, scored, lambda index: torch.from_numpy(x[index]), "abcdefgh", "title"
+    )
     assert paths == [tmp_path / "h.png"]
     assert Image.open(paths[0]).size[0] > 300
 
@@ -72,7 +74,7 @@ def test_the_most_anomalous_of_each_kind(channels: int, tmp_path: Path) -> None:
 def test_a_method_without_maps_draws_none(tmp_path: Path) -> None:
     detector = ad.fit(ad.KDE(), ad.Arrays(plates(20)), progress=False).detector
     scored = ScoredSamples(np.arange(2.0), np.zeros(2, dtype=np.int64), np.arange(2))
-    assert write_heatmaps(tmp_path / "h.png", detector, scored, lambda i: torch.from_numpy(plates(2)), "t") == []
+    assert write_heatmaps(tmp_path / "h.png", detector, scored, lambda i: torch.from_numpy(plates(2)), "ab", "t") == []
 
 
 def test_explain_writes_pictures_a_table_and_a_page(
@@ -96,6 +98,14 @@ def test_explain_writes_pictures_a_table_and_a_page(
 def test_explain_takes_so_many_as_are_asked_for(run: Path, new: Path, tmp_path: Path) -> None:
     explain(str(run), str(new), str(tmp_path / "why"), top=4)
     assert len(list((tmp_path / "why").glob("*.png"))) == 4
+
+
+def test_pictures_do_not_go_among_the_images(run: Path, new: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="out must not lie in data, whose images its pictures would be next time"):
+        explain(str(run), str(new), str(new / "why"))
+    with pytest.raises(ValueError, match="plots must not lie in data"):
+        score(str(run), str(new), str(tmp_path / "s.csv"), plots=str(new / "s_plots"))
+    assert len(list(new.iterdir())) == 5
 
 
 def test_nothing_above_the_threshold_shows_the_highest(
