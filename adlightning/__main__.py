@@ -24,7 +24,7 @@ VERBS = {
     "check": "look at your own table or folder once: all that must be decided before a fit",
     "score": "score your own images, table or .npz with a checkpoint",
     "compare": "train every suitable method on your own data, and rank them on one page",
-    "explain": "say which columns or time steps make the score of each of your own samples",
+    "explain": "say which columns, time steps or places of an image make the score of your own samples",
     "export": "write a detector as one ONNX or torch.export graph, from raw input to scores",
     "configs": "list the experiments, tables and sweeps that come with the package, or copy them",
     "benchmark": "run a paper's table as a grid of fits, and go on where it stopped",

@@ -123,7 +123,8 @@ def _read_images(path: Path, spec: InputSpec, on_bad: OnBad) -> NamedSamples:
         shown = "; ".join(f"{names[row]}: {reason}" for row, reason in list(skipped.items())[:_SHOWN])
         more = "; ..." if len(skipped) > _SHOWN else ""
         n = f"{len(skipped)} of {len(files)} images"
-        raise ValueError(f"data: {n} in {path} cannot be scored: {shown}{more}: on_bad=skip scores the others")
+        others = "" if len(skipped) == len(files) else ": on_bad=skip scores the others"
+        raise ValueError(f"data: {n} in {path} cannot be scored: {shown}{more}{others}")
     rows = [row for row in range(len(files)) if row not in skipped]
     images = ImageFiles([files[row] for row in rows], spec.resize, spec.channels, spec.reading or AS_EVER)
     if spec.tiles is None:
