@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from adlightning.benchmark.grid import Cell
+from adlightning.benchmark.packed_run import run_pack
+from adlightning.benchmark.packing import Pack
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.tasks import Task
 from adlightning.benchmark.worker import RunVerb, now, run_task
@@ -72,7 +74,7 @@ class Worker:
     cores: frozenset[int]
     process: Any
     pipe: Connection
-    task: Task | None = None
+    task: Task | Pack | None = None
     waiting: list[Cell] = field(default_factory=list)  # of the task, whose rows have not come yet
     since: float = field(default_factory=time.monotonic)
 
@@ -107,7 +109,7 @@ class Pool:
 
     def run(
         self,
-        tasks: Iterable[Task],
+        tasks: Iterable[Task | Pack],
         finished: Callable[[Cell, Row], None],
         watch: Callable[[], None],
         stop: Callable[[], bool],
@@ -243,7 +245,8 @@ def _serve(
         while True:
             task, failed = pipe.recv(), False
             try:
-                for cell, row in run_task(task, results, run_verb, keep_checkpoints):
+                run = run_pack if isinstance(task, Pack) else run_task
+                for cell, row in run(task, results, run_verb, keep_checkpoints):
                     pipe.send((cell, row))
                     failed = failed or row["status"] == "failed"
             except OSError as error:  # what came of a cell cannot be kept, nor what comes of others

@@ -16,6 +16,7 @@ from typing import Any
 from adlightning.benchmark.code import code_version, package_version
 from adlightning.benchmark.configuration import deciding, digest
 from adlightning.benchmark.grid import Cell
+from adlightning.benchmark.packing import PackBroken
 from adlightning.benchmark.store import Results, Row
 from adlightning.benchmark.tasks import Task
 from adlightning.core.memory import keep_freed_memory
@@ -60,6 +61,11 @@ def run_task(
         results.forget_checkpoint(trained)
 
 
+def fit_cell(cell: Cell, results: Results, run_verb: RunVerb, checkpoint: bool, at_end: Callable[[Row], None]) -> Row:
+    """Fit and test a cell; `at_end` may change its row before it is kept. Raises PackBroken where there is no row."""
+    return _run(cell, results, run_verb, "fit", _kept(checkpoint), at_end=at_end)
+
+
 def _kept(checkpoint: bool) -> list[str]:
     return [f"--trainer.enable_checkpointing={str(checkpoint).lower()}"]
 
@@ -71,6 +77,7 @@ def _run(
     verb: str,
     options: list[str],
     more: Row | None = None,
+    at_end: Callable[[Row], None] = lambda row: None,
 ) -> Row:
     """The row of a cell by a verb, which is kept."""
     if code_version(cell.config) != cell.code:
@@ -89,7 +96,7 @@ def _run(
             report = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
             row |= describe(report, tested=cell.config.get("test_after_fit") is not False)
             row["status"] = "done"
-        except Stopped:
+        except (Stopped, PackBroken):
             raise
         except SystemExit:  # the parser refuses an option, and has printed why
             row["error"] = _last_line(folder / "output.log")
@@ -97,6 +104,7 @@ def _run(
             row["error"] = f"{type(error).__name__}: {printable(plain_message(str(error)))}"
         row.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
         row["finished"] = now()
+        at_end(row)
         (folder / "run").mkdir(exist_ok=True)  # a fit that was refused has none
         for file in ("output.log", "cell.yaml"):
             (folder / file).replace(folder / "run" / file)

@@ -24,6 +24,10 @@ class Timing(pl.Callback):
         if what in self._started:
             self.seconds[what] = round(time.perf_counter() - self._started.pop(what), 3)
 
+    def leave_out(self, what: str, seconds: float) -> None:
+        """Seconds since `fit` or `test` began that went into something else."""
+        self._started[what] += seconds
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Training begins."""
         self._start("fit")

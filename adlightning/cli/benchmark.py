@@ -15,6 +15,7 @@ from rich.table import Table
 
 from adlightning.benchmark.cluster import cluster_options, run_on_cluster
 from adlightning.benchmark.grid import LABELS, Cell, Grid, choose, read_grid
+from adlightning.benchmark.packing import Pack, Plan, packed
 from adlightning.benchmark.pool import Pool, find_devices
 from adlightning.benchmark.store import Results, Row, read_rows
 from adlightning.benchmark.tasks import Task, tasks_of
@@ -68,7 +69,8 @@ def run(arguments: Sequence[str]) -> int:
         _print_plan(grid, cells, missing, results, expectation, given.jobs or 1)
         return 0
     devices = find_devices(given.devices)
-    tasks = tasks_of(missing)
+    plan = packed(tasks_of(missing), given.pack) if given.pack else Plan(tuple(tasks_of(missing)), {})
+    tasks = plan.work
     jobs = min(given.jobs if given.jobs is not None else len(devices), max(1, len(tasks)))
     results.open(cells, grid)
     results.forget_failures(missing)
@@ -104,6 +106,10 @@ def _check_together(given: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
     if given.dry_run and given.rows_from is not None:
         raise ValueError("rows_from fills the results folder, which dry_run leaves alone: give one of them")
+    if given.pack == 1:
+        raise ValueError("pack must be at least 2, the most cells that are trained together, got 1")
+    if given.pack is not None and given.cluster is not None:
+        raise ValueError("pack is for processes here, a cluster's jobs take single cells: leave out one of them")
     if given.cluster is None:
         if given.cells_per_job is not None or given.cluster_option:
             raise ValueError("cells_per_job and cluster_option are for jobs of a cluster: give --cluster")
@@ -136,7 +142,7 @@ def _sum_up(cells: list[Cell], results: Results) -> int:
 
 def _work(
     given: argparse.Namespace,
-    tasks: list[Task],
+    tasks: Sequence[Task | Pack],
     results: Results,
     expectation: Expectation,
     devices: list[str],
@@ -254,6 +260,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--jobs", type=positive, help="cells at a time (default: one a device); more than devices share them")
     add("--devices", default="auto", help="auto (every GPU, else the CPU), cpu, or cuda:0,cuda:1")
+    add(
+        "--pack",
+        type=positive,
+        metavar="K",
+        help="train up to K cells at a time as one batched model, where they differ in seed, classes or scalars only",
+    )
     add("--max-hours", type=positive_time, help="begin no cell after so many hours")
     add("--dry-run", action="store_true", help="say what would be run, and how long it may take")
     add("--rows-from", metavar="ROWS", help="go on from the finished cells of another results folder or file of rows")

@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.benchmark.code import code_version
+from adlightning.benchmark.packed_fit import pack_callbacks
 from adlightning.callbacks.checkpoint_places import place_checkpoints
 from adlightning.callbacks.checkpoints import LastCheckpoint
 from adlightning.callbacks.curves import CurvesFile
@@ -205,7 +206,7 @@ class AnomalyCLI(LightningCLI):
             callbacks.append(WandbReport(to_wandb, self.run_folder, goals, fits and options.test_after_fit))
         if fits and options.trainer.enable_checkpointing is not False:
             callbacks += [LastCheckpoint(self.run_dir / "checkpoints"), *filter(None, [self.best])]
-        self._extra_callbacks = callbacks
+        self._extra_callbacks = [*callbacks, *pack_callbacks()]
         if not options.trainer.plugins and SLURMEnvironment.detect():
             with trainer_explained(options.trainer):  # of a job whose variables do not fit
                 # a requeued job would leave a checkpoint of its own, which Lightning then tests instead of the last one
