@@ -1,12 +1,12 @@
 """Fits that take their steps together: one batched model of the cells of a pack, everything else as in single fits.
 
 How it is done. The fit of each cell is the ordinary one, by the verb `fit`: configuration, seeds, split, weights,
-preprocessing, run folder. Where its training loop would begin, the fit waits and the next cell's begins, within it. When
-all wait, the innermost trains: in each epoch every detector's own hooks run, Lightning's and ours, so that its draws,
-its phases, its schedule, its validation and its losses are those of a single fit; only the steps between them are
-stacked. A step gathers the batches of all cells by index, gives them to the stacked networks
-(:mod:`adlightning.benchmark.stacked`), adds the losses up, and an optimiser of the stacked weights takes the step, which
-for each weight is the same as alone. Then each fit goes on with its own weights, to threshold, test and metrics.
+preprocessing, run folder. Where its training loop would begin, the fit waits, and the next cell's begins within it.
+When all wait, the innermost trains. In each epoch every detector's own hooks run, Lightning's and ours, so that its
+draws, phases, schedule, validation and losses are those of a single fit. Only the steps between them are stacked. A
+step gathers the batches of all cells by index, gives them to the stacked networks
+(:mod:`adlightning.benchmark.stacked`) and adds the losses up. An optimiser of the stacked weights takes the step, which
+is the same for each weight as alone. Then each fit goes on with its own weights, to threshold, test and metrics.
 
 What is the same: every number, to the accuracy of float32. Sums are taken in another order, so not to the bit.
 
@@ -23,6 +23,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -37,10 +38,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from adlightning.benchmark.packed_losses import LOSSES, PackedLosses
 from adlightning.benchmark.packing import PackBroken
 from adlightning.benchmark.stacked import NotStackable, Samples, Stack
+from adlightning.callbacks.epochs import EpochsFile
 from adlightning.callbacks.run_folder import RunFolder
 from adlightning.callbacks.timing import Timing
 from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
+from adlightning.core.training_state.callbacks import callbacks_of
 from adlightning.data.loading import IndexBatches, TensorLoader
 
 ELEMENTWISE: tuple[type[Optimizer], ...] = (Adam, AdamW, Adamax, NAdam, RAdam, SGD, RMSprop, Adagrad)
@@ -88,8 +91,10 @@ class PackMember(pl.Callback):
         self.n_together = 1
         """Cells that were trained with it, itself among them."""
         self.failure: Exception | None = None
+        self.share = 0.0
+        """Seconds of its training: those of all that were trained together, by their number."""
         self.elsewhere = 0.0
-        """Seconds that went into the other fits, and into what is counted as its share of the pack's."""
+        """Seconds that went into the other fits, and into more of the training than its share."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the place of the loop's `run`, which Lightning calls once everything is made."""
@@ -111,9 +116,8 @@ class PackMember(pl.Callback):
         finally:
             for stream in self._streams:
                 os.close(stream)
-        share = self.pack.seconds / self.n_together if self.n_together > 1 else 0.0
-        self.elsewhere = time.perf_counter() - began - share
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        self.elsewhere = time.perf_counter() - began - self.share
+        for callback in callbacks_of(self.trainer):
             if isinstance(callback, Timing):
                 callback.leave_out("fit", self.elsewhere)
         if self.failure is not None:
@@ -186,9 +190,11 @@ class PackMember(pl.Callback):
     def begin(self, n_together: int) -> None:
         """Training begins, with others."""
         self.n_together = n_together
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(self.trainer):
             if isinstance(callback, RunFolder):
                 callback.notes.append(f"trained with {n_together - 1} others as one batched model (--pack)")
+            elif isinstance(callback, EpochsFile):
+                callback.writes_at_end = True
         self.loop.reset()
         self.loop.on_run_start()
 
@@ -214,6 +220,7 @@ class PackMember(pl.Callback):
             self.columns.known[:0].expand(n_samples) if n_samples == 0 else self.columns.known[:1].expand(n_samples)
         )
         self.detector.on_train_batch_end({"loss": loss}, TrainBatch(nothing, nothing, nothing), n_steps - 1)
+        vars(self.optimizer)["_opt_called"] = True  # for its schedule: the step was taken by the stacked one
         steps.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         assert self.loop._data_fetcher is not None
         steps.on_advance_end(self.loop._data_fetcher)
@@ -226,8 +233,6 @@ class PackedFit:
 
     def __init__(self) -> None:
         self.members: list[PackMember] = []
-        self.seconds = 0.0
-        """That training took, all packs together, a pack's each counted for its cells alone while it trains."""
         self.fault: Exception | None = None
 
     def train(self) -> None:
@@ -250,11 +255,12 @@ class PackedFit:
             began = time.perf_counter()
             try:
                 together.train()
-            except Exception as error:  # not of one cell: each is tried alone, where the same may come up again
+            except Exception:  # not of one cell: each is tried alone, where the same may come up again
+                traceback.print_exc()
                 for member in group:
-                    member.failure = PackBroken(f"{type(error).__name__}: {error}")
-                    member.failure.__cause__ = error
-            self.seconds = time.perf_counter() - began
+                    member.failure = PackBroken("the pack broke down")
+            for member in group:
+                member.share = (time.perf_counter() - began) / len(group)
 
 
 class _Together:
@@ -283,10 +289,11 @@ class _Together:
         for member, size in zip(self.members, sizes, strict=True):
             with torch.no_grad():
                 for rows in torch.arange(size).split(1000):
-                    parts.append(member.detector.preprocess(member.columns.x[rows]))
+                    raw = member.columns.x[rows].to(member.detector.device)
+                    parts.append(member.detector.preprocess(raw))
                     if parts[0][0].nbytes * sum(sizes) > MOST_BYTES:
                         raise NotStackable("more samples than a pack keeps in memory")
-        return torch.cat(parts), torch.cat([member.columns.known for member in self.members])
+        return torch.cat(parts), torch.cat([member.columns.known for member in self.members]).to(parts[0].device)
 
     @property
     def going(self) -> list[PackMember]:
@@ -331,7 +338,8 @@ class _Together:
             {**group, "params": [stacked[id(w)] for w in group["params"] if id(w) in stacked]}
             for group in lead.param_groups
         ]
-        return type(lead)(groups)
+        make: Callable[..., Optimizer] = type(lead)
+        return make(groups)
 
     def _steps(self, epoch: int, optimizer: Optimizer) -> tuple[int, Tensor, Tensor]:
         """The steps of an epoch: how many, and of each member its mean loss and number of samples."""

@@ -1,17 +1,18 @@
 """Which fits of a grid are trained together as one batched model, and why the others are not.
 
-Cells of a pack have one method, networks, optimisers, schedules, epochs and batch size. They may differ in their seed, in
-arguments of the data that say who is normal, known or held out, and in the method's scalars (:data:`PACKABLE`).
+Cells of a pack have one method, networks, optimisers, schedules, epochs and batch size. They may differ in their seed,
+in arguments of the data that say who is normal, known or held out, and in the method's scalars (:data:`PACKABLE`).
 How they are trained is in :mod:`adlightning.benchmark.packed_fit`. What only the data or the networks decide is found
 out there: a cell that turns out not to fit the others is then fitted alone, and its row says why.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from adlightning.benchmark.configuration import copied, deciding
@@ -64,7 +65,12 @@ class Plan:
     """
 
     work: tuple[Task | Pack, ...]
-    alone: Mapping[str, int]
+    alone: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def together(self) -> list[Cell]:
+        """The cells whose fits are in packs."""
+        return [task.trained for part in self.work if isinstance(part, Pack) for task in part.tasks]
 
 
 def packed(tasks: Sequence[Task], size: int) -> Plan:
@@ -103,7 +109,7 @@ def packed(tasks: Sequence[Task], size: int) -> Plan:
 def _evenly(group: Sequence[Task], size: int) -> Iterable[Sequence[Task]]:
     n = -(-len(group) // size)
     bounds = [round(i * len(group) / n) for i in range(n + 1)]
-    return (group[start:end] for start, end in zip(bounds, bounds[1:], strict=False))
+    return (group[start:end] for start, end in itertools.pairwise(bounds))
 
 
 def refusal(config: Mapping[str, Any]) -> str | None:
@@ -112,8 +118,10 @@ def refusal(config: Mapping[str, Any]) -> str | None:
     if method not in PACKABLE:
         return f"{method} cannot be packed"
     trainer = config.get("trainer", {})
-    if unknown := [key for key, value in trainer.items() if key not in _TRAINER and value is not None]:
+    if unknown := [key for key, value in trainer.items() if key not in _TRAINER and value not in (None, [], {})]:
         return f"trainer.{sorted(unknown)[0]}"
+    if trainer.get("logger") not in (None, True, False):
+        return "trainer.logger"
     if trainer.get("precision") not in _SINGLE:
         return f"trainer.precision={trainer['precision']}"
     if type(epochs := trainer.get("max_epochs")) is not int or epochs < 1:

@@ -64,18 +64,19 @@ class Stack:
         self.owners: dict[nn.Parameter, list[nn.Parameter]] = {}
         """Stacked parameters with the networks' own ones, which are views of them."""
         self._buffers: list[list[Tensor]] = []
-        self._layouts: dict[Tensor, Tensor] = {}
 
-    def parameter(self, owners: list[nn.Parameter]) -> nn.Parameter:
+    def parameter(self, given: Sequence[Tensor | None]) -> nn.Parameter:
         """The parameters (...) of K networks as one (K, ...)."""
+        owners = [owner for owner in given if isinstance(owner, nn.Parameter)]
         stacked = nn.Parameter(self._stacked([owner.data for owner in owners]), owners[0].requires_grad)
         self.owners[stacked] = owners
-        for owner, part in zip(owners, stacked.data, strict=True):
+        for owner, part in zip(owners, torch.unbind(stacked.data), strict=True):
             owner.data = part
         return stacked
 
-    def buffer(self, owners: list[Tensor]) -> Tensor:
+    def buffer(self, given: Sequence[Tensor | None]) -> Tensor:
         """The buffers (...) of K networks as one (K, ...)."""
+        owners = [owner for owner in given if owner is not None]
         stacked = torch.stack(owners)
         self._buffers.append(owners)
         for owner, part in zip(owners, stacked, strict=True):
@@ -147,9 +148,9 @@ class _BatchNorm(nn.Module):
         affine = first.weight is not None
         self.weight = stack.parameter([layer.weight for layer in layers]) if affine else None
         self.bias = stack.parameter([layer.bias for layer in layers]) if affine else None
-        self.mean = stack.buffer([_there(layer.running_mean) for layer in layers])
-        self.var = stack.buffer([_there(layer.running_var) for layer in layers])
-        self.steps = stack.buffer([_there(layer.num_batches_tracked) for layer in layers])
+        self.mean = stack.buffer([layer.running_mean for layer in layers])
+        self.var = stack.buffer([layer.running_var for layer in layers])
+        self.steps = stack.buffer([layer.num_batches_tracked for layer in layers])
 
     def forward(self, x: Tensor) -> Tensor:
         self.steps += 1
@@ -171,8 +172,8 @@ class _BatchNorm(nn.Module):
 
     def _of_some(self, own: Tensor, weights: Tensor) -> Tensor:
         """The same where samples (K, B, C, ...) with a weight of 0 count in no statistic."""
-        k, b, c, *rest = own.shape
-        values = own.view(k, b, c, -1)
+        k, b, c = own.shape[:3]
+        values = own.reshape(k, b, c, -1)
         weights = weights.view(k, b, 1, 1) / values.shape[3]
         mean = (values * weights).sum(dim=(1, 3), keepdim=True)
         var = ((values - mean).square() * weights).sum(dim=(1, 3), keepdim=True)
@@ -183,7 +184,7 @@ class _BatchNorm(nn.Module):
         y = (values - mean) * torch.rsqrt(var + self.eps)
         if self.weight is not None and self.bias is not None:
             y = y * self.weight.view(k, 1, c, 1) + self.bias.view(k, 1, c, 1)
-        return y
+        return y.view(own.shape)
 
 
 class _Convolution(nn.Module):
@@ -197,7 +198,7 @@ class _Convolution(nn.Module):
         self.samples = stack.samples
         self.weight = stack.parameter([layer.weight for layer in layers])
         biased = first.bias is not None
-        self.bias = stack.parameter([_there(layer.bias) for layer in layers]) if biased else None
+        self.bias = stack.parameter([layer.bias for layer in layers]) if biased else None
         self.convolve = _convolving(first)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -209,7 +210,8 @@ class _Convolution(nn.Module):
         channels = x.view(k, b, *x.shape[1:]).transpose(0, 1).flatten(1, 2)
         bias = None if self.bias is None else self.bias.flatten()
         y = self.convolve(channels, self.weight.flatten(0, 1), bias, k)
-        return y.unflatten(1, (k, -1)).transpose(0, 1).flatten(0, 1)
+        of_each: Tensor = y.unflatten(1, (k, -1)).transpose(0, 1).flatten(0, 1)
+        return of_each
 
 
 def _convolving(layer: nn.Conv2d | nn.ConvTranspose2d) -> Callable[[Tensor, Tensor, Tensor | None, int], Tensor]:
@@ -219,21 +221,7 @@ def _convolving(layer: nn.Conv2d | nn.ConvTranspose2d) -> Callable[[Tensor, Tens
     if isinstance(layer, nn.Conv2d):
         return lambda x, weight, bias, groups: F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     more = layer.output_padding
-    return lambda x, weight, bias, groups: F.conv_transpose2d(
-        x,
-        weight,
-        bias,
-        stride,
-        padding,
-        more,
-        groups,
-        dilation,  # type: ignore[arg-type]  # pairs, typed as of any length
-    )
-
-
-def _there(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value
+    return lambda x, weight, bias, groups: F.conv_transpose2d(x, weight, bias, stride, padding, more, groups, dilation)
 
 
 _LAYERS: dict[type[nn.Module], Callable[..., nn.Module]] = {

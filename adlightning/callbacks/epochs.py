@@ -37,6 +37,8 @@ class EpochsFile(pl.Callback):
         self.file, self.picture, self.draw = folder / "epochs.csv", folder / "plots" / "loss.png", draw
         self.rows: list[dict[str, float]] = []
         """What each epoch gave, by name: `epoch` counts from 0."""
+        self.writes_at_end = False
+        """Whether the file is written when training ends, and not before: where many fits are trained at once."""
         self._validated: dict[str, float] = {}
 
     @rank_zero_only
@@ -62,6 +64,7 @@ class EpochsFile(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the last row, and draw all."""
         assert isinstance(pl_module, AnomalyDetector)
+        self.writes_at_end = False
         self._end_epoch(trainer)
         self._picture(pl_module)
 
@@ -78,6 +81,8 @@ class EpochsFile(pl.Callback):
             return
         self.rows.append({"epoch": epoch, _LOSS: float(loss), **self._validated})
         self._validated = {}
+        if self.writes_at_end:
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, pd.DataFrame(self.rows).to_csv(index=False, float_format="%.6g"))
 

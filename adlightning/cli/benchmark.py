@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         _print_plan(grid, cells, missing, results, expectation, given.jobs or 1)
         return 0
     devices = find_devices(given.devices)
-    plan = packed(tasks_of(missing), given.pack) if given.pack else Plan(tuple(tasks_of(missing)), {})
+    plan = packed(tasks_of(missing), given.pack) if given.pack else Plan(tuple(tasks_of(missing)))
     tasks = plan.work
     jobs = min(given.jobs if given.jobs is not None else len(devices), max(1, len(tasks)))
     results.open(cells, grid)
@@ -86,6 +86,8 @@ def run(arguments: Sequence[str]) -> int:
             else:
                 print(f"broken off: {BROKEN_OFF}", file=sys.stderr)
             raise
+    if given.pack:
+        _say_packed(plan, results)
     return _sum_up(cells, results)
 
 
@@ -128,6 +130,15 @@ def _require_own_results(grid: Grid, as_it_is: Grid) -> None:
         )
 
 
+def _say_packed(plan: Plan, results: Results) -> None:
+    """How many cells were trained together, and why others were not."""
+    rows = [row for cell in plan.together if (row := results.own_row(cell)) is not None]
+    alone = Counter(plan.alone)
+    alone.update(str(row.get("alone", "its pack broke down")) for row in rows if "packed" not in row)
+    text = f"{sum('packed' in row for row in rows)} cells trained in packs, {alone.total()} alone"
+    print(text + "".join(f"; {n}: {reason}" for reason, n in alone.most_common()))
+
+
 def _sum_up(cells: list[Cell], results: Results) -> int:
     """Write all rows and say what there is: 0 when every cell is done."""
     done = results.done(cells)
@@ -158,7 +169,14 @@ def _work(
     if given.cluster is not None:
         with Progress(missing, expectation, jobs, list) as progress:
             run_on_cluster(
-                *(tasks, results, given.cluster, jobs, given.cells_per_job, cluster_options(given.cluster_option)),
+                *(
+                    [task for task in tasks if isinstance(task, Task)],
+                    results,
+                    given.cluster,
+                    jobs,
+                    given.cells_per_job,
+                    cluster_options(given.cluster_option),
+                ),
                 *(finished, progress.watch, run_verb, given.keep_checkpoints),
             )
         return

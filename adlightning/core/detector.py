@@ -289,7 +289,10 @@ class AnomalyDetector(ScoredModule):
     def seed_epoch(self, stream: int) -> None:
         """Set torch's random state by the fit's seed, the epoch and the stream (a rank, or -1 for all ranks alike)."""
         words = np.random.SeedSequence((self._fit_seed, self.current_epoch, stream + 1)).generate_state(1, np.uint64)
-        torch.manual_seed(int(words[0]))
+        if self.device.type == "cpu":  # the same as below, which takes a while to note it for devices that are not used
+            torch.default_generator.manual_seed(int(words[0]))
+        else:
+            torch.manual_seed(int(words[0]))
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; stop when the loss is not finite, before the epoch's checkpoint is written."""
