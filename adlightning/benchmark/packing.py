@@ -12,7 +12,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adlightning.benchmark.configuration import copied, deciding
@@ -53,6 +53,19 @@ class Pack:
     def cells(self) -> tuple[Cell, ...]:
         """The cells whose rows come of it."""
         return tuple(cell for task in self.tasks for cell in task.cells)
+
+    def left(self, waiting: Sequence[Cell]) -> list[Task]:
+        """The single fits that the cells still need whose rows have not come."""
+        keys = {cell.config_hash for cell in waiting}
+        parts = [
+            replace(
+                task,
+                wanted=task.wanted and task.trained.config_hash in keys,
+                scored=tuple(cell for cell in task.scored if cell.config_hash in keys),
+            )
+            for task in self.tasks
+        ]
+        return [part for part in parts if part.cells]
 
 
 @dataclass(frozen=True)

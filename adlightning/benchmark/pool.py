@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
@@ -106,6 +106,7 @@ class Pool:
         self.devices = [devices[i % len(devices)] for i in range(jobs)]
         self.cores = shares_of(_cores(), jobs)
         self.workers: list[Worker] = []
+        self._again: list[Task] = []  # of packs whose process died, of which each is to be tried alone
 
     def run(
         self,
@@ -128,7 +129,7 @@ class Pool:
                 self.workers.append(self._start(device, cores))
             while True:
                 for position, worker in enumerate(self.workers):
-                    if worker.task is None and not stop() and (task := next(waiting, None)) is not None:
+                    if worker.task is None and not stop() and (task := self._next(waiting)) is not None:
                         if not worker.process.is_alive():  # killed while it had nothing to do
                             worker = self.workers[position] = self._start(worker.device, worker.cores)
                         worker.task, worker.since = task, time.monotonic()
@@ -145,6 +146,9 @@ class Pool:
                 worker.process.kill()  # idle, or its cell is given up: nothing of that is kept
                 worker.process.join()
 
+    def _next(self, waiting: Iterator[Task | Pack]) -> Task | Pack | None:
+        return self._again.pop(0) if self._again else next(waiting, None)
+
     def give_up(self, cell: Cell) -> None:
         """End the process that is at a cell; a failed row comes of it, and another process takes its place."""
         for worker in self.workers:
@@ -160,8 +164,11 @@ class Pool:
                 came: tuple[Cell, Row] | OSError | None = worker.pipe.recv()
             except (EOFError, OSError):
                 worker.process.join()
-                for cell in worker.waiting:
-                    finished(cell, self._lost(cell, worker))
+                if isinstance(worker.task, Pack):
+                    self._again += worker.task.left(worker.waiting)
+                else:
+                    for cell in worker.waiting:
+                        finished(cell, self._lost(cell, worker))
                 self.workers[position] = self._start(worker.device, worker.cores)
                 continue
             if isinstance(came, OSError):

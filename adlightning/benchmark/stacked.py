@@ -92,7 +92,8 @@ class Stack:
 
     def part(self) -> None:
         """Give each network weights of its own again, with the values that they have now."""
-        for owners in [*self.owners.values(), *self._buffers]:
+        everything: list[Sequence[Tensor]] = [*self.owners.values(), *self._buffers]
+        for owners in everything:
             for owner in owners:
                 owner.data = owner.data.clone()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from adlightning.benchmark import packed_fit
 from adlightning.benchmark.grid import Cell, Grid, read_grid
 from adlightning.benchmark.packed_run import run_pack
 from adlightning.benchmark.packing import Pack, packed
+from adlightning.benchmark.pool import Pool
 from adlightning.benchmark.store import Results, Row, read_rows
 from adlightning.benchmark.tasks import tasks_of
 from adlightning.benchmark.worker import run_task
@@ -168,6 +171,24 @@ def test_a_pack_that_breaks_down_becomes_single_fits(tmp_path: Path, monkeypatch
         assert pack["metrics"] == single["metrics"]
         assert "packed" not in pack
         assert scores(together, cell).equals(scores(alone, cell))
+
+
+def dies_in_a_pack(verb: str, arguments: list[str]) -> None:
+    """A verb whose process is killed where it fits with others."""
+    if packed_fit.pack_callbacks():
+        os.kill(os.getpid(), signal.SIGKILL)
+    run_verb(verb, arguments)
+
+
+@pytest.mark.slow
+def test_a_pack_whose_process_dies_becomes_single_fits(tmp_path: Path) -> None:
+    grid, done = read_grid(write_table(tmp_path, "deep_svdd")), list[Row]()
+    results = Results(tmp_path / "results")
+    results.open(grid.cells, grid)
+    work = packed(tasks_of(grid.cells), 10).work
+    pool = Pool(results, ["cpu"], jobs=1, run_verb=dies_in_a_pack)
+    pool.run(work, lambda _, row: done.append(row), lambda: None, stop=lambda: False)
+    assert [(row["status"], "packed" in row) for row in done] == [("done", False)] * 2
 
 
 @pytest.mark.slow
