@@ -45,6 +45,7 @@ from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.training_state.callbacks import callbacks_of
 from adlightning.data.loading import IndexBatches, TensorLoader
+from adlightning.data.modules import AnomalyDataModule
 
 ELEMENTWISE: tuple[type[Optimizer], ...] = (Adam, AdamW, Adamax, NAdam, RAdam, SGD, RMSprop, Adagrad)
 """Optimisers whose step for a weight depends on that weight and its gradients alone."""
@@ -142,6 +143,10 @@ class PackMember(pl.Callback):
         self.columns, self.order = loader.columns, loader.order
         if self.trainer.world_size != 1 or detector.is_trial or self.trainer.current_epoch:
             return "a fit on several devices, a trial, or one that goes on"
+        data = detector.data
+        own_batches = type(data).on_after_batch_transfer is not AnomalyDataModule.on_after_batch_transfer
+        if own_batches or data.train_transforms or data.synthetic_anomalies is not None:
+            return "data that change training batches"
         if list(detector.preprocess.parameters()):
             return "a preprocessing with weights"
         return self.refusal_of_optimizer()

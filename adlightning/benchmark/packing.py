@@ -145,8 +145,9 @@ def refusal(config: Mapping[str, Any]) -> str | None:
         return "model.learn_center"
     if arguments.get("lr_scheduler_interval", "epoch") != "epoch":
         return f"model.lr_scheduler_interval={arguments['lr_scheduler_interval']}"
-    if _class(config["data"])[1].get("train_transforms"):
-        return "data.train_transforms"
+    for name in ("train_transforms", "synthetic_anomalies"):
+        if _class(config["data"])[1].get(name):
+            return f"data.{name}"
     return None
 
 

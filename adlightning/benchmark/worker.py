@@ -77,7 +77,7 @@ def _run(
     verb: str,
     options: list[str],
     more: Row | None = None,
-    at_end: Callable[[Row], None] = lambda row: None,
+    at_end: Callable[[Row], None] | None = None,
 ) -> Row:
     """The row of a cell by a verb, which is kept."""
     if code_version(cell.config) != cell.code:
@@ -90,7 +90,7 @@ def _run(
                 _output_to(folder / "output.log"),
                 _traceback_printed(),
                 runs_called(_names(cell, results)),
-                first_phases_shared(_shelf(cell, results)),
+                first_phases_shared(_shelf(cell, results) if at_end is None else None),  # of a pack: not to the bit
             ):
                 run_verb(verb, [*_arguments(cell, folder), *options])
             report = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
@@ -104,7 +104,8 @@ def _run(
             row["error"] = f"{type(error).__name__}: {printable(plain_message(str(error)))}"
         row.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
         row["finished"] = now()
-        at_end(row)
+        if at_end is not None:
+            at_end(row)
         (folder / "run").mkdir(exist_ok=True)  # a fit that was refused has none
         for file in ("output.log", "cell.yaml"):
             (folder / file).replace(folder / "run" / file)
