@@ -96,7 +96,8 @@ def require_same(cell: Cell, pack: Row, single: Row, together: Results, alone: R
     for key in ("split", "seed", "samples", "epochs", "protocol", "p_values"):
         assert reports[0][key] == reports[1][key]
     assert reports[0]["threshold"]["score"] == pytest.approx(reports[1]["threshold"]["score"], rel=1e-4)
-    assert reports[0]["notes"] == [f"trained with {pack['packed'] - 1} others as one batched model (--pack)"]
+    note = f"trained with {pack['packed'] - 1} others as one batched model (--pack)"
+    assert reports[0]["notes"] == [note, *reports[1]["notes"]]
     epochs = [pd.read_csv(folder / "epochs.csv") for folder in folders]
     pd.testing.assert_frame_equal(epochs[0], epochs[1], rtol=1e-3)
     assert sorted(path.name for path in folders[0].iterdir()) == sorted(path.name for path in folders[1].iterdir())
