@@ -181,3 +181,9 @@ def test_agreement_and_stability_by_hand(tmp_path: Path) -> None:
     assert found.table.loc["b", "stability"] == 1
     assert found.correlation.loc["a", "b"] == 0  # 1 with seed 0, -1 with seed 1
     assert found.top["name"][0] == "z"
+
+
+def test_a_folder_of_another_layout_is_refused_before_a_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good").mkdir()
+    assert main(["compare", f"--data={tmp_path}", "--methods=pca"]) == 2
+    assert "must have a folder train/normal or train/unlabelled" in " ".join(capsys.readouterr().err.split())

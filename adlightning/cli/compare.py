@@ -189,8 +189,13 @@ def _columns(given: argparse.Namespace) -> dict[str, Any]:
 def _has_labels(kind: Kind, data: Path, options: dict[str, Any]) -> bool:
     """Whether there is something to test with. Raises ValueError for a test folder without anomalies."""
     if kind == "folder":
+        if not any((data / "train" / name).is_dir() for name in ("normal", "unlabelled")):
+            raise ValueError(
+                f"data: {data} must have a folder train/normal or train/unlabelled, and test/normal and test/anomaly "
+                f"to test with (docs/own_data.md); `adlightning check` says what it has"
+            )
         if (data / "test").is_dir() and not (data / "test" / "anomaly").is_dir():
-            raise ValueError(f"data: {data / 'test'} must hold anomalies to test with, or not be there")
+            raise ValueError(f"data: {data / 'test'} must hold anomalies to test with, in anomaly, or not be there")
         return (data / "test").is_dir()
     if kind == "sounds":
         both = (data / "normal").is_dir() and any((data / name).is_dir() for name in ("anomaly", "abnormal"))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from adlightning.core.messages import quoted
 from adlightning.data.image_search import LeftOut, find_images, takes
 from adlightning.data.label_words import Meanings
+from adlightning.data.look.defects import is_defect_layout
 from adlightning.data.look.findings import Look
 from adlightning.data.look.photographs import MOST_READ, decide_pictures, read_photographs
 from adlightning.labels import NORMAL
@@ -112,12 +113,14 @@ def _where(root: Path, layout: Layout) -> str:
 
 def _check_labels(look: Look, root: Path, classes: dict[str, list[Path]]) -> None:
     """Names of folders as `FolderData` has them, and normal images among them."""
+    of_defects = is_defect_layout(root)
     for part in PARTS:
         unknown = [path.name for path in _folders(root / part) if path.name not in LABELS[part]]
         if unknown:
             look.faults.append(
                 f"{part} has the folders {quoted(unknown)}: rename them to {', '.join(LABELS[part])}, or take them as "
                 f"classes (--data.source=ImageFolder, docs/own_data.md)."
+                + (" This is MVTec AD's layout, which patch_knn/mvtec and its like read." if of_defects else "")
             )
     if classes and not {"train/normal", "train/unlabelled"} & classes.keys():
         look.faults.append("There are no images to train on in train/normal or train/unlabelled.")

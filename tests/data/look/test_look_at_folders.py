@@ -141,6 +141,12 @@ def test_images_in_the_wrong_place(tmp_path: Path, folder: str, message: str) ->
     assert message in " ".join(look_at_folder(tmp_path / "mine", "labels").faults)
 
 
+def test_a_layout_of_defects_is_named(tmp_path: Path) -> None:
+    for name in ("train/good", "test/good", "test/dent"):
+        images(tmp_path / name)
+    assert "This is MVTec AD's layout, which patch_knn/mvtec" in look_at_folder(tmp_path, "labels").faults[0]
+
+
 def test_folders_of_good_and_bad_images_are_to_be_moved(tmp_path: Path) -> None:
     for name in ("good", "scratched"):
         images(tmp_path / "mine" / name)
