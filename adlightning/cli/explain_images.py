@@ -13,7 +13,7 @@ import torch
 from adlightning.callbacks.description import judged
 from adlightning.callbacks.heatmaps import colour_scale, maps_shown, write_map
 from adlightning.cli.score import score_samples, skipped_in_words
-from adlightning.core.image_maps import map_words
+from adlightning.core.image_maps import map_kind, map_words
 from adlightning.core.scoring import without_p_values, without_verdict
 from adlightning.core.terminal import say
 from adlightning.data.named_samples import NamedSamples
@@ -66,7 +66,9 @@ def explain_images(
         parts = [slice(first, first + _MAPS_AT_ONCE) for first in range(0, len(places), _MAPS_AT_ONCE)]
         shown = track(parts, description="looking where", transient=True)
         maps = np.concatenate([detector.heatmaps(raw[part]) for part in shown])
-        scale, threshold = colour_scale(maps), detector.threshold_over(scores)
+        # below 0 an occlusion makes the image more anomalous: that is nowhere where it is anomalous
+        drawn = maps.clip(min=0) if map_kind(detector) == "occlusion" else maps
+        scale, threshold = colour_scale(drawn), detector.threshold_over(scores)
         found, rows = [], []
         for rank, row in enumerate(chosen, start=1):
             name, each = names[row], {key: values[row] for key, values in verdicts.items()}
@@ -76,7 +78,7 @@ def explain_images(
                 corner = [int(pixels) for pixels in samples.tiles[places[rank - 1]].split(",")]
                 facts += f", tile at ({corner[1]}, {corner[0]})"
             words = f"{name}: {facts}"
-            picture = maps_shown(detector, raw[rank - 1 : rank], maps[rank - 1 : rank], [words])[0]
+            picture = maps_shown(detector, raw[rank - 1 : rank], drawn[rank - 1 : rank], [words])[0]
             file = f"{rank:03d}_{_as_file_name(name)}.png"
             write_map(out / file, picture, scale, _nearest_words(detector))
             hottest = np.unravel_index(int(maps[rank - 1].argmax()), maps[rank - 1].shape)

@@ -142,3 +142,17 @@ def test_nothing_is_overwritten(run: Path, new: Path, tmp_path: Path) -> None:
 def test_score_draws_heat_maps(run: Path, new: Path, tmp_path: Path) -> None:
     score(str(run), str(new), str(tmp_path / "s.csv"), plots=str(tmp_path / "plots"))
     assert (tmp_path / "plots/heatmaps.png").exists()
+
+
+def test_where_an_occlusion_makes_an_image_more_anomalous_nothing_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ad.fit(ad.NearestNeighbor(), ad.Arrays(plates(20)), progress=False).save(tmp_path / "n.ckpt")
+    np.save(tmp_path / "x.npy", plates(20)[:2])  # of training: any change makes them more anomalous
+    scales: list[Scale] = []
+    monkeypatch.setattr(
+        "adlightning.cli.explain_images.write_map",
+        lambda file, shown, scale, _: (scales.append(scale), file.write_bytes(b"")),
+    )
+    explain(str(path), str(tmp_path / "x.npy"), str(tmp_path / "why"))
+    assert scales[0].low == 0
