@@ -150,9 +150,11 @@ def test_where_an_occlusion_makes_an_image_more_anomalous_nothing_is_shown(
     path = ad.fit(ad.NearestNeighbor(), ad.Arrays(plates(20)), progress=False).save(tmp_path / "n.ckpt")
     np.save(tmp_path / "x.npy", plates(20)[:2])  # of training: any change makes them more anomalous
     scales: list[Scale] = []
-    monkeypatch.setattr(
-        "adlightning.cli.explain_images.write_map",
-        lambda file, shown, scale, _: (scales.append(scale), file.write_bytes(b"")),
-    )
+
+    def kept(file: Path, shown: object, scale: Scale, words: str) -> None:
+        scales.append(scale)
+        file.write_bytes(b"")
+
+    monkeypatch.setattr("adlightning.cli.explain_images.write_map", kept)
     explain(str(path), str(tmp_path / "x.npy"), str(tmp_path / "why"))
     assert scales[0].low == 0
