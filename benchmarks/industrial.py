@@ -1,8 +1,8 @@
 """Photographs of parts with small defects, drawn here, and which method finds and shows them.
 
-    python benchmarks/industrial.py --out docs/results/industrial.csv
+    python benchmarks/industrial.py --out docs/results/photographs/industrial.csv
     python benchmarks/industrial.py --methods pca,patch_knn --kinds scratch --seeds 1
-    python benchmarks/industrial.py --out docs/results/industrial.csv --page docs/defects.md
+    python benchmarks/industrial.py --out docs/results/photographs/industrial.csv --page docs/choose.md
 
 Normal images are a woven texture, or a plate with four screws; no two are alike in phase, light and noise. Defects are
 scratches, blobs and turned pieces of the texture, and a missing or a moved screw of the plate. A row is one fit by the

@@ -1,6 +1,6 @@
 """Small scratches in large images: resized, in tiles, and as they are.
 
-    python benchmarks/tiles.py --out docs/results/tiles.csv
+    python benchmarks/tiles.py --out docs/results/photographs/tiles.csv
 
 Images of a woven texture, 512 x 512, drawn here; scratches are of one to two pixels, 12 to 30 long. They lie in a
 folder of MVTec AD's layout, with masks. A row is one fit of PatchKNN and its test: AUROC of the images, AUROC of the

@@ -16,6 +16,9 @@ from adlightning.data.look.sounds import holds_sounds, look_at_sounds
 from adlightning.data.look.table import look_at_tables
 from adlightning.files.disk import user_path
 
+_FEW = 10
+"""Good images of which a tenth, `validation_fraction` by default, is none."""
+
 
 def check(data: str, config: str | None = None, test_path: str | None = None, **said: Any) -> bool:
     """Look at a table or a folder once and print what must be decided, with one command that decides it.
@@ -79,9 +82,12 @@ def _look_at_images(path: Path, data: str, config: str | None) -> tuple[Look, li
     layout = layout_of(path)
     look = look_at_folder(path, layout)
     if layout == "labels":
+        has_anomalies = (path / "train/anomaly").is_dir()  # which Deep SAD learns from
         return look, [
-            *("--config", config or "deep_sad/folder", f"--data.root={shlex.quote(data)}"),
+            *("--config", config or ("deep_sad/folder" if has_anomalies else "pca/folder")),
+            f"--data.root={shlex.quote(data)}",
             *options_as_words(look.options, "data.", {}),
+            *_holding_out(path / "train/normal"),
         ]
     of_source = {name: value for name, value in look.options.items() if name != "normal_class"}
     return look, [
@@ -90,6 +96,12 @@ def _look_at_images(path: Path, data: str, config: str | None) -> tuple[Look, li
         *options_as_words(of_source, "data.source.", {}),
         *options_as_words({"normal_class": look.options.get("normal_class", "...")}, "data.", {}),
     ]
+
+
+def _holding_out(normals: Path) -> list[str]:
+    """Of so few good images that a tenth is none, none is held out: left-out folds give a threshold then."""
+    n = sum(path.is_file() for path in normals.rglob("*")) if normals.is_dir() else 0
+    return ["--data.validation_fraction=0"] if 0 < n < _FEW else []
 
 
 def run(arguments: Sequence[str]) -> int:

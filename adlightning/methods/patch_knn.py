@@ -188,7 +188,8 @@ class PatchKNN(FittedOnce):
         n, each = images * self.grid[0] * self.grid[1], 4 * self.bank.shape[1] + self.crops.shape[1:].numel()
         kept = min(n, self.max_patches)
         mib = [count * each / 2**20 for count in (kept, kept * self.coreset)]
-        rank_zero_info(f"a bank of {n:,} patches: {mib[0]:,.1f} MiB while it is chosen, {mib[1]:,.1f} MiB then")
+        of = f"{kept:,} of {n:,}" if kept < n else f"{n:,}"
+        rank_zero_info(f"a bank chosen from {of} patches: {mib[0]:,.1f} MiB while it is chosen, {mib[1]:,.1f} MiB then")
 
     def _candidates(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """Patches (N, d) of normal images, at most `max_patches` of them, each as likely; and their crops."""
@@ -216,7 +217,8 @@ class PatchKNN(FittedOnce):
         """How large the bank is."""
         size = self.bank.numel() * self.bank.element_size() / 2**20
         of = f" of {self._n_patches:,} of normal images" if self._n_patches else ""
-        return [f"the bank holds {len(self.bank):,} patches{of}, {size:.1f} MiB"]
+        held = "1 patch" if len(self.bank) == 1 else f"{len(self.bank):,} patches"
+        return [f"the bank holds {held}{of}, {size:.1f} MiB"]
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 

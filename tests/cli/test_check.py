@@ -164,6 +164,31 @@ def test_a_table_that_is_as_it_should_be_is_looked_at_in_silence(
     assert "nonsense" in capsys.readouterr().err  # the parser's own words: the look found nothing
 
 
+@pytest.mark.parametrize(
+    ("n", "anomaly", "wanted"),
+    [
+        (12, False, ["--config", "pca/folder"]),
+        (12, True, ["--config", "deep_sad/folder"]),
+        (4, False, ["--config", "pca/folder", "--data.validation_fraction=0"]),
+    ],
+)
+def test_good_images_alone_get_a_command_that_runs(
+    n: int, anomaly: bool, wanted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ["normal", "anomaly"] if anomaly else ["normal"]:
+        (tmp_path / "parts/train" / kind).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(
+                tmp_path / "parts/train" / kind / f"{i}.png"
+            )
+    assert main(["check", str(tmp_path / "parts")]) == 0
+    command = command_in(capsys.readouterr().out)[1:]
+    assert command == [*wanted[:2], f"--data.root={tmp_path / 'parts'}", *wanted[2:]]
+    if not anomaly:
+        assert main(["fit", *command, f"--run_dir={tmp_path / 'run'}", "--plots=false"]) == 0
+
+
 def test_a_folder_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "my images"
     for part in ("train", "test"):
