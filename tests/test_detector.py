@@ -144,7 +144,11 @@ def test_ranks_and_epochs_draw_different_random_numbers() -> None:
         detector = Autoencoder(partial(MLPEncoder, dense=(4,), rep_dim=2), preprocessing=Identity)
         detector.configure_for(InputSpec("table", (6,)))
         detector.median_normal.zero_()  # there are no data to take it of
-        detector._trainer = SimpleNamespace(global_rank=rank, current_epoch=epoch)  # type: ignore[assignment]
+        detector._trainer = SimpleNamespace(  # type: ignore[assignment]
+            global_rank=rank,
+            current_epoch=epoch,
+            datamodule=SimpleNamespace(synthetic_anomalies=None, train_transforms=None),
+        )
         torch.manual_seed(5)
         detector.on_fit_start()
         torch.rand(drawn_before)

@@ -321,7 +321,7 @@ TABLE = InputSpec("table", (3,))
 
 
 @pytest.mark.parametrize(
-    "name", ["x.pt", "x.ckpt", "x.zip", "x.txt", "x.json", "x.mp4", "x.wav", "x.pkl", "x.heic", "x"]
+    "name", ["x.pt", "x.ckpt", "x.zip", "x.txt", "x.json", "x.mp4", "x.wav", "x.pkl", "x.psd", "x"]
 )
 @pytest.mark.parametrize("spec", [IMAGES, TABLE])
 def test_a_file_that_nothing_is_read_from_is_refused_for_what_it_is(tmp_path: Path, name: str, spec: InputSpec) -> None:
@@ -374,9 +374,9 @@ def test_what_a_folder_holds_beside_images_is_named(
     digits_run: Path, images: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     (images / "21.jfif").write_bytes((images / "00.png").read_bytes())
-    (images / "22.heic").write_bytes(b"another format")
+    (images / "22.psd").write_bytes(b"another format")
     assert score(digits_run, images, tmp_path / "s.csv") == 0
     assert len(pd.read_csv(tmp_path / "s.csv")) == 21
     assert [str(w.message) for w in recwarn if "left out" in str(w.message)] == [
-        f"{images}: left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 1 (1 .heic)"
+        f"{images}: left out: other formats than BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP: 1 (1 .psd)"
     ]

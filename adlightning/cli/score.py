@@ -214,10 +214,7 @@ def _plot(
     scored = ScoredSamples(scores, np.full(len(scores), -1, dtype=np.int64), np.array(rows))
     written = [] if not isinstance(x, RowsOfWindows) else [_events(folder, x, scores, threshold, title)]
     of_images = first.ndim == 3 and first.dtype == torch.uint8
-    if of_images:
-        about = f"{title}: the most anomalous images, and where"
-        written += write_heatmaps(folder / "heatmaps.png", detector, scored, images, samples.names_of_x, about)
-    return written + write_plots(
+    written += write_plots(
         folder,
         scored,
         images=images if of_images else None,
@@ -225,6 +222,10 @@ def _plot(
         names=samples.names if isinstance(x, RowsOfWindows) else samples.names_of_x,
         title_prefix=title,
     )
+    if of_images:
+        about = f"{title}: the most anomalous images, and where"
+        written += write_heatmaps(folder / "heatmaps.png", detector, scored, images, samples.names_of_x, about)
+    return written
 
 
 def _events(folder: Path, x: RowsOfWindows, scores: NDArray[np.float64], threshold: float | None, title: str) -> Path:

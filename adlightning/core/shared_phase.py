@@ -30,8 +30,10 @@ def place_of(detector: AnomalyDetector) -> Path | None:
 
     Where a fit goes on, on several ranks, with changed batches or with data that are no tensor it is not.
     """
-    shelf, phase, trainer, data = given_shelf(), detector.first_phase(), detector.trainer, detector.data
-    if shelf is None or phase is None or not phase.epochs or not detector.first_phase_arguments:
+    if (shelf := given_shelf()) is None:
+        return None
+    phase, trainer, data = detector.first_phase(), detector.trainer, detector.data
+    if phase is None or not phase.epochs or not detector.first_phase_arguments:
         return None
     x = data.train_samples.x
     if trainer.ckpt_path or trainer.world_size > 1 or detector.is_trial or not isinstance(x, Tensor):

@@ -88,7 +88,8 @@ def test_results_say_what_was_not_as_in_training(tmp_path: Path, capsys: Capture
         assert (
             main(["test", f"--ckpt_path={tmp_path / 'r'}", f"--run_dir={tmp_path / name}", *QUIET[:-1], *options]) == 0
         )
-        notes[name] = json.loads((tmp_path / name / "metrics.json").read_text())["notes"]
+        said = json.loads((tmp_path / name / "metrics.json").read_text())["notes"]
+        notes[name] = [note for note in said if not note.startswith("the threshold is by")]  # few held-out samples
     assert notes == {"same": [], "other": ["data.normal_class=3, the checkpoint was trained with 8"]}
     assert f"note: {notes['other'][0]}\n" in capsys.readouterr().out
 

@@ -212,7 +212,7 @@ def test_a_file_whose_held_out_scores_are_none_is_refused(tmp_path: Path) -> Non
     checkpoint = torch.load(tmp_path / "d.ckpt", weights_only=True)
     for scores, words in (
         (torch.arange(10.0).flip(0), "held_out_scores must be finite and sorted"),
-        (torch.full((10,), torch.nan), "held_out_scores must be finite and sorted"),
+        (torch.full((10,), torch.nan), "held_out_scores must hold finite numbers"),
         (torch.tensor(3.0), r"held_out_scores must have the shape"),
         (torch.zeros(2, 5), r"held_out_scores must have the shape \(0,\)"),
         (torch.arange(10), r"held_out_scores must have the shape \(0,\) of torch.float32"),

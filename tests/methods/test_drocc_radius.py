@@ -53,7 +53,8 @@ def run_of(**options: Any) -> tuple[list[str], list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = ad.fit(ad.DROCC(**options), ad.Arrays(ROWS, ROWS[:20]), max_epochs=3, progress=False)
-    return [str(each.message) for each in caught if "the negatives won" in str(each.message)], run.report["notes"]
+    notes = [note for note in run.report["notes"] if not note.startswith("the threshold is by")]  # few held-out samples
+    return [str(each.message) for each in caught if "the negatives won" in str(each.message)], notes
 
 
 def test_a_fit_that_ends_above_chance_says_so() -> None:
