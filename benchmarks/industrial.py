@@ -185,7 +185,8 @@ def peak_mb() -> float:
 
 def page(rows: list[dict[str, Any]]) -> str:
     """The means of all seeds as Markdown."""
-    frame = pd.DataFrame(rows).replace("", np.nan).apply(pd.to_numeric, errors="ignore")
+    frame = pd.DataFrame(rows).replace("", np.nan)
+    frame = frame.astype({name: float for name in COLUMNS if name not in ("kind", "method")})
     kinds, lines = list(KINDS), []
     lines.append("| method | " + " | ".join(kinds) + " | least | pixel AUROC | AUPRO | CPU s | MiB | seeds |")
     lines.append("| --- " * (len(kinds) + 7) + "|")
@@ -195,7 +196,7 @@ def page(rows: list[dict[str, Any]]) -> str:
             if own.empty or own[score].isna().all():
                 continue
             means = own.groupby("kind")[score].mean().reindex(kinds)
-            words = [method, *(f"{100 * value:.1f}" for value in [*means, means.min()])]
+            words = [method, *(f"{100 * value:.1f}" if value == value else "" for value in [*means, means.min()])]
             if score == "auroc":
                 others = [own[name].mean() for name in ("pixel_auroc", "aupro")]
                 words += [f"{100 * value:.1f}" if value == value else "" for value in others]
