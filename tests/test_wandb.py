@@ -53,6 +53,7 @@ def arguments(folder: Path, *options: str, config: str = "density_ratio/digits")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fit with step curves, a validation metric that selects, and a test that is transductive."""
+    wandb.teardown()  # other tests of this process may have begun a session, whose mode would stay
     folder = tmp_path_factory.mktemp("wandb") / "run"
     options = ["--trainer.max_epochs=3", "--monitor=val/divergence", "--data.unlabelled_validation_fraction=0.2"]
     assert main(arguments(folder, *options, *TO_WANDB)) == 0
