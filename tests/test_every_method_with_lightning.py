@@ -38,7 +38,7 @@ EPOCHS, BATCHES = 2, 2
 
 
 def _cases() -> list[str]:
-    """The digits' config of every method that trains, GOAD's of a table, and a shallow one on an autoencoder's codes."""
+    """The digits' config of every method that trains, GOAD's of a table, a shallow one on an autoencoder's codes."""
     configs = {path: yaml.safe_load(path.read_text()) for path in ROOT.glob("configs/*/digits.yaml")}
     names = {path.parent.name: its["model"]["class_path"] for path, its in configs.items()}
     trained = {name: cls for name, cls in names.items() if cls in methods.__all__}
