@@ -4,7 +4,8 @@
     python benchmarks/industrial.py --methods pca,patch_knn --kinds scratch --seeds 1
     python benchmarks/industrial.py --out docs/results/photographs/industrial.csv --page docs/choose.md
 
-Normal images are a woven texture, or a plate with four screws; no two are alike in phase, light and noise. Defects are
+Normal images are a woven texture, or a plate with four screws; no two are alike in phase, light and noise. The texture
+lies in nearly the same place in each image, but for the kinds `any phase`. Kinds are parted by `;`. Defects are
 scratches, blobs and turned pieces of the texture, and a missing or a moved screw of the plate. A row is one fit by the
 method's configuration for a folder of images: AUROC of the images by its own score and by three reductions of its maps,
 AUROC of pixels, AUPRO, CPU seconds, and the memory that the fit took beyond what the program has at its start. What is
@@ -43,9 +44,9 @@ Drawn = tuple[NDArray[np.float64], NDArray[np.bool_]]
 _Y, _X = np.mgrid[:SIZE, :SIZE] / SIZE
 
 
-def weave(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A woven texture (SIZE, SIZE), with its own pitch, phase, light and noise."""
-    pitch, phase = rng.normal(0, 0.05, 2), rng.normal(0, 0.1, 2)
+def weave(rng: np.random.Generator, anywhere: bool = False) -> NDArray[np.float64]:
+    """A woven texture (SIZE, SIZE), with its own pitch, phase, light and noise; `anywhere` gives it any phase."""
+    pitch, phase = rng.normal(0, 0.05, 2), rng.uniform(0, 2 * np.pi, 2) if anywhere else rng.normal(0, 0.1, 2)
     x: NDArray[np.float64] = 110 + 50 * np.sin(2 * np.pi * (6 + pitch[0]) * _X + phase[0])
     x = x + 40 * np.cos(2 * np.pi * (4 + pitch[1]) * _Y + phase[1]) + rng.normal(0, 15) * (_X - 0.5)
     return x + rng.normal(0, 8, x.shape)
@@ -69,9 +70,9 @@ def plate(rng: np.random.Generator, missing: int | None = None, moved: int | Non
     return x, where
 
 
-def scratched(rng: np.random.Generator) -> Drawn:
+def scratched(rng: np.random.Generator, anywhere: bool = False) -> Drawn:
     """A texture with a bright line of one to two pixels, 12 to 30 long."""
-    x, where = weave(rng), np.zeros((SIZE, SIZE), dtype=bool)
+    x, where = weave(rng, anywhere), np.zeros((SIZE, SIZE), dtype=bool)
     start, angle, length = rng.uniform(20, 100, 2), rng.uniform(0, np.pi), rng.uniform(12, 30)
     for step in np.linspace(0, length, 80):
         row, column = (start + step * np.array([np.sin(angle), np.cos(angle)])).astype(int)
@@ -91,11 +92,11 @@ def turned(rng: np.random.Generator) -> Drawn:
     return x, where
 
 
-def blotted(rng: np.random.Generator) -> Drawn:
+def blotted(rng: np.random.Generator, anywhere: bool = False) -> Drawn:
     """A texture with a stain that dims a disc of 3 to 7 pixels' radius by a third."""
     center, radius = rng.uniform(20, 108, 2), rng.uniform(3, 7)
     where = np.hypot(_Y * SIZE - center[0], _X * SIZE - center[1]) < radius
-    x = weave(rng)
+    x = weave(rng, anywhere)
     return np.where(where, 0.65 * x, x), where
 
 
@@ -107,6 +108,8 @@ KINDS: dict[
     "turned": (weave, turned),
     "missing": (lambda rng: plate(rng)[0], lambda rng: plate(rng, missing=int(rng.integers(4)))),
     "moved": (lambda rng: plate(rng)[0], lambda rng: plate(rng, moved=int(rng.integers(4)))),
+    "scratch, any phase": (lambda rng: weave(rng, True), lambda rng: scratched(rng, True)),
+    "blob, any phase": (lambda rng: weave(rng, True), lambda rng: blotted(rng, True)),
 }
 """By the defect: what draws a normal image, and what draws one with the defect."""
 
@@ -213,7 +216,7 @@ def main() -> None:
     """Run what is missing, and write rows as they come."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, help="CSV of rows; what it has is not run again")
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--kinds", default=";".join(KINDS))
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--page", type=Path, help="page between whose marks the means are written; nothing is run")
@@ -230,7 +233,7 @@ def main() -> None:
         return
     done = {(row["kind"], row["method"], str(row["seed"])) for row in rows}
     for seed in range(given.seeds):
-        for kind in given.kinds.split(","):
+        for kind in given.kinds.split(";"):
             for method in given.methods.split(","):
                 if (kind, method, str(seed)) in done:
                     continue
