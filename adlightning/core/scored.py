@@ -266,10 +266,12 @@ class ScoredModule(pl.LightningModule, ABC):
         By default, of a method with `reconstructions`, what they leave: squared, the mean over channels.
 
         Raises:
-            NotImplementedError: the method does not know where.
+            ValueError: the method does not know where; :meth:`heatmaps` has maps of any.
         """
         if (rebuilt := getattr(self, "reconstructions", None)) is None:
-            raise NotImplementedError(f"{type(self).__name__} does not say where an image is anomalous")
+            raise ValueError(
+                f"{type(self).__name__} does not say where an image is anomalous: heatmaps() shows it by occlusion"
+            )
         return residual_map(self.preprocess(x), rebuilt(x), self.preprocess, x)
 
     @property

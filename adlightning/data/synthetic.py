@@ -259,6 +259,3 @@ def jittered(images: Tensor, by: Tensor) -> Tensor:
 def _within(span: tuple[float, float], draw: Tensor) -> Tensor:
     """Draws from [0, 1) brought to a span."""
     return draw * (span[1] - span[0]) + span[0]
-
-
-__all__ = ["Confetti", "CutPaste", "SyntheticAnomalies"]

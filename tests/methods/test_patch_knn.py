@@ -151,7 +151,7 @@ def test_tables_are_refused() -> None:
 def test_a_bank_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 1, 8, 8), dtype=np.uint8)
     path = ad.fit(ad.PatchKNN(), ad.Arrays(images), progress=False).save(tmp_path / "d.ckpt")
-    saved = torch.load(path, weights_only=False)
+    saved = torch.load(path, weights_only=True)
     saved["state_dict"]["bank"][0, 3] = torch.nan
     torch.save(saved, path)
     with pytest.raises(ValueError, match="bank must hold finite numbers"):
@@ -223,3 +223,9 @@ def test_a_threshold_by_few_images_is_said_and_one_by_left_out_images_can_be_had
     assert run.detector.score(images).max() < 1e-3 < threshold  # in the bank, each is its own neighbour
     assert (run.detector.score(new) > threshold).mean() < 0.4
     assert run.report["notes"][-1].startswith("the bank holds 320 patches of 320 of normal images")
+
+
+def test_a_method_without_a_map_says_what_has_one() -> None:
+    detector = ad.fit(ad.KDE(), ad.Arrays(parts(12)[0]), progress=False).detector
+    with pytest.raises(ValueError, match=r"KDE does not say where .*: heatmaps\(\) shows it by occlusion"):
+        detector.anomaly_map(torch.from_numpy(parts(2)[0]))
