@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing as mp
 import os
 import shutil
@@ -248,6 +249,7 @@ def _serve(
 
         torch.set_num_threads(threads)
         threadpool_limits(threads)
+    gc.freeze()  # what was imported stays: collecting what cells leave need not look at it
     with contextlib.suppress(EOFError):
         while True:
             task, failed = pipe.recv(), False

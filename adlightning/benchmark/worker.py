@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import json
 import os
 import sys
@@ -110,6 +111,7 @@ def _run(
         for file in ("output.log", "cell.yaml"):
             (folder / file).replace(folder / "run" / file)
         results.write(cell, row, folder / "run")
+    gc.collect()  # a detector, its data and its Trainer hold each other: few objects, much memory
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from adlightning.benchmark.grid import read_grid
 from adlightning.benchmark.pool import Pool, shares_of
 from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.tasks import tasks_of
+from adlightning.benchmark.worker import run_task
 from adlightning.cli.benchmark import run_verb
 from adlightning.core.shared_phase import TAKEN
 
@@ -309,6 +312,28 @@ def test_cells_that_begin_alike_share_their_pretraining(tmp_path: Path) -> None:
         assert bench(file, tmp_path / method, "--only", f"method={method}") == 0
         expected = {cell: value for cell, value in numbers(tmp_path / "shared").items() if method in cell}
         assert numbers(tmp_path / method) == expected
+
+
+def test_what_a_cell_made_is_gone_before_the_next_begins(grid_file: Path, tmp_path: Path) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def run_verb(verb: str, arguments: list[str]) -> None:
+        assert all(reference() is None for reference in made)
+        trainer, detector = type("Trainer", (), {})(), type("Detector", (), {})()
+        trainer.detector, detector.trainer = detector, trainer  # as Lightning's hold each other
+        made.append(weakref.ref(detector))
+        raise ValueError("no fit")
+
+    grid = read_grid(grid_file)
+    cells, results = grid.cells, Results(tmp_path / "results")
+    results.open(cells, grid)
+    gc.disable()  # else Python may do it by itself
+    try:
+        rows = [row for task in tasks_of(cells) for _, row in run_task(task, results, run_verb)]
+    finally:
+        gc.enable()
+    assert [row["error"] for row in rows] == ["ValueError: no fit"] * len(cells)
+    assert len(made) == len(cells) > 1
 
 
 @pytest.mark.parametrize(
