@@ -317,7 +317,7 @@ class AnomalyDetector(ScoredModule):
             if callable(load := getattr(module, "load_pretrained", None)):
                 load()
         if not self.preprocess.fitted:
-            self.preprocess.fit(lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data()))
+            self.preprocess.fit(lambda: self.data.preprocessing_batches(self.device))
         if self.median_normal.isnan().any():
             normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
             self.median_normal.copy_(self._median_of(normals))

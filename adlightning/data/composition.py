@@ -32,6 +32,8 @@ class Split:
         test_labels: 0 normal, 1 anomaly, -1 not labelled.
         held_out_unlabelled: indices into the training part of unlabelled samples that are neither trained on nor in
             `validation`, for detectors that compare held-out samples of both kinds.
+        unused_anomalies: indices into the training part of anomalies that the protocol leaves out of training and
+            validation.
     """
 
     train: Indices
@@ -41,6 +43,7 @@ class Split:
     test: Indices
     test_labels: Indices
     held_out_unlabelled: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    unused_anomalies: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def labelled_and_polluting_counts(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from adlightning.data.composition import Split
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.data.sources.base import AnomalySource, Samples, Source
 from adlightning.data.splits import all_anomalies_holdout, given_parts, legacy_leaky_holdout, stratified_holdout
+from adlightning.labels import KNOWN_ANOMALY
 
 TestSplit = Literal["stratified", "balanced", "half_normals", "legacy_leaky"]
 
@@ -31,6 +37,8 @@ class AnomalyLabelled(AnomalyDataModule):
             protocol: normals are unlabelled, that share of the training set is labelled anomalies, the rest unused.
         pollution_ratio: gamma_p in [0, 1), share of anomalies among the unlabelled training samples.
         validation_anomalies: number of training anomalies held out with the normals, for model selection.
+        scale_with_anomalies: preprocessing is fitted to the training part's anomalies as well, known ones and those
+            that training leaves out, as in the released Deep SAD code (docs/methods/deep_sad.md, S13).
         loading: batch sizes, validation share, seed and memory, as in :class:`AnomalyDataModule`.
 
     Raises:
@@ -46,6 +54,7 @@ class AnomalyLabelled(AnomalyDataModule):
         labelled_anomaly_ratio: float | None = None,
         pollution_ratio: float = 0.0,
         validation_anomalies: int = 0,
+        scale_with_anomalies: bool = False,
         **loading: Any,
     ) -> None:
         super().__init__(**loading)
@@ -55,6 +64,7 @@ class AnomalyLabelled(AnomalyDataModule):
             "labelled_anomaly_ratio": labelled_anomaly_ratio,
             "pollution_ratio": pollution_ratio,
             "validation_anomalies": validation_anomalies,
+            "scale_with_anomalies": scale_with_anomalies,
         }
         for name, value in taken.items():
             if test_split in _ALL_ANOMALIES and value:
@@ -69,6 +79,7 @@ class AnomalyLabelled(AnomalyDataModule):
         self.labelled_anomaly_ratio = labelled_anomaly_ratio
         self.pollution_ratio = pollution_ratio
         self.validation_anomalies = validation_anomalies
+        self.scale_with_anomalies = scale_with_anomalies
 
     @property
     def data_source(self) -> Source:
@@ -96,6 +107,15 @@ class AnomalyLabelled(AnomalyDataModule):
             hold_out = stratified_holdout if self.test_split == "stratified" else legacy_leaky_holdout
             split = hold_out(train.y, test_fraction=self.test_fraction, **common)
         return train, test or train, split, self.source.name
+
+    def preprocessing_batches(self, device: torch.device) -> Iterator[Tensor]:
+        """As of every datamodule; with `scale_with_anomalies` the anomalies of the training part follow."""
+        yield from super().preprocessing_batches(device)
+        if self.scale_with_anomalies:
+            known = self.split.train[self.split.known == KNOWN_ANOMALY]
+            rows = np.concatenate([known, self.split.unused_anomalies])
+            for start in range(0, len(rows), self.eval_batch_size):
+                yield self.train_images(rows[start : start + self.eval_batch_size]).to(device, self._raw_dtype())
 
     def holds_out(self, train: Samples) -> bool:
         """Whether a test set is held out of a source that has none: only labelled samples can be tested on."""

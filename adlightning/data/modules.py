@@ -227,6 +227,11 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         """One pass over the whole training set, in order, on every rank alike."""
         return iter(self._train_loader(shuffle=False, device=device))
 
+    def preprocessing_batches(self, device: torch.device) -> Iterator[Tensor]:
+        """One pass over the raw samples that a preprocessing is fitted to: training samples but known anomalies."""
+        for batch in self.fitting_batches(device):
+            yield batch.x.to(device)[batch.known.to(device) != KNOWN_ANOMALY]
+
     def held_out_batches(self, device: torch.device) -> Iterator[EvalBatch]:
         """One pass over all held-out samples, in order, on every rank alike."""
         split = self.split

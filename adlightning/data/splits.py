@@ -108,8 +108,7 @@ def stratified_holdout(
     counts = [math.ceil(test_fraction * len(a) - ROUNDING) for a in (normals, anomalies)]
     parts = [streams.parts.permutation(a)[:n] for a, n in zip((normals, anomalies), counts, strict=True)]
     test = np.sort(np.concatenate(parts))
-    train = _others(len(y), test)
-    return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
+    return _split(y, _others(len(y), test), protocol, streams, test, y[test])
 
 
 def all_anomalies_holdout(
@@ -163,7 +162,16 @@ def legacy_leaky_holdout(
         halves.append([pair[keep_test] for pair in pairs])
     train, test = (np.sort(np.concatenate(half)) for half in halves)
     train = np.union1d(train, np.flatnonzero(y == NO_LABEL))
-    return Split(*compose(y, train, y == ANOMALY, protocol, streams), test, y[test])
+    return _split(y, train, protocol, streams, test, y[test])
+
+
+def _split(
+    y: Indices, pool: Indices, protocol: Protocol, streams: Streams, test: Indices, test_labels: Indices
+) -> Split:
+    """What training takes of `pool`, any anomaly of which may be labelled, and what it leaves; with the test set."""
+    train, known, validation, validation_labels = compose(y, pool, y == ANOMALY, protocol, streams)
+    unused = np.setdiff1d(pool[y[pool] == ANOMALY], np.concatenate([train, validation]))
+    return Split(train, known, validation, validation_labels, test, test_labels, unused_anomalies=unused)
 
 
 def given_parts(
@@ -183,8 +191,7 @@ def given_parts(
     """
     protocol = Protocol(labelled_anomaly_ratio, pollution_ratio, validation_fraction, validation_anomalies)
     y, test_y = as_labels("train_y", train_y, -1, 2), as_labels("test_y", [] if test_y is None else test_y, -1, 2)
-    drawn = compose(y, np.arange(len(y)), y == ANOMALY, protocol, Streams(seed))
-    return Split(*drawn, np.arange(len(test_y)), test_y)
+    return _split(y, np.arange(len(y)), protocol, Streams(seed), np.arange(len(test_y)), test_y)
 
 
 def limited_negatives(

@@ -30,7 +30,7 @@ from adlightning.core.rules import at_least, each, not_negative
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.labels import KNOWN_ANOMALY, UNLABELLED
 from adlightning.methods.parts.likelihoods import require_likelihood
-from adlightning.networks.dgm import LOG_LIKELIHOODS, VAE, Likelihood, kl_from_standard
+from adlightning.networks.dgm import LOG_LIKELIHOODS, VAE, Deviation, Likelihood, kl_from_standard
 from adlightning.networks.encoders import WeightInit, build_encoder, representation_size
 from adlightning.networks.initialisation import start_weights_
 
@@ -116,6 +116,8 @@ class SSDGM(AnomalyDetector):
         alpha: weight of the classifier's cross-entropy on labelled samples.
         separate_means: the mean of the labelled and that of the unlabelled samples count alike, as in the released
             code of Deep SAD; False lets every sample of a batch count alike.
+        deviation: of q(z|x, y): a `softplus`; or `at_least_one`, as in the released code of Deep SAD, whose
+            log-variance is a softplus.
         weight_init: of our own networks, `glorot` (uniform) or `framework`.
         optimizer: of classifier and VAE.
         lr_scheduler: its schedule; null for a constant learning rate.
@@ -139,6 +141,7 @@ class SSDGM(AnomalyDetector):
         likelihood: Likelihood = "bernoulli",
         alpha: float = 0.1,
         separate_means: bool = False,
+        deviation: Deviation = "softplus",
         weight_init: WeightInit = "glorot",
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4, weight_decay=1e-6),
         lr_scheduler: SchedulerFactory | None = partial(MultiStepLR, milestones=[50]),
@@ -153,6 +156,7 @@ class SSDGM(AnomalyDetector):
         self.likelihood: Likelihood = likelihood
         self.alpha = alpha
         self.separate_means = separate_means
+        self.deviation: Deviation = deviation
         self.weight_init = weight_init
         self.make_optimizer = optimizer_part("optimizer", optimizer)
         self.make_scheduler = scheduler_part("lr_scheduler", lr_scheduler)
@@ -163,7 +167,7 @@ class SSDGM(AnomalyDetector):
         require_likelihood(self, self.likelihood)
         self.encoder = build_encoder(self.make_encoder, shape)
         self.head = nn.Linear(representation_size(self.encoder, shape), 1)
-        self.m2 = VAE(math.prod(shape), self.hidden, self.latent_dim, n_classes=2)
+        self.m2 = VAE(math.prod(shape), self.hidden, self.latent_dim, n_classes=2, deviation=self.deviation)
         start_weights_(self, self.weight_init)
 
     def configure_optimizers(self) -> Any:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ MIN_SCALE = 1e-4  # keeps the logarithm of a standard deviation finite
 
 
 Likelihood = Literal["bernoulli", "gaussian"]
+Deviation = Literal["softplus", "at_least_one"]
 
 
 def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
@@ -81,20 +82,28 @@ def sample_gaussian(mean: Tensor, scale: Tensor) -> Tensor:
 class VAE(nn.Module):
     """q(z|x, y) = N(mean, diag(scale^2)) and p(x|z, y), of flat samples x (B, n_features) and one-hot labels y.
 
-    Without classes it is a plain VAE (M1). The standard deviation is a softplus: it cannot overflow, however far a
-    sample lies from the training data.
+    Without classes it is a plain VAE (M1).
 
     Args:
         n_features: size of a flattened sample.
         hidden: units of the encoder's hidden layers, at least one; the decoder's are reversed.
         latent_dim: size of z.
         n_classes: size of y; 0 for none.
+        deviation: of q, `softplus`, which cannot overflow, however far a sample lies from the training data; or
+            `at_least_one`, whose log-variance is a softplus, as in Deep SAD's released code.
 
     Raises:
-        ValueError: no hidden layer, a size below 1, or a negative number of classes.
+        ValueError: no hidden layer, a size below 1, a negative number of classes, or an unknown deviation.
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, n_classes: int = 0) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        hidden: Sequence[int],
+        latent_dim: int,
+        n_classes: int = 0,
+        deviation: Deviation = "softplus",
+    ) -> None:
         super().__init__()
         if not hidden:
             raise ValueError("hidden must name at least one hidden layer, got none")
@@ -103,12 +112,17 @@ class VAE(nn.Module):
         check_positive("latent_dim", (latent_dim,))
         if n_classes < 0:
             raise ValueError(f"n_classes must not be negative, got {n_classes}")
+        if deviation not in get_args(Deviation):
+            raise ValueError(f"deviation must be one of {', '.join(get_args(Deviation))}, got {deviation!r}")
+        self.deviation = deviation
         self.encoder = fully_connected((n_features + n_classes, *hidden, 2 * latent_dim))
         self.decoder = fully_connected((latent_dim + n_classes, *reversed(hidden), n_features))
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x, y), each (B, latent_dim), in float32."""
         mean, scale = self.encoder(_joined(x, y)).float().chunk(2, dim=1)
+        if self.deviation == "at_least_one":
+            return mean, (F.softplus(scale) / 2).exp()
         return mean, F.softplus(scale) + MIN_SCALE
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
