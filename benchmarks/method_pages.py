@@ -118,6 +118,8 @@ def result_table(methods: str) -> str:
     ]
     for path in sorted((ROOT / "docs/results").glob("*.csv")):
         rows = pd.read_csv(path, dtype={"variant": str, "setting": str, "normal": str, "method": str})
+        if "metrics.auroc" not in rows:
+            continue
         rows = rows[rows["status"] == "done"].fillna({"variant": ""})
         for (method, variant), group in rows.groupby(["method", "variant"]):
             if any(method == name and str(variant).startswith(beginning) for name, _, beginning in wanted):

@@ -29,6 +29,17 @@ LIMIT = 2.0
 KINDS = ("counts", "beside", "shortened")
 """What a file of rows is to its table: our numbers of it, another split or options, or a shorter training."""
 
+REASONS = {
+    "measured": "",
+    "open": "",
+    "guess": " This does not count as explained.",
+    "tried": " This explains nothing, and does not count.",
+}
+"""Kinds of explanation, and what the pages add to its words."""
+
+EXPLAINS = ("measured", "open")
+"""The kinds that count as explained."""
+
 Record = dict[str, Any]
 
 
@@ -57,7 +68,7 @@ class Explanation:
 
     Args:
         table: id.
-        kind: `measured`, `open` or `guess`; the last does not count as explained.
+        kind: one of `REASONS`; `EXPLAINS` count as explained.
         words: the reason.
         place: page and anchor below docs/ that say so.
         methods: names with their variants; empty for all.
@@ -112,8 +123,8 @@ class Cell:
 
     @property
     def explained(self) -> bool:
-        """Whether it lies outside for a reason that is more than a guess."""
-        return self.status == "outside" and self.explanation is not None and self.explanation.kind != "guess"
+        """Whether it lies outside for a reason that is more than a guess or a list of what was tried."""
+        return self.status == "outside" and self.explanation is not None and self.explanation.kind in EXPLAINS
 
 
 @dataclass(frozen=True)
@@ -136,10 +147,16 @@ def by_hand() -> Mapping[str, Any]:
 
 @cache
 def explanations() -> tuple[Explanation, ...]:
-    """All of them, in order."""
+    """All of them, in order.
+
+    Raises:
+        ValueError: one of an unknown kind.
+    """
     lists, found = ("methods", "datasets"), []
     for entry in by_hand()["explanations"]:
         given: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in entry.items()}
+        if given["kind"] not in REASONS:
+            raise ValueError(f"explanations.yaml: kind must be one of {', '.join(REASONS)}, got {given['kind']}")
         found.append(Explanation(**given))
     return tuple(found)
 

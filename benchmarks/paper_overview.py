@@ -41,7 +41,8 @@ _DEFINITIONS = """\
   unknown N make the standard error wider, so that more cells lie within.
 - *Explained* is a cell outside for which other rows of ours show why (another split, other options: then these
   rows must lie within two standard errors, or leave at most half of the difference), or where the paper does
-  not state what decides it. A guess does not count.
+  not state what decides it. A guess does not count, and neither does what was tried and explains nothing. Several
+  other settings were tried for most columns, and all that were run are shown, so that a cell may match by chance.
 - A table is *reproduced* where at least nine of ten judged cells lie within, *in part* where at least half do,
   else it is *not*. Where fewer than half of them have a number of ours it is *not measured but for* them.
 """

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from pages import ROOT, filled
 from paper_cells import (
+    REASONS,
     RESULTS,
     Cell,
     Explanation,
@@ -200,8 +201,8 @@ def _of_cells(table: Table) -> list[str]:
     names = (*headings, "method", "ours", "runs", "published", "difference", "in standard errors", "")
     lines = [*table_lines((*names, *(file.label for file in beside)), rows, texts=len(headings) + 1), ""]
     for reason, mark in marks.items():
-        guess = " This does not count as explained." if reason.kind == "guess" else ""
-        lines.append(wrapped(f"{mark}: {reason.words}{guess} ([where](../../{reason.place}))", "- ", "  "))
+        words = f"{reason.words}{REASONS[reason.kind]}"
+        lines.append(wrapped(f"{mark}: {words} ([where](../../{reason.place}))", "- ", "  "))
     return [*lines, ""] if marks else lines
 
 

@@ -85,10 +85,11 @@ def test_a_shortened_run_is_no_number_of_ours() -> None:
     assert (shortened.status, shortened.measured) == ("shortened", False)
 
 
-def test_a_guess_does_not_explain() -> None:
+def test_neither_a_guess_nor_what_was_tried_explains() -> None:
     outside = cell("ocsvm", deviation=9.0)
-    outside.explanation = Explanation("drocc_table6", "guess", "perhaps", "results.md")
-    assert not outside.explained
+    for kind in ("guess", "tried"):
+        outside.explanation = Explanation("drocc_table6", kind, "perhaps", "results.md")
+        assert not outside.explained
     outside.explanation = Explanation("drocc_table6", "open", "not stated", "results.md")
     assert outside.explained
     assert (counted([outside])["explained"], counted([outside])["unexplained"]) == (1, 0)

@@ -78,6 +78,21 @@ def test_the_leaky_split_says_so() -> None:
     assert set(data.split.train) & set(data.split.test)
 
 
+@pytest.mark.parametrize("test_split", ["stratified", "legacy_leaky"])
+def test_scaling_with_anomalies_sees_the_whole_training_part_and_no_other_sample(test_split: Any) -> None:
+    options: dict[str, Any] = {"test_split": test_split, "labelled_anomaly_ratio": 0.05, "seed": 0}
+    alone = ready(AnomalyLabelled(Blobs(), **options))
+    data = ready(AnomalyLabelled(Blobs(), scale_with_anomalies=True, eval_batch_size=7, **options))
+    normals = torch.cat(list(alone.preprocessing_batches(torch.device("cpu"))))
+    everything = torch.cat(list(data.preprocessing_batches(torch.device("cpu"))))
+    assert len(normals) == (data.split.known == 0).sum()
+    assert len(everything) - len(normals) == 24  # of 40 anomalies, as 16 are tested
+    assert torch.equal(everything[: len(normals)], normals)
+    added = np.concatenate([data.split.train[data.split.known == -1], data.split.unused_anomalies])
+    assert torch.equal(everything[len(normals) :], data.train_images(added))
+    assert not set(data.split.unused_anomalies) & set(data.split.train)
+
+
 def test_the_balanced_split_tests_all_anomalies_and_trains_on_unlabelled_normals() -> None:
     data = ready(AnomalyLabelled(Blobs(), test_split="balanced", validation_fraction=0.1, seed=0))
     assert data.counts() == {
@@ -90,7 +105,13 @@ def test_the_balanced_split_tests_all_anomalies_and_trains_on_unlabelled_normals
 
 
 @pytest.mark.parametrize(
-    "options", [{"labelled_anomaly_ratio": 0.1}, {"pollution_ratio": 0.1}, {"validation_anomalies": 3}]
+    "options",
+    [
+        {"labelled_anomaly_ratio": 0.1},
+        {"pollution_ratio": 0.1},
+        {"validation_anomalies": 3},
+        {"scale_with_anomalies": True},
+    ],
 )
 def test_the_balanced_split_leaves_no_anomalies_for_training(options: dict[str, Any]) -> None:
     (name,) = options

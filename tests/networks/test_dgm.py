@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ def test_samples_have_the_mean_and_scale_they_were_asked_for() -> None:
     z = sample_gaussian(torch.full((20000, 1), 3.0), torch.full((20000, 1), 0.5))
     assert z.mean().item() == pytest.approx(3.0, abs=0.02)
     assert z.std().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_deviation_of_at_least_one_is_the_root_of_e_to_a_softplus() -> None:
+    net = VAE(1, (1,), 1, deviation="at_least_one")
+    with torch.no_grad():
+        for parameter in net.encoder.parameters():
+            parameter.zero_()
+        net.encoder[-1].bias[1] = math.log(math.e - 1)  # whose softplus is 1
+    assert net.encode(torch.zeros(1, 1))[1].item() == pytest.approx(math.exp(0.5))
+    with pytest.raises(ValueError, match="deviation must be one of softplus, at_least_one, got 'free'"):
+        VAE(1, (1,), 1, deviation="free")  # type: ignore[arg-type]
 
 
 def test_the_label_reaches_encoder_and_decoder() -> None:
