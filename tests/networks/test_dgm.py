@@ -42,7 +42,8 @@ def test_a_deviation_of_at_least_one_is_the_root_of_e_to_a_softplus() -> None:
     with torch.no_grad():
         for parameter in net.encoder.parameters():
             parameter.zero_()
-        net.encoder[-1].bias[1] = math.log(math.e - 1)  # whose softplus is 1
+        bias = list(net.encoder.parameters())[-1]
+        bias[1] = math.log(math.e - 1)  # whose softplus is 1
     assert net.encode(torch.zeros(1, 1))[1].item() == pytest.approx(math.exp(0.5))
     with pytest.raises(ValueError, match="deviation must be one of softplus, at_least_one, got 'free'"):
         VAE(1, (1,), 1, deviation="free")  # type: ignore[arg-type]
