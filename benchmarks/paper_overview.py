@@ -75,7 +75,8 @@ def short_table() -> str:
             n_printed = sum(len(table.cells) for table in empty)
             names = ", ".join(table_name(table.layout).removeprefix("Table ").lower() for table in empty)
             tail = ("not measured", *[""] * 6, f"0 of {n_printed}")
-            rows.append((f"[{name}]({page}), {'Tables' if len(empty) > 1 else 'Table'} {names}", *tail))
+            numbered = sum(table_name(table.layout).startswith("Table ") for table in empty)
+            rows.append((f"[{name}]({page}), {'Tables' if numbered > 1 else 'Table'} {names}", *tail))
     headings = (
         "table",
         "verdict",

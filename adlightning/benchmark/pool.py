@@ -249,7 +249,7 @@ def _serve(
 
         torch.set_num_threads(threads)
         threadpool_limits(threads)
-    gc.freeze()  # what was imported stays: collecting what cells leave need not look at it
+    fresh = True
     with contextlib.suppress(EOFError):
         while True:
             task, failed = pipe.recv(), False
@@ -262,6 +262,9 @@ def _serve(
                 pipe.send(error)
                 return
             pipe.send(None)
+            if fresh:  # what is left is what was imported: collecting what later cells leave need not look at it
+                gc.freeze()
+                fresh = False
             if environment["CUDA_VISIBLE_DEVICES"] and failed:
                 return  # a fault may have left CUDA unusable in this process: the next task gets a new one
 

@@ -11,8 +11,9 @@ import pytest
 from pytorch_lightning import Trainer
 from refusals import Capture, refused
 
-import adlightning.cli.trainer_verbs  # noqa: F401  # makes every class known
+import adlightning.experiments  # noqa: F401  # makes its data known, as the registry does all others
 from adlightning.__main__ import main
+from adlightning.cli import registry
 from adlightning.cli.types_in_words import admits, check_values, hints_of, in_words
 from adlightning.core.detector import AnomalyDetector
 from adlightning.data.modules import AnomalyDataModule
@@ -27,6 +28,7 @@ def concrete(root: type) -> list[type]:
     return [root] * own + [cls for child in children for cls in concrete(child)]
 
 
+registry.import_all()
 ROOTS = (AnomalyDetector, AnomalyDataModule, Source)
 FOUND = [cls for root in ROOTS for cls in concrete(root) if not cls.__module__.startswith("adlightning.testing")]
 CLASSES = {cls.__name__: cls for cls in FOUND}
