@@ -88,17 +88,17 @@ class RandomImages(ClassSource):
     classes = tuple("abcdefghij")
     name = "noise"
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, int, int], n: int = 4000) -> None:
+        self.shape, self.n = shape, n
 
     def input_spec(self) -> InputSpec:
         """Of the shape."""
         return InputSpec("image", self.shape)
 
     def load(self, part: Part) -> Samples:
-        """As many of each class as a batch of any case takes."""
+        """As many of each class; by default as a batch of any case takes."""
         generator = torch.Generator().manual_seed(0)
-        x = torch.randint(0, 256, (4000, *self.shape), generator=generator, dtype=torch.uint8)
+        x = torch.randint(0, 256, (self.n, *self.shape), generator=generator, dtype=torch.uint8)
         return Samples(x, np.arange(len(x)) % 10, [str(i) for i in range(len(x))])
 
 

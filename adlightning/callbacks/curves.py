@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.plots import titled_figure
+from adlightning.callbacks.rows import GrowingTable
+from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.detector import AnomalyDetector
 from adlightning.files.disk import write_atomically
 
@@ -19,7 +21,7 @@ _SMOOTHED = 50  # windows along the curve, beyond which single steps are drawn p
 LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is logarithmic
 
 
-class CurvesFile(pl.Callback):
+class CurvesFile(BetweenSteps):
     """`curves.csv` epoch by epoch, a row each step, and `plots/curves.png` when training ends, however it does.
 
     Only for detectors that record something. A fit that goes on keeps the rows up to where it begins.
@@ -31,13 +33,15 @@ class CurvesFile(pl.Callback):
 
     def __init__(self, folder: Path, draw: bool = True) -> None:
         self.file, self.picture, self.draw = folder / "curves.csv", folder / "plots" / "curves.png", draw
-        self._earlier = pd.DataFrame()
+        self._earlier: list[dict[str, float]] = []
+        self._table = GrowingTable()
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
         if trainer.global_step and self.file.exists():
-            self._earlier = earlier_rows(self.file, "step", trainer.global_step)
+            earlier = earlier_rows(self.file, "step", trainer.global_step)
+            self._earlier = [{str(name): value for name, value in row.items()} for row in earlier.to_dict("records")]
 
     @rank_zero_only
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,9 +67,8 @@ class CurvesFile(pl.Callback):
     def _write(self, detector: pl.LightningModule) -> None:
         assert isinstance(detector, AnomalyDetector)
         if detector.curves.rows:
-            frame = pd.concat([self._earlier, pd.DataFrame(detector.curves.rows)])
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.file, frame.to_csv(index=False, float_format="%.6g"))
+            write_atomically(self.file, self._table.text([*self._earlier, *detector.curves.rows]))
 
 
 def earlier_rows(file: Path, counter: str, before: int) -> pd.DataFrame:

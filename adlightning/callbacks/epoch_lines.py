@@ -12,9 +12,10 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.epochs import EpochsFile
+from adlightning.core.between_steps import BetweenSteps
 
 
-class EpochLines(pl.Callback):
+class EpochLines(BetweenSteps):
     """`epoch 3/50: train/loss 0.0123, val/auroc 0.97, 1.2 s` on standard output, as soon as an epoch is over.
 
     Args:

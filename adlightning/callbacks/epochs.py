@@ -12,6 +12,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.curves import COLOURS, LOG_RANGE, earlier_rows
 from adlightning.callbacks.plots import titled_figure
+from adlightning.callbacks.rows import GrowingTable
+from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.detector import AnomalyDetector
 from adlightning.files.disk import write_atomically
 
@@ -23,7 +25,7 @@ _RANKING = {"val/auroc": "AUROC", "val/average_precision": "average precision"}
 _MEAN = {"val/score_mean": "mean score of normals"}  # all there is without held-out anomalies
 
 
-class EpochsFile(pl.Callback):
+class EpochsFile(BetweenSteps):
     """`epochs.csv` epoch by epoch, and `plots/loss.png` when training ends, however it does.
 
     Only for detectors that have a training loss. A fit that goes on keeps the rows up to where it begins.
@@ -40,6 +42,7 @@ class EpochsFile(pl.Callback):
         self.writes_at_end = False
         """Whether the file is written when training ends, and not before: where many fits are trained at once."""
         self._validated: dict[str, float] = {}
+        self._table = GrowingTable()
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -84,7 +87,7 @@ class EpochsFile(pl.Callback):
         if self.writes_at_end:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.file, pd.DataFrame(self.rows).to_csv(index=False, float_format="%.6g"))
+        write_atomically(self.file, self._table.text(self.rows))
 
     def _picture(self, detector: AnomalyDetector) -> None:
         if self.draw and self.rows:

@@ -16,12 +16,13 @@ from adlightning.callbacks.checkpoints import BestCheckpoint
 from adlightning.callbacks.description import describe_run, held_out_frame, test_frame
 from adlightning.callbacks.pictures import write_fit_pictures, write_test_pictures
 from adlightning.callbacks.timing import Timing
+from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.phases import untrained
 from adlightning.files.disk import NotWritten, keep_older, write_atomically
 
 
-class RunFolder(pl.Callback):
+class RunFolder(BetweenSteps):
     """Write a run's configuration, scores, metrics and plots; on one process, each file atomically.
 
     Args:

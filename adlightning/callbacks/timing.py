@@ -9,8 +9,10 @@ import time
 import pytorch_lightning as pl
 import torch
 
+from adlightning.core.between_steps import BetweenSteps
 
-class Timing(pl.Callback):
+
+class Timing(BetweenSteps):
     """Wall-clock seconds of training and of testing, and the process's peak memory."""
 
     def __init__(self) -> None:

@@ -23,6 +23,7 @@ from adlightning.core.averaging import average_weights_alone
 from adlightning.core.collapse import check_finite, check_loss, constant_scores, is_constant, likely_cause, why_constant
 from adlightning.core.contracts import EvalBatch, InputSpec, TrainBatch
 from adlightning.core.curves import StepCurves
+from adlightning.core.devices import ask_at_little_cost
 from adlightning.core.final_fit import ends_here, fit_now
 from adlightning.core.lightning_features import require_supported
 from adlightning.core.memory_format import lay_out_as_faster
@@ -38,7 +39,6 @@ from adlightning.core.phases import (
 )
 from adlightning.core.prepared import name_of, prepared_for
 from adlightning.core.saved_arguments import require_types_of_parts
-from adlightning.core.score_table import ScoreTable
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
 from adlightning.core.shared_phase import TAKEN, keep, place_of, take_up
@@ -219,6 +219,7 @@ class AnomalyDetector(ScoredModule):
             require_types_of_parts(type(self), self.arguments)
             require_supported(self)
             average_weights_alone(self)
+            ask_at_little_cost()
         return []
 
     def setup(self, stage: str) -> None:
@@ -274,9 +275,11 @@ class AnomalyDetector(ScoredModule):
     def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
         """Count a step's loss into the epoch's mean without a host synchronisation; after the last step, fit."""
         if outputs:
-            loss = outputs["loss"].detach() * self.trainer.accumulate_grad_batches  # by which Lightning divides it
-            self._loss_sum = self._loss_sum + loss * len(batch.index)
-            self._loss_count += len(batch.index)
+            n, parts = len(batch.index), self.trainer.accumulate_grad_batches
+            loss = outputs["loss"].detach()
+            # Lightning divides by the number of parts
+            self._loss_sum = self._loss_sum + (loss if parts == 1 else loss * parts) * n
+            self._loss_count += n
             if len(outputs) > 1:
                 self.curves.add(self._step, **{name: value for name, value in outputs.items() if name != "loss"})
         if self.fits_at_end and ends_here(self):
@@ -437,7 +440,7 @@ class AnomalyDetector(ScoredModule):
         """Check the scores, set the threshold on them, and log what can be said of them."""
         if self.trainer.sanity_checking or not self.ready_to_score():
             return
-        scored = self.tables.setdefault("val", ScoreTable().to(self.device)).compute()
+        scored = self._table("val").compute()
         if len(scored.scores) == 0:
             return
         self.check_scores(scored.scores)

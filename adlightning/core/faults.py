@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytorch_lightning as pl
 import torch
 
+from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.memory import lacks_memory, memory_is_full
 from adlightning.core.stopping import stop, stopped_before
 from adlightning.files.disk import NotWritten, disk_is_full, said_of_disk
@@ -83,7 +84,7 @@ class PartSize:
             warnings.warn(f"memory is full with {n} at a time: {self.argument} is {n // 2} now", stacklevel=2)
 
 
-class StopOnSigterm(pl.Callback):
+class StopOnSigterm(BetweenSteps):
     """End at once on SIGTERM, as on Ctrl-C; the last whole epoch's checkpoint is what a fit goes on from."""
 
     def _take_over(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
     from adlightning.data.modules import AnomalyDataModule
 
+_NOTES = frozenset({"_current_fx_name", "_step", "_loss_sum", "_loss_count"})
+"""Attributes that are set in each step, and are neither weights, buffers nor modules."""
+
 
 class ScoredModule(pl.LightningModule, ABC):
     """A module with an anomaly score and a threshold, which gives both only once it is trained.
@@ -108,6 +111,16 @@ class ScoredModule(pl.LightningModule, ABC):
         self.located: dict[str, PixelMetrics] = {}  # of test sets with masks, where it gives maps
         self.rescored: list[str] = []  # what its scores take otherwise than training did, in words
         self._part_size = PartSize("data.eval_batch_size")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch's, which looks among weights, buffers and modules first, but for notes of single steps.
+
+        Lightning notes each hook that it calls, forty times a step.
+        """
+        if name in _NOTES:
+            vars(self)[name] = value
+        else:
+            super().__setattr__(name, value)
 
     @property
     def built_for(self) -> InputSpec:
@@ -333,10 +346,13 @@ class ScoredModule(pl.LightningModule, ABC):
 
     def _score_step(self, batch: EvalBatch, name: str) -> Tensor:
         scores = self.scores_that_fit(batch.x)
-        if name not in self.tables:
-            self.tables[name] = ScoreTable().to(self.device)
-        self.tables[name].update(scores, batch.label, batch.index)
+        self._table(name).update(scores, batch.label, batch.index)
         return scores
+
+    def _table(self, name: str) -> ScoreTable:
+        if name not in self.tables:  # making one takes a millisecond
+            self.tables[name] = ScoreTable().to(self.device)
+        return self.tables[name]
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the epoch before."""
@@ -386,7 +402,7 @@ class ScoredModule(pl.LightningModule, ABC):
 
     def _gather(self) -> None:
         # a rank without a test sample takes part in gathering all the same
-        scored = self.tables.get("test", ScoreTable().to(self.device)).compute()
+        scored = self._table("test").compute()
         self.results = {
             name: self.data.as_reported(scored.of(rows), "test") for name, rows in self.data.test_sets.items()
         }
