@@ -66,7 +66,7 @@ def _run(
             if seen > at_batch:
                 then()
 
-        Timing.on_train_batch_end = count  # type: ignore[assignment,method-assign]  # a callback of every run
+        Timing.on_train_batch_end = count  # type: ignore[assignment]  # a callback of every run
     sys.exit(main(arguments))
 
 

@@ -39,6 +39,7 @@ class CurvesFile(BetweenSteps):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
+        self._table = GrowingTable()
         if trainer.global_step and self.file.exists():
             earlier = earlier_rows(self.file, "step", trainer.global_step)
             self._earlier = [{str(name): value for name, value in row.items()} for row in earlier.to_dict("records")]
