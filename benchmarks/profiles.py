@@ -12,6 +12,8 @@ each counts:
 - between epochs: what the last step of an epoch and the first of the next take beyond a step: validation, checkpoint,
   files.
 
+Steps of batches that are not whole, as an epoch's last, do not count.
+
 A profile of as many steps follows, whose Python counts for more than it costs, for a profiler is slow with small calls.
 Its shares are by whose code took the time; what is built into Python counts for its caller. `scores` profiles
 `anomaly_score` of a batch, and `table` whole fits of 300 rows, once everything is imported.
@@ -44,6 +46,7 @@ from starts import fit as arguments_of_table, write_tables
 
 from adlightning.__main__ import main as adlightning
 from adlightning.cli import registry
+from adlightning.core.contracts import TrainBatch
 from adlightning.core.detector import AnomalyDetector
 
 _IMAGES = "--data.source=memory_format.RandomImages"
@@ -138,7 +141,8 @@ class Measured(pl.Callback):
         """Note a step; after each round of them, take bare ones."""
         now = time.process_time()
         self._profile.disable()
-        if self._ended is not None:
+        assert isinstance(pl_module, AnomalyDetector)
+        if self._ended is not None and is_whole(batch, pl_module):
             (self.between if self._crosses else self.under_trainer).append(now - self._ended)
             self._taken += not self._crosses
         self._crosses, self._ended = False, None
@@ -147,7 +151,6 @@ class Measured(pl.Callback):
             return
         self._taken, self.rounds = 0, self.rounds - 1
         if self.rounds >= 0:
-            assert isinstance(pl_module, AnomalyDetector)
             self.bare += bare_steps(pl_module, trainer, self.steps)
             self._go_on(trainer)
             return
@@ -159,6 +162,11 @@ class Measured(pl.Callback):
         self._ended = time.process_time()
         if self.rounds == 0 and not trainer.is_last_batch:
             self._profile.enable()
+
+
+def is_whole(batch: TrainBatch, detector: AnomalyDetector) -> bool:
+    """Whether it has as many samples as a batch may have."""
+    return len(batch.index) >= detector.data.batch_size
 
 
 @contextlib.contextmanager
@@ -185,13 +193,15 @@ def bare_steps(detector: AnomalyDetector, trainer: pl.Trainer, steps: int) -> li
         next(batches)  # an epoch's order is drawn with its first
         for number in range(steps):
             started = time.process_time()
-            result: Any = detector.training_step(next(batches), number)
+            batch = next(batches)
+            result: Any = detector.training_step(batch, number)
             if detector.automatic_optimization:
                 (optimizer,) = trainer.optimizers
                 optimizer.zero_grad()
                 (result if isinstance(result, torch.Tensor) else result["loss"]).backward()
                 optimizer.step()
-            found.append(time.process_time() - started)
+            if is_whole(batch, detector):
+                found.append(time.process_time() - started)
     return found
 
 
