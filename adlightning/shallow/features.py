@@ -43,10 +43,19 @@ _COUNTS = each(positive, least=1)
 
 
 def _are_components(given: Any) -> bool:
-    return positive.holds(given) if isinstance(given, int) else given is None or _COUNTS.holds(given)
+    if isinstance(given, float):
+        return 0 < given < 1
+    if isinstance(given, int):
+        return positive.holds(given)
+    return given is None or (_COUNTS.holds(given) and all(isinstance(number, int) for number in given))
 
 
-COMPONENTS = Rule(_are_components, "be positive: one number, or a list of them to choose from with selection: oracle")
+COMPONENTS = Rule(
+    _are_components,
+    "be positive: one number, or a list of them to choose from with selection: oracle; or a share of the variance "
+    "in (0, 1)",
+)
+Components = int | float | list[int]
 
 
 class PrincipalComponents(nn.Module):
@@ -55,6 +64,7 @@ class PrincipalComponents(nn.Module):
     Args:
         n_features: D, number of features.
         n_components: K, at most D.
+        share: of the variance, in (0, 1): as few of the K are used as keep it. None uses all.
 
     Raises:
         ValueError: more components than features.
@@ -63,10 +73,11 @@ class PrincipalComponents(nn.Module):
     center: Tensor
     directions: Tensor
     kept: Tensor
-    """How many of the K components are used: all, unless a selection keeps fewer."""
+    """How many of the K components are used: all, unless a share or a selection keeps fewer."""
 
-    def __init__(self, n_features: int, n_components: int) -> None:
+    def __init__(self, n_features: int, n_components: int, share: float | None = None) -> None:
         super().__init__()
+        self.share = share
         if n_components > n_features:
             raise ValueError(
                 f"features.components must be at most {n_features}, the number of features, got {n_components}"
@@ -78,10 +89,11 @@ class PrincipalComponents(nn.Module):
     def fit(self, features: Iterable[Tensor], seed: int) -> None:
         """Centre and directions from features (B, D), batch by batch, all of which are held at once."""
         whole = np.concatenate([z.cpu().numpy() for z in features])
-        pca = PCA(len(self.directions), random_state=seed).fit(whole.astype(np.float64))
+        pca = PCA(self.share or len(self.directions), random_state=seed).fit(whole.astype(np.float64))
+        n = len(pca.components_)
         self.center.copy_(torch.from_numpy(pca.mean_))
-        self.directions.copy_(torch.from_numpy(pca.components_))
-        self.kept.fill_(len(self.directions))
+        self.directions.zero_()[:n].copy_(torch.from_numpy(pca.components_))
+        self.kept.fill_(n)
 
 
 class FeatureMap(nn.Module):
@@ -92,7 +104,8 @@ class FeatureMap(nn.Module):
         n_features: D, number of values that it gives of a sample.
         decoder: from features (B, D) to preprocessed samples; the network is trained with it as an autoencoder. None
             for a network that is taken as it is.
-        n_components: K, number of principal components; None for the features themselves.
+        components: principal components, their number or the share of the variance that they keep; None for the
+            features themselves.
 
     Raises:
         ValueError: more components than features.
@@ -106,13 +119,14 @@ class FeatureMap(nn.Module):
         network: nn.Module,
         n_features: int,
         decoder: nn.Module | None = None,
-        n_components: int | None = None,
+        components: int | float | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.decoder = decoder
-        self.pca = None if n_components is None else PrincipalComponents(n_features, n_components)
-        self.size = n_features if n_components is None else n_components
+        share = components if isinstance(components, float) else None
+        self.size = components if isinstance(components, int) else n_features
+        self.pca = None if components is None else PrincipalComponents(n_features, self.size, share)
         self.idle = nn.Parameter(torch.zeros(())) if decoder is None else None
 
     def loss(self, x: Tensor) -> Tensor:
@@ -160,7 +174,7 @@ class Features(Part):
 
     def prepare(self, made: FeatureMap, n: int) -> None:
         """Get what a fit to n samples begins with. Raises ValueError for what is not there or does not fit."""
-        if made.pca is not None and made.size > n:
+        if made.pca is not None and made.pca.share is None and made.size > n:
             raise ValueError(
                 f"features.components must be at most {n}, the number of training samples, got {made.size}"
             )
@@ -180,17 +194,18 @@ class PCAFeatures(Features):
     """The first principal components of the preprocessed samples, fitted without known anomalies.
 
     Args:
-        components: their number, at most that of features and training samples. A list is a grid to choose from on test
-            data, with `selection: oracle`.
+        components: their number, at most that of features and training samples. A share of the variance, such as 0.95,
+            takes as few as keep it (Ruff et al. 2018). A list is a grid to choose from on test data, with `selection:
+            oracle`.
     """
 
-    components: int | list[int]
+    components: Components
 
     argument_rules: ClassVar[Mapping[str, Rule]] = {"components": COMPONENTS}
 
     def build(self, shape: Shape, output: Output) -> FeatureMap:
         """A map of the flattened samples."""
-        return FeatureMap(nn.Flatten(), math.prod(shape), n_components=self.dimensions()[-1])
+        return FeatureMap(nn.Flatten(), math.prod(shape), components=_most(self.components))
 
     def dimensions(self) -> list[int]:
         """The numbers given."""
@@ -250,14 +265,13 @@ class BackboneFeatures(Features):
             AlexNet's without them), a ResNet has `layer4`.
         weights: name of torchvision weights, downloaded where they are not yet (`DEFAULT` for the best), a file with a
             `state_dict`, or null for random weights.
-        components: number of principal components of them; null for all activations. A list is a grid to choose from on
-            test data, with `selection: oracle`.
+        components: principal components of them, as in :class:`PCAFeatures`; null for all activations.
     """
 
     name: str = "alexnet"
     layer: str = "features"
     weights: str | None = "DEFAULT"
-    components: int | list[int] | None = None
+    components: Components | None = None
 
     argument_rules: ClassVar[Mapping[str, Rule]] = {"components": COMPONENTS}
     needs: ClassVar[type[Preprocessing] | None] = UnitRange
@@ -268,12 +282,11 @@ class BackboneFeatures(Features):
             network = TorchvisionLayer(shape, self.name, self.layer, self.weights)
         except ValueError as error:
             raise ValueError(f"features.{error}") from None
-        dimensions = self.dimensions()
-        return FeatureMap(network, network.size, n_components=dimensions[-1] if dimensions else None)
+        return FeatureMap(network, network.size, components=_most(self.components))
 
     def dimensions(self) -> list[int]:
         """The numbers given."""
-        return [] if self.components is None else _ascending(self.components)
+        return _ascending(self.components)
 
     def prepare(self, made: FeatureMap, n: int) -> None:
         """Load the weights, once."""
@@ -287,5 +300,11 @@ class BackboneFeatures(Features):
             raise ValueError(f"features.{error}") from None
 
 
-def _ascending(components: int | list[int]) -> list[int]:
+def _ascending(components: Components | None) -> list[int]:
+    if components is None or isinstance(components, float):
+        return []
     return [components] if isinstance(components, int) else sorted(components)
+
+
+def _most(components: Components | None) -> int | float | None:
+    return max(components) if isinstance(components, list) else components
