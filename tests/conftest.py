@@ -1,9 +1,11 @@
-"""Fixtures: a quiet Trainer."""
+"""Fixtures: a quiet Trainer, and exports that are quicker."""
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,17 @@ import pytest
 import pytorch_lightning as pl
 
 MakeTrainer = Callable[..., pl.Trainer]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and the libraries that they import stay: no collection of garbage need look at them again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """At the end everything is let go: extensions complain of what is left of them."""
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -32,3 +45,13 @@ def make_trainer(tmp_path: Path) -> MakeTrainer:
         return pl.Trainer(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def onnx_parsed_once() -> Iterator[None]:
+    """torch parses all of its ONNX functions anew for each export: a second."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield

@@ -45,11 +45,11 @@ SMALL |= {"first_scored_epoch": 0, **{f"{network}.width": 8 for network in NETWO
 _VARIANTS = {"": [], "clip": ["--model.max_gradient_norm=0.5"], "radius": ["--model.warm_up_epochs=0"]}
 
 
-def slow_but(quick: Collection[str], cases: Iterable[str]) -> list[Any]:
+def slow_but(quick: Collection[Any], cases: Iterable[Any]) -> list[Any]:
     """pytest's parameters of all cases; those that are not quick are marked slow."""
     cases = list(cases)
     assert set(quick) <= set(cases), f"no cases: {set(quick) - set(cases)}"
-    return [pytest.param(case, id=case, marks=() if case in quick else pytest.mark.slow) for case in cases]
+    return [pytest.param(case, id=str(case), marks=() if case in quick else pytest.mark.slow) for case in cases]
 
 
 def config_of(case: str) -> Path:

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/deep_sad/digits.yaml")
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 SHORT = [*QUIET, "--trainer.max_epochs=4", "--model.pretraining.epochs=2"]
+NO_PLOTS = "--plots=false"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_interpolated_paths_see_overrides(tmp_path: Path, monkeypatch: pytest.Mo
     config = yaml.safe_load(Path(DIGITS).read_text())
     config["run_dir"] = str(tmp_path) + "/class-${data.init_args.normal_class}/seed-${seed_everything}"
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
-    arguments = ["--data.normal_class=7", "--seed_everything=11", "--trainer.fast_dev_run=true", *QUIET]
+    arguments = ["--data.normal_class=7", "--seed_everything=11", "--trainer.fast_dev_run=true", *QUIET, NO_PLOTS]
     assert main(["fit", "--config", str(tmp_path / "c.yaml"), *arguments, "--model.pretraining.epochs=0"]) == 0
     saved = yaml.safe_load((tmp_path / "class-7" / "seed-11" / "config.yaml").read_text())
     assert saved["run_dir"] == f"{tmp_path}/class-7/seed-11"
@@ -84,7 +85,7 @@ def test_interpolated_paths_see_overrides(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_run_folders_config_can_be_run_again(run: Path, tmp_path: Path) -> None:
-    assert main(["fit", "--config", str(run / "config.yaml"), f"--run_dir={tmp_path / 'again'}"]) == 0
+    assert main(["fit", "--config", str(run / "config.yaml"), f"--run_dir={tmp_path / 'again'}", NO_PLOTS]) == 0
     assert metrics(tmp_path / "again") == metrics(run)
     assert (tmp_path / "again/scores.csv").read_text() == (run / "scores.csv").read_text()
 
@@ -92,7 +93,7 @@ def test_a_run_folders_config_can_be_run_again(run: Path, tmp_path: Path) -> Non
 def test_test_works_from_the_checkpoint_alone(run: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "moved.ckpt"
     checkpoint.write_bytes((run / "checkpoints/last.ckpt").read_bytes())
-    assert main(["test", "--ckpt_path", str(checkpoint), f"--run_dir={tmp_path / 'test'}", *QUIET]) == 0
+    assert main(["test", "--ckpt_path", str(checkpoint), f"--run_dir={tmp_path / 'test'}", *QUIET, NO_PLOTS]) == 0
     assert metrics(tmp_path / "test") == metrics(run)
 
 
@@ -103,15 +104,16 @@ def test_validate_and_predict_work_with_a_run_folder(run: Path, tmp_path: Path) 
 
 
 def test_the_checkpoints_arguments_win_with_a_warning(run: Path, tmp_path: Path) -> None:
+    arguments = [f"--ckpt_path={run}", "--model.eta=9", f"--run_dir={tmp_path / 't'}", *QUIET, NO_PLOTS]
     with pytest.warns(UserWarning, match=r"model\.eta=9.* is ignored: the checkpoint was trained with 2"):
-        assert main(["test", f"--ckpt_path={run}", "--model.eta=9", f"--run_dir={tmp_path / 't'}", *QUIET]) == 0
+        assert main(["test", *arguments]) == 0
     notes = json.loads((tmp_path / "t/metrics.json").read_text())["notes"]
     assert "model.eta=9.0 is ignored: the checkpoint was trained with 2.0" in notes
 
 
 def test_monitor_selects_the_best_checkpoint_and_says_so(tmp_path: Path) -> None:
     arguments = ["--monitor=val/auroc", "--data.validation_anomalies=10", f"--run_dir={tmp_path / 'r'}", *SHORT]
-    assert main(["fit", "--config", DIGITS, *arguments]) == 0
+    assert main(["fit", "--config", DIGITS, *arguments, NO_PLOTS]) == 0
     assert (tmp_path / "r/checkpoints/best.ckpt").is_file()
     assert json.loads((tmp_path / "r/metrics.json").read_text())["selection"] == "oracle-ood"
 
@@ -267,6 +269,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.slow  # a process that imports Lightning anew
 def test_starting_the_trainer_imports_neither_wandb_nor_matplotlib() -> None:
     # pytorch_lightning itself imports torchmetrics, which imports matplotlib: only what comes on top of it is ours
     code = (
@@ -329,8 +332,8 @@ def fit_table(table: Path, run_dir: Path, *arguments: str) -> int:
     [
         ("two.csv", [], True),
         ("three.csv", [], False),
-        ("three.csv", ["--boundary_features=[depth, 0]"], True),
-        ("two.csv", ["--plots=false"], False),
+        pytest.param("three.csv", ["--boundary_features=[depth, 0]"], True, marks=pytest.mark.slow),
+        pytest.param("two.csv", ["--plots=false"], False, marks=pytest.mark.slow),
     ],
 )
 def test_the_boundary_is_drawn_for_two_features(

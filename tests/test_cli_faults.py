@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from refusals import Touch, refused
+from short_fits import slow_but
 
 from adlightning.__main__ import main
 from adlightning.checkpoints.loading import load_detector
@@ -56,7 +57,7 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- the split of training is the split of testing ------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["test", "predict", "validate"])
+@pytest.mark.parametrize("verb", slow_but(["test"], ["test", "predict", "validate"]))
 @pytest.mark.parametrize("option", ["--seed_everything=0", "--data.test_fraction=0.3"])
 def test_another_split_than_in_training_is_refused(
     table_run: Path, tmp_path: Path, capsys: Capture, verb: str, option: str
@@ -116,7 +117,7 @@ def test_the_stored_threshold_is_that_of_the_stored_weights(tmp_path: Path, opti
 
 
 def test_a_mean_score_is_selected_where_it_is_smallest(tmp_path: Path) -> None:
-    options = ["--monitor=val/score_mean", "--model.optimizer.lr=0.2", "--trainer.max_epochs=5", *SHORT[1:]]
+    options = ["--monitor=val/score_mean", "--model.optimizer.lr=0.2", *SHORT, "--trainer.max_epochs=5"]
     assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path / 'r'}", *options]) == 0
     curve = pd.read_csv(tmp_path / "r/logs/version_0/metrics.csv")["val/score_mean"].dropna().to_numpy()
     report = json.loads((tmp_path / "r/metrics.json").read_text())
@@ -143,6 +144,14 @@ def test_a_monitor_that_selects_nothing_is_refused(
 # ---- nothing is lost ------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def kept_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that no test changes."""
+    run = tmp_path_factory.mktemp("kept") / "run"
+    assert main(["fit", "--config", DIGITS, f"--run_dir={run}", *SHORT]) == 0
+    return run
+
+
 @pytest.fixture
 def digits_run(tmp_path: Path) -> Path:
     assert main(["fit", "--config", DIGITS, f"--run_dir={tmp_path / 'run'}", *SHORT]) == 0
@@ -162,15 +171,15 @@ def test_going_on_keeps_the_older_results(digits_run: Path) -> None:
 
 
 def test_going_on_ends_where_an_undisturbed_fit_does(digits_run: Path, tmp_path: Path) -> None:
-    arguments = ["fit", "--config", DIGITS, *SHORT[1:], "--trainer.max_epochs=4"]
+    arguments = ["fit", "--config", DIGITS, *SHORT, "--trainer.max_epochs=4"]
     assert main([*arguments, f"--run_dir={digits_run}", "--ckpt_path=last"]) == 0
     assert main([*arguments, f"--run_dir={tmp_path / 'whole'}"]) == 0
     assert (digits_run / "scores.csv").read_text() == (tmp_path / "whole/scores.csv").read_text()
 
 
-def test_only_a_runs_own_folder_is_gone_on_in(digits_run: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_only_a_runs_own_folder_is_gone_on_in(kept_run: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "scores.csv").write_text("mine")
-    checkpoint = f"--ckpt_path={digits_run / 'checkpoints/last.ckpt'}"
+    checkpoint = f"--ckpt_path={kept_run / 'checkpoints/last.ckpt'}"
     refused(capsys, ["fit", "--config", DIGITS, f"--run_dir={tmp_path}", checkpoint, *SHORT], "is not empty")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/scores.csv").write_text("mine")
@@ -187,10 +196,10 @@ def test_only_a_runs_own_folder_is_gone_on_in(digits_run: Path, tmp_path: Path, 
     ],
 )
 def test_going_on_with_other_settings_is_refused(
-    digits_run: Path, capsys: Capture, option: str, words: list[str]
+    kept_run: Path, capsys: Capture, option: str, words: list[str]
 ) -> None:
-    before = {path: path.read_bytes() for path in digits_run.rglob("*") if path.is_file()}
-    arguments = ["fit", "--config", DIGITS, f"--run_dir={digits_run}", "--ckpt_path=last", *SHORT, option]
+    before = {path: path.read_bytes() for path in kept_run.rglob("*") if path.is_file()}
+    arguments = ["fit", "--config", DIGITS, f"--run_dir={kept_run}", "--ckpt_path=last", *SHORT, option]
     refused(capsys, arguments, *words)
     assert all(path.read_bytes() == content for path, content in before.items())
 
@@ -319,11 +328,9 @@ def test_no_labelled_anomalies_is_a_setting_like_any_other(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("verb", ["fit", "test"])
 @pytest.mark.parametrize("fault", ["truncated", "hostile", "other"])
-def test_broken_checkpoints_are_refused(
-    digits_run: Path, tmp_path: Path, capsys: Capture, verb: str, fault: str
-) -> None:
+def test_broken_checkpoints_are_refused(kept_run: Path, tmp_path: Path, capsys: Capture, verb: str, fault: str) -> None:
     path = tmp_path / "bad.ckpt"
-    content = (digits_run / "checkpoints/last.ckpt").read_bytes()
+    content = (kept_run / "checkpoints/last.ckpt").read_bytes()
     hostile = pickle.dumps(Touch(tmp_path / "was_run"))
     path.write_bytes({"truncated": content[:5000], "hostile": hostile, "other": b"hello"}[fault])
     arguments = [verb, "--config", DIGITS, f"--ckpt_path={path}", f"--run_dir={tmp_path / 'r'}", *SHORT]
@@ -339,11 +346,11 @@ def test_broken_checkpoints_are_refused(
     ],
 )
 def test_a_checkpoints_configuration_is_not_trusted(
-    digits_run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, section: Any, words: list[str]
+    kept_run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, section: Any, words: list[str]
 ) -> None:
     (tmp_path / "evilmod.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\nclass Data: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    checkpoint = torch.load(digits_run / "checkpoints/last.ckpt", weights_only=True)
+    checkpoint = torch.load(kept_run / "checkpoints/last.ckpt", weights_only=True)
     config = yaml.safe_load(checkpoint["adlightning"]["config"])
     checkpoint["adlightning"]["config"] = yaml.safe_dump({**config, "data": section})
     torch.save(checkpoint, tmp_path / "evil.ckpt")

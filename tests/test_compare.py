@@ -78,6 +78,7 @@ def test_sensors_over_time_without_labels(tmp_path: Path) -> None:
     assert held_out["name"].between(150, 299).all()  # rows by their numbers, of the later half
 
 
+@pytest.mark.slow  # it waits until the time is over
 def test_time_runs_out_and_says_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = table(tmp_path / "my.csv")
     arguments = ["compare", f"--data={data}", "--label_column=y", "--set=data.drop_columns=[unit]", "--seeds=1"]

@@ -32,7 +32,14 @@ from adlightning.preprocessing import Identity
 from adlightning.testing import Stripes
 
 
-@pytest.mark.parametrize(("method", "kind"), CASES)
+def _quick_and_slow() -> list[Any]:
+    """Each method on one kind of data, the table where it takes one, and a few on images too."""
+    few = ("autoencoder", "deep_sad", "drocc")
+    again = {case for case in CASES if case[1] == "image" and (case[0], "table") in CASES and case[0] not in few}
+    return [pytest.param(*case, marks=[pytest.mark.slow] if case in again else []) for case in CASES]
+
+
+@pytest.mark.parametrize(("method", "kind"), _quick_and_slow())
 def test_anomalies_score_higher(make_trainer: MakeTrainer, method: str, kind: Kind) -> None:
     trainer, detector, data = train(make_trainer, method, kind)
     trainer.test(detector, datamodule=data, verbose=False)

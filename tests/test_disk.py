@@ -145,6 +145,7 @@ def test_score_names_the_file_and_leaves_nothing_of_it(
     assert [path.name for path in tmp_path.rglob("*")] == ["scores.csv"]
 
 
+@pytest.mark.usefixtures("onnx_parsed_once")
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 def test_export_names_the_file_and_leaves_nothing_of_it(kind: str, run: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "model"

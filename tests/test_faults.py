@@ -17,6 +17,7 @@ import pytest
 import torch
 from fits_in_children import fill_the_disk, interrupt, kill, run_in_child, terminate
 from PIL import Image
+from short_fits import slow_but
 
 from adlightning.__main__ import main
 from adlightning.core.contracts import InputSpec
@@ -137,7 +138,7 @@ def test_a_log_gets_a_line_an_epoch(tmp_path: Path, whole: Path) -> None:
         assert re.fullmatch(r"epoch \d/4: train/loss [\d.e-]+, (val/\w+ [\d.e-]+, )+[\d.]+ s", line), line
 
 
-@pytest.mark.parametrize("size", [0, 100, 5000])
+@pytest.mark.parametrize("size", slow_but([5000], [0, 100, 5000]))
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path, whole: Path, size: int) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     assert run_in_child([*DIGITS, f"--run_dir={run}"], log, at_batch=10, then=kill) == -9, log.read_text()
@@ -190,7 +191,7 @@ def damage(images: Path) -> None:
         file.write_bytes(file.read_bytes()[:60])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", slow_but([1], [0, 1]))
 def test_an_image_that_cannot_be_read_any_more_is_named(images: Path, tmp_path: Path, workers: int) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     kept = {file: file.read_bytes() for file in (images / "train/normal").iterdir()}
@@ -204,7 +205,7 @@ def test_an_image_that_cannot_be_read_any_more_is_named(images: Path, tmp_path: 
     assert run_in_child([*fit, "--ckpt_path=last"], log) == 0, log.read_text()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", slow_but([1], [0, 1]))
 def test_images_that_are_read_while_predicting_get_the_scores_of_the_test(
     images: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -386,6 +387,7 @@ def without_a_server() -> None:
     }
 
 
+@pytest.mark.slow  # W&B tries for a quarter of a minute
 def test_a_run_goes_on_offline_where_wandb_cannot_be_reached(tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     fit = [*DIGITS, "--trainer.logger=WandbLogger", f"--run_dir={run}"]

@@ -50,6 +50,13 @@ OTHER_BY_ITSELF = [
     "trainer.callbacks=CompileNetworks --trainer.callbacks.backend=aot_eager",
     "trainer.callbacks=GradientAccumulationScheduler --trainer.callbacks.scheduling={1: 2}",
 ]
+QUICK = (
+    "trainer.overfit_batches=1",
+    "trainer.callbacks=EMAWeightAveraging --trainer.callbacks.decay=0.9",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.gradient_clip_val=0.5",
+    "trainer.callbacks=MemoryFormat --trainer.callbacks.memory_format=channels_last",
+)
 
 
 def options(written: str) -> list[str]:
@@ -71,7 +78,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"auto": fitted(BY_ITSELF, folder / "a", seeded), "manual": fitted(MANUAL, folder / "m", seeded)}
 
 
-@pytest.mark.parametrize("written", SAME)
+@pytest.mark.parametrize("written", slow_but(SAME[1::3], SAME))
 def test_what_only_watches_changes_no_score(written: str, tmp_path: Path, plain: dict[str, str]) -> None:
     assert fitted(BY_ITSELF, tmp_path / "r", written) == plain["auto"]
 
@@ -81,7 +88,7 @@ def test_it_changes_none_of_several_players_either(written: str, tmp_path: Path,
     assert fitted(MANUAL, tmp_path / "r", written) == plain["manual"]
 
 
-@pytest.mark.parametrize("written", [*OTHER, *OTHER_BY_ITSELF])
+@pytest.mark.parametrize("written", slow_but(QUICK, [*OTHER, *OTHER_BY_ITSELF]))
 def test_what_changes_training_works(written: str, tmp_path: Path) -> None:
     fitted(BY_ITSELF, tmp_path / "r", written)
     if written in OTHER:

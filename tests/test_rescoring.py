@@ -23,6 +23,7 @@ from adlightning.data.sources import Digits
 
 ROOT = Path(__file__).parents[1]
 OTHER = "--model.search.n_steps=3"
+NO_PLOTS = "--plots=false"
 CLASSES = [
     cls
     for package in (methods, shallow)
@@ -49,7 +50,7 @@ def read_report(run: Path) -> Any:
 
 def test_it_scores_as_if_it_had_been_trained_to(run: Path, tmp_path: Path) -> None:
     fit(tmp_path / "from_start", OTHER)
-    assert main(["test", f"--ckpt_path={run}", OTHER, f"--run_dir={tmp_path / 'rescored'}", *QUIET]) == 0
+    assert main(["test", f"--ckpt_path={run}", OTHER, f"--run_dir={tmp_path / 'rescored'}", *QUIET, NO_PLOTS]) == 0
     wanted, got = read_report(tmp_path / "from_start"), read_report(tmp_path / "rescored")
     assert got["notes"] == ["scored with search.n_steps=3 (trained with 1)", *wanted["notes"]]
     assert got["threshold"] == wanted["threshold"]
@@ -100,7 +101,7 @@ def test_another_rule_for_the_same_scores_needs_their_samples(
     assert main([*data, "--set", "threshold=FixedThreshold", "--set", "threshold.value=1000000.0"]) == 0
     assert pd.read_csv(tmp_path / "out.csv")["verdict"].tolist() == ["normal", "normal"]
     arguments = [f"--ckpt_path={run}", f"--run_dir={tmp_path / 't'}", "--model.threshold.quantile=0.5", *QUIET]
-    assert main(["test", *arguments]) == 0
+    assert main(["test", *arguments, NO_PLOTS]) == 0
     trained, now = read_report(run), read_report(tmp_path / "t")
     assert now["threshold"]["score"] < trained["threshold"]["score"]
     assert now["threshold"]["score"] == pytest.approx(other.threshold.item())
@@ -150,7 +151,7 @@ def test_what_is_trained_again_scores_as_it_is_trained(run: Path, make_trainer: 
 def test_what_training_depends_on_stays_as_it_was(run: Path, tmp_path: Path) -> None:
     arguments = ["test", f"--ckpt_path={run}", f"--run_dir={tmp_path / 't'}", "--model.latent_dim=3", *QUIET]
     with pytest.warns(UserWarning, match=r"model\.latent_dim=3 is ignored: the checkpoint was trained with"):
-        assert main(arguments) == 0
+        assert main([*arguments, NO_PLOTS]) == 0
     assert not any("scored with" in note for note in read_report(tmp_path / "t")["notes"])
 
 

@@ -18,13 +18,10 @@ from short_fits import BY_EPOCHS, config_of, options_of, slow_but
 BATCHES = 3  # an epoch
 QUICK = (
     "deep_sad/digits",  # two phases, a part of weights handed on
-    "soft_boundary_deep_svdd/digits radius",  # a radius fitted between steps
     "ama/digits clip",  # several optimisers, steps by hand, moments fitted at the end
-    "goad/sphere",  # centres fitted at the end
-    "density_ratio/digits",  # two streams of samples
     "ocsvm/digits_hybrid",  # an estimator on a network's codes
 )
-"""One of each way through a fit; adlightning.testing lets every method go on, in one process."""
+"""Some of the ways through a fit; adlightning.testing lets every method go on, in one process."""
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

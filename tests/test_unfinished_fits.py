@@ -14,7 +14,7 @@ import torch
 import yaml
 from conftest import MakeTrainer
 from refusals import Capture, refused
-from short_fits import BY_EPOCHS, QUIET, ROOT, config_of, options_of
+from short_fits import BY_EPOCHS, QUIET, ROOT, config_of, options_of, slow_but
 from torch.optim import Adam
 
 from adlightning.__main__ import main
@@ -34,6 +34,7 @@ from adlightning.testing import Blobs
 CONFIG = ["--config", str(ROOT / "configs/deep_sad/digits.yaml"), *QUIET, "--plots=false"]
 FIT = [*CONFIG, "--trainer.max_epochs=4", "--model.pretraining.epochs=2"]
 VALIDATED = ["--data.validation_fraction=0.2", "--data.validation_anomalies=30"]
+QUICK_PHASES = [f"{name}/digits" for name in ("deep_sad", "dcn", "drocc", "fence_gan")]
 PHASES = [case for case in BY_EPOCHS if case.startswith(("deep_s", "dcn", "soft", "drocc", "fence", "stacked"))]
 
 
@@ -64,8 +65,14 @@ def report(run: Path) -> dict[str, Any]:
         ("--trainer.max_steps=3", "trainer.max_steps must exceed the"),
         ("--trainer.max_steps=0", "trainer.max_steps must be at least 1, got 0"),
         ("--trainer.max_epochs=0", "trainer.max_epochs must be at least 1, got 0"),
-        ("--trainer.limit_train_batches=0", "trainer.limit_train_batches=0 leaves none of an epoch's"),
-        ("--trainer.limit_train_batches=0.0", "trainer.limit_train_batches=0.0 leaves none of an epoch's"),
+        pytest.param(
+            *("--trainer.limit_train_batches=0", "trainer.limit_train_batches=0 leaves none of an epoch's"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("--trainer.limit_train_batches=0.0", "trainer.limit_train_batches=0.0 leaves none of an epoch's"),
+            marks=pytest.mark.slow,
+        ),
         ("--trainer.limit_train_batches=0.001", "trainer.limit_train_batches=0.001 leaves none of an epoch's"),
         ("--trainer.overfit_batches=0.001", "trainer.overfit_batches=0.001 leaves none of an epoch's"),
         ("--trainer.limit_val_batches=0.001", "trainer.limit_val_batches=0.001 leaves none of an epoch's"),
@@ -88,7 +95,7 @@ def test_accumulated_batches_are_fewer_steps(tmp_path: Path, capsys: Capture) ->
 # ---- what is found out when it ends ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", PHASES)
+@pytest.mark.parametrize("case", slow_but(QUICK_PHASES, PHASES))
 def test_a_fit_stopped_in_its_first_phase_reports_nothing(
     case: str, tmp_path: Path, capsys: Capture, stop_at: Callable[[int], None]
 ) -> None:
@@ -246,7 +253,7 @@ def test_a_users_checkpoint_waits_for_the_objective(tmp_path: Path, monitor: str
     assert kept == ["epoch=2.ckpt", "epoch=3.ckpt"]
 
 
-@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+@pytest.mark.parametrize("name", slow_but(["EarlyStopping"], ["EarlyStopping", "ModelCheckpoint"]))
 @pytest.mark.parametrize(
     ("monitor", "words"),
     [

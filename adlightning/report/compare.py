@@ -139,12 +139,16 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
             averages = row.normal == AVERAGE and len(layout.normals(row)) > 1
             if group is None and value is None and not averages:
                 continue
-            group = runs.iloc[:0] if group is None else group
+            records[i, j] = _place(layout, i, j) | _printed(value or {})
+            if group is None:  # as most cells of most tables
+                records[i, j] |= {**_NO_RUNS, "notes": []}
+                continue
             variant = best_variant(group, column, metrics()[row.metric].lower_is_better)
             own = _of_shown_variant(group, column, variant)
             kept.append(own)
-            records[i, j] = _record(layout, i, j, own, variant, value)
-            records[i, j]["notes"] += other_variants_notes(group.drop(own.index))
+            records[i, j] |= _measured(row, column, own, variant)
+            if len(own) < len(group):
+                records[i, j]["notes"] += other_variants_notes(group.drop(own.index))
     for (i, j), record in records.items():
         row = layout.rows[i]
         if row.normal == AVERAGE and len(layout.normals(row)) > 1:
@@ -162,13 +166,13 @@ _NAMES += ["published_mean_printed", "published_std_printed", "doubtful", "diffe
 _NAMES += ["outside_2se", "chosen", "selection", "protocol", "covered", "notes", "published_notes"]
 
 
-def _record(layout: Layout, i: int, j: int, group: pd.DataFrame, variant: str | None, printed: Record | None) -> Record:
+_NO_RUNS: Record = {"ours_mean": math.nan, "ours_std": math.nan, "ours_n": 0, "n_failed": 0}
+_NO_RUNS |= {"chosen": "", "selection": "", "protocol": "", "covered": True}
+
+
+def _place(layout: Layout, i: int, j: int) -> Record:
+    """Where a cell is."""
     row, column = layout.rows[i], layout.columns[j]
-    done = group[group["value"].notna()]
-    pools = row.normal == AVERAGE or (row.normal == "" and bool((done["normal"] != "").any()))
-    n_classes = len(class_names(row.dataset)) if pools else 0
-    covered = not (0 < done["normal"].nunique() < n_classes)
-    printed = printed or {}
     return {
         "paper": layout.paper,
         "table": layout.table,
@@ -180,22 +184,38 @@ def _record(layout: Layout, i: int, j: int, group: pd.DataFrame, variant: str | 
         "metric": row.metric,
         "row": i,
         "column": j,
+    }
+
+
+def _printed(value: Record) -> Record:
+    """What the paper prints in a cell; `value` is empty where it prints nothing."""
+    return {
+        "published_mean": value.get("mean", math.nan),
+        "published_std": value.get("std", math.nan),
+        "published_n": value.get("n_runs", math.nan),
+        "published_mean_printed": value.get("mean_printed", ""),
+        "published_std_printed": value.get("std_printed", ""),
+        "doubtful": value.get("doubtful", False),
+        "published_notes": [value["note"]] if value.get("note") else [],
+    }
+
+
+def _measured(row: Row, column: Column, group: pd.DataFrame, variant: str | None) -> Record:
+    """What a cell's runs say."""
+    done = group[group["value"].notna()]
+    pools = row.normal == AVERAGE or (row.normal == "" and bool((done["normal"] != "").any()))
+    n_classes = len(class_names(row.dataset)) if pools else 0
+    covered = not (0 < done["normal"].nunique() < n_classes)
+    return {
         "ours_mean": float(done["value"].mean()),
         "ours_std": float(done["value"].std(ddof=1)),
         "ours_n": len(done),
         "n_failed": len(group) - len(done),
-        "published_mean": printed.get("mean", math.nan),
-        "published_std": printed.get("std", math.nan),
-        "published_n": printed.get("n_runs", math.nan),
-        "published_mean_printed": printed.get("mean_printed", ""),
-        "published_std_printed": printed.get("std_printed", ""),
-        "doubtful": printed.get("doubtful", False),
         "chosen": variant or "",
         "selection": "oracle" if variant is not None else _union(done["selection"]),
         "protocol": _union(done["protocol"]),
         "covered": covered,
         "notes": cell_notes(column, group, variant, n_classes if not covered else 0),
-        "published_notes": [printed["note"]] if printed.get("note") else [],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from small_grid import write_grid
 
 from adlightning import published
 from adlightning.benchmark.configuration import config_hash, set_option
-from adlightning.benchmark.grid import choose, read_grid
+from adlightning.benchmark.grid import Grid, choose, read_grid
 from adlightning.cli.benchmark import set_options
 from adlightning.cli.parser import AnomalyParser
 from adlightning.cli.registry import import_all
@@ -26,6 +27,12 @@ from adlightning.core.scored import ScoredModule
 from adlightning.data.sources.odds import ODDS_SIZES
 
 ROOT = Path(__file__).parents[2]
+
+
+@cache
+def grid_of(file: Path) -> Grid:
+    """Of one seed; to read a file of thousands of cells takes a while."""
+    return read_grid(file, seeds=1)
 
 
 def test_classes_are_named_as_they_are_written(tmp_path: Path) -> None:
@@ -259,7 +266,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/benchmarks").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_benchmark_file_is_a_grid_of_its_published_table(file: Path) -> None:
-    grid = read_grid(file)
+    grid = grid_of(file)
     assert grid.title
     assert grid.cells
     spec = yaml.safe_load(file.read_text())
@@ -294,7 +301,7 @@ def test_the_detector_of_every_cell_can_be_built_for_its_data(every: bool) -> No
     parser.add_subclass_arguments(ScoredModule, "model")
     built = set()
     for file in sorted((ROOT / "configs/benchmarks").glob("*.yaml")):
-        for cell in read_grid(file, seeds=1).cells:
+        for cell in grid_of(file).cells:
             model, dataset = cell.config["model"], cell.labels["dataset"]
             if "FLIF" in json.dumps(model) and shutil.which("flif") is None:
                 continue  # refused where its program is not installed: tests/methods

@@ -271,6 +271,7 @@ def test_a_dry_run_changes_nothing(grid_file: Path, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow  # each job is a Python of its own
 def test_cluster_jobs_give_the_same_numbers(whole: tuple[Path, Path], tmp_path: Path) -> None:
     file, results = whole
     options = ["--cluster=local", "--jobs=2", "--cluster-option", "timeout_min=5"]

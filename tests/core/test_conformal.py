@@ -112,6 +112,7 @@ def test_a_fit_with_too_few_held_out_samples_does_not_start() -> None:
         ad.fit(ad.NearestNeighbor(threshold=FalsePositiveRate()), ad.Arrays(table(60), validation_fraction=0))
 
 
+@pytest.mark.usefixtures("onnx_parsed_once")
 def test_a_detector_has_p_values_wherever_it_has_scores(tmp_path: Path) -> None:
     x = np.concatenate([table(50, seed=1), table(3, seed=2) + 9])
     labels = np.arange(53) >= 50
@@ -145,6 +146,7 @@ def test_a_detector_has_p_values_wherever_it_has_scores(tmp_path: Path) -> None:
     assert np.allclose(session.run(["p_values"], {"x": x.astype(np.float32)})[0], p, atol=0.02)
 
 
+@pytest.mark.usefixtures("onnx_parsed_once")
 def test_without_held_out_samples_there_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ad.fit(
         ad.DeepSVDD(pretraining=AT_ONCE), ad.Arrays(table(50), table(4), validation_fraction=0), 5, progress=False

@@ -15,6 +15,7 @@ from small_detectors import GENERATIVE
 import adlightning as ad
 from adlightning.__main__ import main
 from adlightning.core.maps import MaximumOfMap, MeanOfMap
+from adlightning.networks import FullyConvolutional
 from adlightning.networks.patches import RawPatches
 
 REBUILDING = ("dcae", "vae", "skip_ganomaly", "adgan", "anogan", "ama", "conad")
@@ -52,8 +53,15 @@ def test_a_reduction_is_an_argument_of_training_too() -> None:
         ad.fit(ad.Autoencoder(reduction=MeanOfMap()), ad.Arrays(images(24)[:, 0, 0]), 2, progress=False)
 
 
+@pytest.mark.usefixtures("onnx_parsed_once")
 @pytest.mark.parametrize(
-    "detector", [ad.PatchKNN(partial(RawPatches, size=4, stride=2)), ad.PCA(), ad.Autoencoder(), ad.FCDD()]
+    "detector",
+    [
+        ad.PatchKNN(partial(RawPatches, size=4, stride=2)),
+        pytest.param(ad.PCA(), marks=pytest.mark.slow),
+        pytest.param(ad.Autoencoder(), marks=pytest.mark.slow),
+        ad.FCDD(partial(FullyConvolutional, stages=((8,), (8,)), kernel=3)),
+    ],
 )
 def test_an_exported_graph_gives_maps_on_request(detector: ad.AnomalyDetector, tmp_path: Path) -> None:
     run = ad.fit(detector, ad.Arrays(images(24), batch_size=12), 2, progress=False)

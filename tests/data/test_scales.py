@@ -114,6 +114,7 @@ def test_ordinary_features_are_float32_and_as_they_were() -> None:
     assert offsets_of(years * 1e-3 + 1e9) == (1e9 + 1.964,)
 
 
+@pytest.mark.usefixtures("onnx_parsed_once")
 def test_a_checkpoint_scores_features_far_from_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = values() + np.array([1.7e9, 0, 1e12])
     path = table(tmp_path / "t.csv", x)

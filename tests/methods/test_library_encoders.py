@@ -184,4 +184,4 @@ def test_the_command_line_puts_a_torchvision_network_in_the_place_of_a_configs_o
     assert saved["class_path"].rpartition(".")[2] == "TorchvisionEncoder"
     assert saved["init_args"] == arguments
     assert load_detector(run).state_dict()["sphere.center"].shape == (512,)
-    assert main(["test", "--ckpt_path", str(run), "--trainer.limit_test_batches=1", *QUIET]) == 0
+    assert main(["test", "--ckpt_path", str(run), "--trainer.limit_test_batches=1", "--plots=false", *QUIET]) == 0

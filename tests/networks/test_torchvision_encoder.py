@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from short_fits import slow_but
 from torch import Tensor, nn
 from torchvision import models
 
@@ -33,7 +34,7 @@ def file(resnet: models.ResNet, tmp_path: Path) -> str:
     return str(tmp_path / "resnet.pt")
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", slow_but(["resnet18", "mobilenet_v3_small", "efficientnet_b0"], SIZES))
 def test_pooled_features_of_colour_and_grey_images(name: str) -> None:
     torch.manual_seed(0)
     encoder = TorchvisionEncoder(IMAGE, name).eval()

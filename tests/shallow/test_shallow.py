@@ -32,7 +32,13 @@ from adlightning.shallow.features import BackboneFeatures, PCAFeatures
 
 UNSUPERVISED = [name for name, (cls, _) in DETECTORS.items() if not cls.uses_known_anomalies]
 OTHER_KERNELS = ("linear_ocsvm", "polynomial_ocsvm")
-EVERY_CASE = [(name, features) for name in DETECTORS if name not in OTHER_KERNELS for features in FEATURES]
+QUICK = [("ocsvm", "pca"), ("nearest_neighbor", "pca"), ("kde", "autoencoder"), ("ssad", "autoencoder")]
+EVERY_CASE = [
+    pytest.param(name, features, marks=[] if features == "raw" or (name, features) in QUICK else [pytest.mark.slow])
+    for name in DETECTORS
+    if name not in OTHER_KERNELS
+    for features in FEATURES
+]
 LEAVES_OUT = ["kde", "lof", "nearest_neighbor"]
 
 
