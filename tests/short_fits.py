@@ -26,7 +26,9 @@ _AT_ONCE = (
     "kernel_ulsif",
     "lof",
     "nearest_neighbor",
-)  # one fit of an estimator
+    "patch_knn",
+    "pca",
+)  # one fit of an estimator, of components or of a bank
 BY_EPOCHS = [
     *(f"{name}/{'digits_hybrid' if name in _HYBRIDS else 'digits'}" for name in METHODS if name not in _AT_ONCE),
     *("goad/noisy_sine", "goad/sphere", "ama/digits clip", "soft_boundary_deep_svdd/digits radius"),
