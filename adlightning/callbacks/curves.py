@@ -39,7 +39,7 @@ class CurvesFile(BetweenSteps):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
-        self._table = GrowingTable()
+        self._table, self._earlier = GrowingTable(), []
         if trainer.global_step and self.file.exists():
             earlier = earlier_rows(self.file, "step", trainer.global_step)
             self._earlier = [{str(name): value for name, value in row.items()} for row in earlier.to_dict("records")]
@@ -67,9 +67,11 @@ class CurvesFile(BetweenSteps):
 
     def _write(self, detector: pl.LightningModule) -> None:
         assert isinstance(detector, AnomalyDetector)
-        if detector.curves.rows:
+        if rows := detector.curves.rows:
+            # of a second `fit` of the same detector the file's rows are its own
+            earlier = (row for row in self._earlier if row["step"] < rows[0]["step"])
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.file, self._table.text([*self._earlier, *detector.curves.rows]))
+            write_atomically(self.file, self._table.text([*earlier, *rows]))
 
 
 def earlier_rows(file: Path, counter: str, before: int) -> pd.DataFrame:

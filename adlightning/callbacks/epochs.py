@@ -47,7 +47,7 @@ class EpochsFile(BetweenSteps):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
-        self._table = GrowingTable()
+        self._table, self.rows = GrowingTable(), []
         if trainer.current_epoch and self.file.exists():
             earlier = earlier_rows(self.file, "epoch", trainer.current_epoch)
             self.rows = [{str(k): float(v) for k, v in row.dropna().items()} for _, row in earlier.iterrows()]

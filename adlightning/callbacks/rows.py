@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 class GrowingTable:
     """The text of a list of rows that is only ever added to, with a column for each name that a row has.
 
-    Floats have six digits. What a row lacks, or is NaN, is empty.
+    Floats have six digits. What a row lacks, or is NaN, is empty. A list with fewer rows than before begins anew.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class GrowingTable:
     def text(self, rows: Sequence[Mapping[str, float]]) -> str:
         """The text of all rows; those of the call before come first, as they were."""
         new = rows[self._written :]
-        if any(name not in self._columns for row in new for name in row):
-            self._columns |= {name: None for row in new for name in row}
+        if len(rows) < self._written or any(name not in self._columns for row in new for name in row):
+            self._columns = dict.fromkeys(name for row in rows for name in row)
             self._text, new = io.StringIO(), rows
             csv.writer(self._text, lineterminator="\n").writerow(self._columns)
         lines = csv.writer(self._text, lineterminator="\n")
@@ -35,4 +35,4 @@ class GrowingTable:
 def _cell(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -220,8 +220,9 @@ def _at_most(weights: int) -> Iterator[None]:
 
 
 def _only_longer(given: Tensor, needed: Tensor) -> bool:
-    """Whether a tensor has another length than is needed, and nothing else."""
-    return given.dtype == needed.dtype and given.ndim == needed.ndim and given.shape[1:] == needed.shape[1:]
+    """Whether a tensor is longer than one that is empty until data size it, and nothing else."""
+    alike = given.dtype == needed.dtype and given.ndim == needed.ndim and given.shape[1:] == needed.shape[1:]
+    return alike and len(needed) == 0
 
 
 def _form(value: Tensor) -> str:

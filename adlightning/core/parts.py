@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from adlightning.core.rules import Rule, check_arguments
+from adlightning.core.rules import Rule, as_plain, check_arguments
 from adlightning.preprocessing import Output, Preprocessing
 
 Shape = tuple[int, ...]
@@ -76,7 +76,10 @@ class Part(ABC):  # noqa: B024  # what is abstract comes with the kinds
     """What its fields must be, by name."""
 
     def __post_init__(self) -> None:
-        """Check the fields by `argument_rules` and their types."""
+        """Take NumPy's numbers as Python's, which a checkpoint can hold; check by `argument_rules` and types."""
+        for name, value in vars(self).items():
+            plain = [as_plain(name, one) for one in value] if isinstance(value, list) else as_plain(name, value)
+            object.__setattr__(self, name, plain)
         check_arguments(self.argument_rules, get_type_hints(type(self).__init__), vars(self))
 
 

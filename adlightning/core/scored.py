@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 
     from adlightning.data.modules import AnomalyDataModule
 
-_NOTES = frozenset({"_current_fx_name", "_step", "_loss_sum", "_loss_count"})
-"""Attributes that are set in each step, and are neither weights, buffers nor modules."""
-
 
 class ScoredModule(pl.LightningModule, ABC):
     """A module with an anomaly score and a threshold, which gives both only once it is trained.
@@ -113,11 +110,11 @@ class ScoredModule(pl.LightningModule, ABC):
         self._part_size = PartSize("data.eval_batch_size")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As torch's, which looks among weights, buffers and modules first, but for notes of single steps.
+        """As torch's, which looks among weights, buffers and modules first, but for what Lightning notes.
 
-        Lightning notes each hook that it calls, forty times a step.
+        It notes the name of each hook that it calls, forty times a step.
         """
-        if name in _NOTES:
+        if name == "_current_fx_name":
             vars(self)[name] = value
         else:
             super().__setattr__(name, value)
@@ -157,10 +154,12 @@ class ScoredModule(pl.LightningModule, ABC):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Make room for as much as the training data left."""
-        for name in self.sized_by_data:
-            own, given = getattr(self, name), state_dict.get(f"{prefix}{name}")
+        buffers = dict(self.named_buffers())
+        for name in self.sized_by_data & buffers.keys():
+            own, given = buffers[name], state_dict.get(f"{prefix}{name}")
             if given is not None and given.ndim == own.ndim and given.shape[1:] == own.shape[1:]:
-                setattr(self, name, own.new_empty(given.shape))
+                module, _, last = name.rpartition(".")
+                setattr(self.get_submodule(module), last, own.new_empty(given.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @classmethod

@@ -182,12 +182,6 @@ class AnomalyDataModule(pl.LightningDataModule, ABC):
         """Shuffled training batches."""
         return self._train_loader(shuffle=True)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """As Lightning's, which looks through all of a batch, but for batches that are there already."""
-        if isinstance(batch, (TrainBatch, EvalBatch)) and all(column.device == device for column in batch):
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Change what a training step gets; nothing else gets a :class:`TrainBatch` from a trainer."""
         if not isinstance(batch, TrainBatch):

@@ -64,6 +64,7 @@ class ShallowDetector(AnomalyDetector):
     estimator_type: ClassVar[type]
     """What :meth:`fit_estimator` returns; a checkpoint with anything else is refused."""
 
+    sized_by_data: ClassVar = (*AnomalyDetector.sized_by_data, "feature_map.pca.directions")
     max_workers: ClassVar[int] = 1
     """Threads of a selection: more than one where a fit leaves the interpreter free and its memory allows several."""
 
@@ -259,8 +260,10 @@ class ShallowDetector(AnomalyDetector):
 
     def _n_features(self, checkpoint: dict[str, Any]) -> int:
         """How many features an estimator was fitted to: those of the map, or as many as a selection kept."""
-        size = self.feature_map.size
-        kept = int(checkpoint["state_dict"]["feature_map.pca.kept"]) if self.feature_map.pca is not None else size
+        if self.feature_map.pca is None:
+            return self.feature_map.size
+        state = checkpoint["state_dict"]
+        size, kept = len(state["feature_map.pca.directions"]), int(state["feature_map.pca.kept"])
         require("feature_map.pca.kept", 1 <= kept <= size, f"lie in 1..{size}", kept)
         return kept
 

@@ -33,7 +33,7 @@ from adlightning.core.parts import (
     decoder_part,
     encoder_part,
 )
-from adlightning.core.rules import Rule, each, positive
+from adlightning.core.rules import Rule, each, or_none, positive
 from adlightning.networks.encoders import WeightInit, build_decoder, build_encoder, representation_size
 from adlightning.networks.initialisation import start_weights_
 from adlightning.networks.torchvision_layer import TorchvisionLayer
@@ -45,15 +45,15 @@ _COUNTS = each(positive, least=1)
 def _are_components(given: Any) -> bool:
     if isinstance(given, float):
         return 0 < given < 1
-    if isinstance(given, int):
-        return positive.holds(given)
-    return given is None or (_COUNTS.holds(given) and all(isinstance(number, int) for number in given))
+    if isinstance(given, list):
+        return _COUNTS.holds(given) and not any(isinstance(number, float) for number in given)
+    return isinstance(given, int) and not isinstance(given, bool) and positive.holds(given)
 
 
 COMPONENTS = Rule(
     _are_components,
-    "be positive: one number, or a list of them to choose from with selection: oracle; or a share of the variance "
-    "in (0, 1)",
+    "be a whole number, at least 1; a share of the variance, in (0, 1); or, with selection: oracle, a list of whole "
+    "numbers to choose from",
 )
 Components = int | float | list[int]
 
@@ -63,8 +63,7 @@ class PrincipalComponents(nn.Module):
 
     Args:
         n_features: D, number of features.
-        n_components: K, at most D.
-        share: of the variance, in (0, 1): as few of the K are used as keep it. None uses all.
+        components: K, at most D; or the share of the variance that as few as possible keep, so that the data say K.
 
     Raises:
         ValueError: more components than features.
@@ -73,27 +72,27 @@ class PrincipalComponents(nn.Module):
     center: Tensor
     directions: Tensor
     kept: Tensor
-    """How many of the K components are used: all, unless a share or a selection keeps fewer."""
+    """How many of the K components are used: all, unless a selection keeps fewer."""
 
-    def __init__(self, n_features: int, n_components: int, share: float | None = None) -> None:
+    def __init__(self, n_features: int, components: int | float) -> None:
         super().__init__()
-        self.share = share
-        if n_components > n_features:
+        if components > n_features:
             raise ValueError(
-                f"features.components must be at most {n_features}, the number of features, got {n_components}"
+                f"features.components must be at most {n_features}, the number of features, got {components}"
             )
+        self.components = components
+        count = 0 if isinstance(components, float) else components
         self.register_buffer("center", torch.zeros(n_features))
-        self.register_buffer("directions", torch.zeros(n_components, n_features))
-        self.register_buffer("kept", torch.tensor(n_components))
+        self.register_buffer("directions", torch.zeros(count, n_features))
+        self.register_buffer("kept", torch.tensor(count))
 
     def fit(self, features: Iterable[Tensor], seed: int) -> None:
         """Centre and directions from features (B, D), batch by batch, all of which are held at once."""
         whole = np.concatenate([z.cpu().numpy() for z in features])
-        pca = PCA(self.share or len(self.directions), random_state=seed).fit(whole.astype(np.float64))
-        n = len(pca.components_)
+        pca = PCA(self.components, random_state=seed).fit(whole.astype(np.float64))
         self.center.copy_(torch.from_numpy(pca.mean_))
-        self.directions.zero_()[:n].copy_(torch.from_numpy(pca.components_))
-        self.kept.fill_(n)
+        self.directions = torch.from_numpy(pca.components_).to(self.center).contiguous()
+        self.kept.fill_(len(self.directions))
 
 
 class FeatureMap(nn.Module):
@@ -124,10 +123,14 @@ class FeatureMap(nn.Module):
         super().__init__()
         self.network = network
         self.decoder = decoder
-        share = components if isinstance(components, float) else None
-        self.size = components if isinstance(components, int) else n_features
-        self.pca = None if components is None else PrincipalComponents(n_features, self.size, share)
+        self.n_features = n_features
+        self.pca = None if components is None else PrincipalComponents(n_features, components)
         self.idle = nn.Parameter(torch.zeros(())) if decoder is None else None
+
+    @property
+    def size(self) -> int:
+        """How many features it gives, before any selection; of a share of the variance 0 before it is fitted."""
+        return self.n_features if self.pca is None else len(self.pca.directions)
 
     def loss(self, x: Tensor) -> Tensor:
         """Mean squared reconstruction error of preprocessed samples (B, ...); 0 where nothing is trained."""
@@ -174,9 +177,9 @@ class Features(Part):
 
     def prepare(self, made: FeatureMap, n: int) -> None:
         """Get what a fit to n samples begins with. Raises ValueError for what is not there or does not fit."""
-        if made.pca is not None and made.pca.share is None and made.size > n:
+        if made.pca is not None and made.pca.components > n:
             raise ValueError(
-                f"features.components must be at most {n}, the number of training samples, got {made.size}"
+                f"features.components must be at most {n}, the number of training samples, got {made.pca.components}"
             )
 
 
@@ -273,7 +276,7 @@ class BackboneFeatures(Features):
     weights: str | None = "DEFAULT"
     components: Components | None = None
 
-    argument_rules: ClassVar[Mapping[str, Rule]] = {"components": COMPONENTS}
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"components": or_none(COMPONENTS, "all activations")}
     needs: ClassVar[type[Preprocessing] | None] = UnitRange
 
     def build(self, shape: Shape, output: Output) -> FeatureMap:

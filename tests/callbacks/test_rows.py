@@ -34,5 +34,15 @@ def test_pandas_reads_the_rows() -> None:
     np.testing.assert_allclose(frame["critic"].to_numpy()[2:], [1234567.0, np.inf], rtol=1e-5)
 
 
+def test_a_list_with_fewer_rows_begins_anew() -> None:
+    table = GrowingTable()
+    table.text(ROWS)
+    assert table.text(ROWS[:1]) == "step,loss\n0,0.3\n"
+
+
+def test_numbers_of_numpy_have_six_digits_too() -> None:
+    assert GrowingTable().text([{"a": np.float32(1 / 3), "b": np.float64(2 / 3)}]) == "a,b\n0.333333,0.666667\n"  # type: ignore[dict-item]
+
+
 def test_names_with_commas_are_quoted() -> None:
     assert GrowingTable().text([{"loss, weighted": 1.0}]) == '"loss, weighted"\n1\n'
