@@ -93,6 +93,11 @@ class KernelExpansion:
     degree: int | None = None
     coef0: float = 0.0
 
+    @property
+    def is_radial(self) -> bool:
+        """Whether the kernel depends on distances."""
+        return self.gamma is not None and self.degree is None
+
     def __call__(self, x: Floats) -> Floats:
         """f (N,) of samples (N, D); high for normal ones."""
         if self.gamma is None:
@@ -109,6 +114,21 @@ class KernelExpansion:
     def anomaly_scores(self, x: Floats) -> Floats:
         """Offset minus f, (N,): above 0 outside the machine's own boundary."""
         return self.offset - self(x)
+
+    def log_anomaly_scores(self, x: Floats) -> Floats:
+        """log offset - log f, (N,), of a radial kernel with positive coefficients; 0 at the same boundary.
+
+        Where a kernel is narrow, f of most samples is far below the last digit of the offset: a difference has them all
+        at the offset, normal and anomalous, and float32 does so long before float64.
+        """
+        assert self.gamma is not None
+        parts = [np.empty(0)]
+        for rows in row_blocks(len(x), len(self.vectors)):
+            distances = squared_distances(x[rows], self.vectors)
+            nearest = distances.min(axis=1)
+            sums = np.exp(self.gamma * (nearest[:, None] - distances)) @ self.coefficients
+            parts.append(math.log(self.offset) - np.log(sums) + self.gamma * nearest)
+        return np.concatenate(parts)
 
 
 def log_density(distances: Floats, bandwidth: float, dimension: int) -> Floats:

@@ -10,8 +10,9 @@ from sklearn.svm import OneClassSVM
 
 from adlightning.core.parts import PreprocessingFactory
 from adlightning.core.rules import Rule, at_least, between, each, not_negative, positive
+from adlightning.core.saving import naming_checkpoint
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule
-from adlightning.shallow.base import Selection, ShallowDetector
+from adlightning.shallow.base import Selection, ShallowDetector, require
 from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Gamma, KernelExpansion, TrainingSamples, gamma_of
 from adlightning.shallow.oracle import Choice, Grid
@@ -24,7 +25,10 @@ GAMMA = Rule(
 
 
 class OCSVM(ShallowDetector):
-    """One-class SVM; the score is rho - sum_i a_i k(x_i, x), above 0 outside its boundary.
+    """One-class SVM; the score is rho - sum_i a_i k(x_i, x), above 0 outside its boundary, or that of their logarithms.
+
+    With `rbf` it is log rho - log sum_i a_i k(x_i, x). It ranks as the plain difference does, and tells apart what is
+    far from all training samples, where the plain one is rho to the last digit.
 
     Args:
         kernel: `rbf`, exp(-gamma ||x - y||^2); `linear`, the released code's twin on autoencoder codes; or `poly`,
@@ -53,7 +57,6 @@ class OCSVM(ShallowDetector):
         "gammas": each(positive, least=1),
         "nus": each(between(0, 1, "right"), least=1),
     }
-    score_features = staticmethod(KernelExpansion.anomaly_scores)
     max_workers = 4
 
     def __init__(
@@ -98,6 +101,22 @@ class OCSVM(ShallowDetector):
             return _expansion(OneClassSVM(gamma=gamma, nu=nu, cache_size=CACHE_MB).fit(x), x, gamma)
         kernel = np.exp(-gamma * distances)
         return _expansion(OneClassSVM(kernel="precomputed", nu=nu, cache_size=CACHE_MB).fit(kernel), x, gamma)
+
+    @staticmethod
+    def score_features(estimator: KernelExpansion, features: Floats, /) -> Floats:
+        """Anomaly scores (N,) of features (N, D); above 0 outside the boundary."""
+        return estimator.log_anomaly_scores(features) if estimator.is_radial else estimator.anomaly_scores(features)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a sum of kernels that has no logarithm with a ValueError."""
+        super().on_load_checkpoint(checkpoint)
+        read: KernelExpansion | None = self.estimator
+        if read is None or not read.is_radial:
+            return
+        with naming_checkpoint(self):
+            require("its estimator's offset", read.offset > 0, "be positive", read.offset)
+            least = float(read.coefficients.min())
+            require("its estimator's coefficients", least > 0, "be positive", least)
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
         """Gamma, which may be of the data."""

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import MakeTrainer
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 from shallow_cases import fit, make, raw_test_input, table
 from sklearn.ensemble import IsolationForest as Forest
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity, LocalOutlierFactor
 from sklearn.svm import OneClassSVM
@@ -43,7 +44,20 @@ def test_ocsvm_is_libsvms(
     monkeypatch.setattr(kernel, "MAX_RESIDENT", resident)
     train, test, scores = fitted(make_trainer, "ocsvm", **options)
     svm = OneClassSVM(**{"nu": 0.1, **options}).fit(train)
-    np.testing.assert_allclose(scores, -svm.decision_function(test), rtol=1e-4, atol=1e-4)
+    values, rho = svm.score_samples(test), float(svm.offset_[0])
+    found = rho - scores.double().numpy() if "kernel" in options else rho * np.exp(-scores.double().numpy())
+    np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_narrow_ocsvm_tells_apart_what_is_far(make_trainer: MakeTrainer) -> None:
+    # the sum of kernels is below the last digit of rho for normal and anomalous samples alike
+    train, test, scores = fitted(make_trainer, "ocsvm", gamma=300.0, nu=0.5)
+    sums = np.exp(-300.0 * euclidean_distances(test, train, squared=True)).sum(axis=1)
+    assert np.mean(sums < 1e-16) > 0.9
+    assert scores.isfinite().all()
+    assert len(np.unique(scores)) > 0.95 * len(scores)
+    nearest = euclidean_distances(test, train).min(axis=1)
+    assert spearmanr(scores, nearest).statistic > 0.99  # so narrow a kernel is a nearest neighbour
 
 
 def test_isolation_forest_is_scikit_learns(make_trainer: MakeTrainer) -> None:

@@ -18,6 +18,7 @@ from adlightning.core.contracts import EvalBatch
 from adlightning.core.metrics import ranking_metrics
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.sources.base import Part, Samples
+from adlightning.preprocessing import Identity
 from adlightning.shallow.features import PCAFeatures
 from adlightning.shallow.oracle import OracleSet, candidates, choose, stratified_part
 from adlightning.testing import Blobs
@@ -108,10 +109,24 @@ def test_the_choice_is_the_best_of_its_grid_on_the_test_set(make_trainer: MakeTr
     assert auroc(selection="oracle", nus=nus) == max(alone)
 
 
-def test_gamma_comes_from_the_grid_by_its_rank_on_the_part(make_trainer: MakeTrainer) -> None:
-    detector, data = make("ocsvm", selection="oracle", gammas=[1e5, 0.1], nus=[0.1]), table()
-    fit(make_trainer, detector, data)
-    assert detector.training_record["chosen"] == {"gamma": 0.1, "nu": 0.1}
+class _Ring(Blobs):
+    """Normal samples on a circle, anomalies in its middle, where a wide kernel has most of its sum."""
+
+    def load(self, part: Part) -> Samples | None:
+        if (samples := super().load(part)) is None:
+            return None
+        angle = torch.linspace(0, 6.28, len(samples.y))
+        radius = 0.1 + 0.9 * torch.from_numpy(samples.y == 0)
+        x = torch.zeros(len(samples.y), 6)
+        x[:, 0], x[:, 1] = radius * angle.cos(), radius * angle.sin()
+        return Samples(x, samples.y, samples.names)
+
+
+@pytest.mark.parametrize("gammas", [[1e-3, 5.0], [5.0, 1e-3]])
+def test_gamma_comes_from_the_grid_by_its_rank_on_the_part(make_trainer: MakeTrainer, gammas: list[float]) -> None:
+    detector = make("ocsvm", selection="oracle", gammas=gammas, nus=[0.1], preprocessing=Identity)
+    fit(make_trainer, detector, AnomalyLabelled(_Ring(), batch_size=32, seed=0))
+    assert detector.training_record["chosen"] == {"gamma": 5.0, "nu": 0.1}
 
 
 class _NoTestData(AnomalyLabelled):

@@ -67,6 +67,23 @@ def test_an_estimator_of_another_kind_is_refused(make_trainer: MakeTrainer, tmp_
         load_detector(path)
 
 
+@pytest.mark.parametrize(
+    ("coefficients", "offset", "words"),
+    [
+        ([1.0, 1.0], 0.0, "offset must be positive, got 0.0"),
+        ([1.0, -1.0], 1.0, "coefficients must be positive, got -1.0"),
+    ],
+)
+def test_a_sum_of_kernels_without_logarithm_is_refused(
+    make_trainer: MakeTrainer, tmp_path: Path, coefficients: list[float], offset: float, words: str
+) -> None:
+    path = tmp_path / "other.ckpt"
+    other = KernelExpansion(np.ones((len(coefficients), 6)), np.array(coefficients, dtype=np.float64), offset, 1.0)
+    hostile_checkpoint(make_trainer, path, "ocsvm", to_bytes(other))
+    with pytest.raises(ValueError, match=f"its estimator's {words}"):
+        load_detector(path)
+
+
 @pytest.mark.parametrize("data", ["text", torch.zeros(3)])
 def test_what_is_no_bytes_is_refused(data: object) -> None:
     with pytest.raises(ValueError, match="must be a tensor of bytes"):
