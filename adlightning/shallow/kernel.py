@@ -73,6 +73,14 @@ def gamma_of(gamma: Gamma, features: Floats) -> float:
     return gamma
 
 
+def log_kernel_sum(x: Floats, vectors: Floats, log_coefficients: Floats, scale: float) -> Floats:
+    """log sum_i a_i exp(||x - v_i||^2 / scale), (N,), scale < 0, of samples (N, D); exact where the sum underflows."""
+    parts = [np.empty(0)]
+    for rows in row_blocks(len(x), len(vectors)):
+        parts.append(logsumexp(log_coefficients + squared_distances(x[rows], vectors) / scale, axis=1))
+    return np.concatenate(parts)
+
+
 @dataclass
 class KernelExpansion:
     """f(x) = sum_i c_i k(v_i, x), and the offset below which a sample counts as anomalous.
@@ -122,13 +130,7 @@ class KernelExpansion:
         at the offset, normal and anomalous, and float32 does so long before float64.
         """
         assert self.gamma is not None
-        parts = [np.empty(0)]
-        for rows in row_blocks(len(x), len(self.vectors)):
-            distances = squared_distances(x[rows], self.vectors)
-            nearest = distances.min(axis=1)
-            sums = np.exp(self.gamma * (nearest[:, None] - distances)) @ self.coefficients
-            parts.append(math.log(self.offset) - np.log(sums) + self.gamma * nearest)
-        return np.concatenate(parts)
+        return math.log(self.offset) - log_kernel_sum(x, self.vectors, np.log(self.coefficients), -1 / self.gamma)
 
 
 def log_density(distances: Floats, bandwidth: float, dimension: int) -> Floats:
@@ -184,11 +186,7 @@ class KernelRatio:
 
     def log_ratio(self, x: Floats) -> Floats:
         """log r (B,) of samples (B, D); exact far from all centers, where r underflows."""
-        parts = [np.empty(0)]
-        for rows in row_blocks(len(x), len(self.centers)):
-            log_kernels = squared_distances(x[rows], self.centers) / (-2 * self.bandwidth**2)
-            parts.append(logsumexp(self.log_coefficients + log_kernels, axis=1))
-        return np.concatenate(parts)
+        return log_kernel_sum(x, self.centers, self.log_coefficients, -2 * self.bandwidth**2)
 
     def anomaly_scores(self, x: Floats) -> Floats:
         """-log r (B,) of samples (B, D)."""

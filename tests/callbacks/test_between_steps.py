@@ -46,6 +46,7 @@ def test_hooks_of_subclasses_are_called(make_trainer: MakeTrainer) -> None:
 
 
 def test_hooks_that_do_nothing_are_none_in_a_copy_too() -> None:
+    # callbacks are pickled where ranks are spawned
     for made in (Timing(), copy.deepcopy(Timing()), pickle.loads(pickle.dumps(Timing()))):
         assert isinstance(made, BetweenSteps)
         assert made.on_train_batch_end is None

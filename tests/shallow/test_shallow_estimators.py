@@ -47,6 +47,7 @@ def test_ocsvm_is_libsvms(
     values, rho = svm.score_samples(test), float(svm.offset_[0])
     found = rho - scores.double().numpy() if "kernel" in options else rho * np.exp(-scores.double().numpy())
     np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(scores.numpy() > 0, svm.predict(test) == -1)
 
 
 def test_a_narrow_ocsvm_tells_apart_what_is_far(make_trainer: MakeTrainer) -> None:
