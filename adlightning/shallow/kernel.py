@@ -120,8 +120,11 @@ class KernelExpansion:
         return values
 
     def anomaly_scores(self, x: Floats) -> Floats:
-        """Offset minus f, (N,): above 0 outside the machine's own boundary."""
-        return self.offset - self(x)
+        """-f, (N,); above -offset outside the machine's own boundary.
+
+        The offset stays out: beside it what a narrow kernel makes of distant samples vanishes, in float32 first.
+        """
+        return -self(x)
 
     def log_anomaly_scores(self, x: Floats) -> Floats:
         """log offset - log f, (N,), of a radial kernel with positive coefficients; 0 at the same boundary.

@@ -25,10 +25,10 @@ GAMMA = Rule(
 
 
 class OCSVM(ShallowDetector):
-    """One-class SVM; the score is rho - sum_i a_i k(x_i, x), above 0 outside its boundary, or that of their logarithms.
+    """One-class SVM, with f(x) = sum_i a_i k(x_i, x); a sample is outside its boundary where f is below rho.
 
-    With `rbf` it is log rho - log sum_i a_i k(x_i, x). It ranks as the plain difference does, and tells apart what is
-    far from all training samples, where the plain one is rho to the last digit.
+    The score is log rho - log f with `rbf`, above 0 outside, and -f with other kernels. Both rank as the paper's
+    rho - f does, and tell apart what is far from all training samples, where rho - f is rho to the last digit.
 
     Args:
         kernel: `rbf`, exp(-gamma ||x - y||^2); `linear`, the released code's twin on autoencoder codes; or `poly`,
@@ -104,7 +104,7 @@ class OCSVM(ShallowDetector):
 
     @staticmethod
     def score_features(estimator: KernelExpansion, features: Floats, /) -> Floats:
-        """Anomaly scores (N,) of features (N, D); above 0 outside the boundary."""
+        """Anomaly scores (N,) of features (N, D)."""
         return estimator.log_anomaly_scores(features) if estimator.is_radial else estimator.anomaly_scores(features)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

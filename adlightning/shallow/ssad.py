@@ -19,7 +19,8 @@ from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
 class SSAD(ShallowDetector):
     """Semi-supervised anomaly detection: known normal samples inside the OC-SVM's boundary, known anomalies outside.
 
-    The convex problem with a radial kernel, solved exactly. Without labels it is the OC-SVM with
+    The convex problem with a radial kernel, solved exactly; the score is -f(x) = -sum_i y_i a_i k(x_i, x), and ranks as
+    rho - f does. Without labels it is the OC-SVM with
     nu = 1 / (n eta_unlabelled). The released code never forwards kappa; here it counts
     (docs/methods/kernel_machines.md, S8).
 

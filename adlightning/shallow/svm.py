@@ -36,7 +36,9 @@ def fit_svm(x: Floats, y: Known, costs: Floats, gamma: float) -> KernelExpansion
 
 
 class SVM(ShallowDetector):
-    """The supervised SVM: normal against known anomalies; the score is minus its decision function.
+    """The supervised SVM: normal against known anomalies.
+
+    The score is minus its decision function without the constant, beside which float32 would lose small values.
 
     Args:
         gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.
@@ -102,8 +104,8 @@ class SVM(ShallowDetector):
 class BiasedSVM(ShallowDetector):
     """Learning from positive (normal) and unlabelled examples: an SVM of known normals against all unlabelled samples.
 
-    An error on an unlabelled sample costs less, for most of them are normal. The score is minus the decision function.
-    Known anomalies are left out, as in every method of this kind. Needs known normals and unlabelled samples.
+    An error on an unlabelled sample costs less, for most of them are normal. The score is as of :class:`SVM`. Known
+    anomalies are left out, as in every method of this kind. Needs known normals and unlabelled samples.
 
     Args:
         gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.

@@ -45,9 +45,10 @@ def test_ocsvm_is_libsvms(
     train, test, scores = fitted(make_trainer, "ocsvm", **options)
     svm = OneClassSVM(**{"nu": 0.1, **options}).fit(train)
     values, rho = svm.score_samples(test), float(svm.offset_[0])
-    found = rho - scores.double().numpy() if "kernel" in options else rho * np.exp(-scores.double().numpy())
+    found = -scores.double().numpy() if "kernel" in options else rho * np.exp(-scores.double().numpy())
     np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-4)
-    assert np.array_equal(scores.numpy() > 0, svm.predict(test) == -1)
+    boundary = -rho if "kernel" in options else 0
+    assert np.array_equal(scores.numpy() > boundary, svm.predict(test) == -1)
 
 
 def test_a_narrow_ocsvm_tells_apart_what_is_far(make_trainer: MakeTrainer) -> None:
@@ -132,7 +133,7 @@ def test_a_polynomial_kernel_is_scikit_learns(degree: int, coef0: float, gamma: 
     detector = OCSVM(kernel="poly", degree=degree, coef0=coef0, gamma=gamma, nu=0.2)
     ours = detector.fit_estimator(TrainingSamples(x, np.zeros(80, dtype=np.int64)))
     theirs = OneClassSVM(kernel="poly", degree=degree, coef0=coef0, gamma=gamma, nu=0.2).fit(x)
-    np.testing.assert_allclose(ours.anomaly_scores(others), -theirs.decision_function(others), rtol=1e-9)
+    np.testing.assert_allclose(ours.anomaly_scores(others), -theirs.score_samples(others), rtol=1e-9)
     loaded = from_bytes(to_bytes(ours), KernelExpansion, 3)
     np.testing.assert_array_equal(loaded.anomaly_scores(others), ours.anomaly_scores(others))
 

@@ -61,7 +61,8 @@ def test_two_samples_worked_by_hand() -> None:
     assert solution.rho == pytest.approx(2 - k)
     assert solution.margin == pytest.approx((2 - k) - (2 * k - 1))
     expansion, _ = solve(p)
-    np.testing.assert_allclose(expansion.anomaly_scores(p.x), [0, 3 - 3 * k], atol=1e-6)
+    np.testing.assert_allclose(expansion.anomaly_scores(p.x), [k - 2, 1 - 2 * k], atol=1e-6)
+    assert expansion.offset == pytest.approx(2 - k)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,9 @@ def test_without_labels_it_is_the_one_class_svm(cost: float) -> None:
     svm = OneClassSVM(gamma=p.gamma, nu=1 / (len(p.x) * cost), tol=1e-8).fit(p.x)
     grid = np.random.default_rng(1).normal(size=(50, 3)) * 2
     # libsvm's coefficients add up to nu n, ours to 1
-    expected = -svm.decision_function(grid) / svm.dual_coef_.sum()
-    np.testing.assert_allclose(solve(p)[0].anomaly_scores(grid), expected, atol=1e-5)
+    ours, total = solve(p)[0], svm.dual_coef_.sum()
+    np.testing.assert_allclose(ours(grid), svm.score_samples(grid) / total, atol=1e-5)
+    assert ours.offset == pytest.approx(svm.offset_[0] / total, abs=1e-5)
 
 
 def test_duplicates_do_not_disturb_the_solution() -> None:
