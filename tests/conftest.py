@@ -17,8 +17,14 @@ import pytorch_lightning as pl
 MakeTrainer = Callable[..., pl.Trainer]
 
 
+def pytest_collection() -> None:
+    """Hardly anything is garbage while thousands of tests are found."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Thousands of tests and the libraries that they import stay: no collection of garbage need look at them again."""
+    """Tests and the libraries that they import stay: no collection of garbage need look at them again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -286,9 +286,16 @@ def source_options(source: Any, flag: str, own: Path, words: str) -> list[str] |
 
 
 @cache
+def _content(path: str) -> dict[str, Any]:
+    """A config, for reading only; all of them are read while tests are found, so by libyaml."""
+    content: dict[str, Any] = yaml.load((ROOT / path).read_text(), Loader=yaml.CSafeLoader)
+    return content
+
+
+@cache
 def _combinations(path: str) -> frozenset[tuple[str, ...]]:
     """What of a config may go wrong by itself: the method on a kind of data, a datamodule with a source, the parts."""
-    config = yaml.safe_load((ROOT / path).read_text())
+    config = _content(path)
     model, data = config["model"], config["data"]
     arguments = data.get("init_args", {})
     table = data["class_path"] == "TableData" or _class_of(arguments.get("source")) in ("Odds", "Abalone", "Sphere")
@@ -305,7 +312,7 @@ def _class_of(value: Any) -> str:
 @cache
 def _arguments(path: str) -> frozenset[tuple[str, ...]]:
     """The arguments that a config gives, each with the class that takes it."""
-    return frozenset(_arguments_of(yaml.safe_load((ROOT / path).read_text()), ()))
+    return frozenset(_arguments_of(_content(path), ()))
 
 
 def _arguments_of(value: Any, below: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
