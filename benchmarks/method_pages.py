@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 from dataclasses import is_dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -116,15 +116,23 @@ def result_table(methods: str) -> str:
         "| rows | variant | data | runs | AUROC in %: mean of cells (least to largest) | chosen on test data |",
         "| --- | --- | --- | ---: | --- | --- |",
     ]
+    for path, method, variant, group in _measured():
+        if any(method == name and variant.startswith(beginning) for name, _, beginning in wanted):
+            lines.append(_result_line(path, f"{method} {variant}".strip(), group))
+    return "\n".join(lines) + "\n"
+
+
+@cache
+def _measured() -> list[tuple[Path, str, str, pd.DataFrame]]:
+    """All rows with an AUROC by file, method and variant; each page reads some of them."""
+    found = []
     for path in sorted((ROOT / "docs/results").glob("*.csv")):
         rows = pd.read_csv(path, dtype={"variant": str, "setting": str, "normal": str, "method": str})
-        if "metrics.auroc" not in rows:
-            continue
-        rows = rows[rows["status"] == "done"].fillna({"variant": ""})
-        for (method, variant), group in rows.groupby(["method", "variant"]):
-            if any(method == name and str(variant).startswith(beginning) for name, _, beginning in wanted):
-                lines.append(_result_line(path, f"{method} {variant}".strip(), group))
-    return "\n".join(lines) + "\n"
+        if "metrics.auroc" in rows:
+            rows = rows[rows["status"] == "done"].fillna({"variant": ""})
+            groups = rows.groupby(["method", "variant"])
+            found += [(path, str(method), str(variant), group) for (method, variant), group in groups]
+    return found
 
 
 def _result_line(path: Path, name: str, group: pd.DataFrame) -> str:

@@ -23,7 +23,7 @@ from adlightning.benchmark.tasks import Task
 from adlightning.core.memory import keep_freed_memory
 from adlightning.core.messages import plain_message, printable
 from adlightning.core.run_names import RunNames, runs_called
-from adlightning.core.shelf import Shelf, first_phases_shared
+from adlightning.core.shelf import Shelf, first_epochs_shared
 from adlightning.core.stopping import Stopped
 from adlightning.files.written_names import dump_yaml
 
@@ -91,7 +91,7 @@ def _run(
                 _output_to(folder / "output.log"),
                 _traceback_printed(),
                 runs_called(_names(cell, results)),
-                first_phases_shared(_shelf(cell, results) if at_end is None else None),  # of a pack: not to the bit
+                first_epochs_shared(_shelf(cell, results) if at_end is None else None),  # of a pack: not to the bit
             ):
                 run_verb(verb, [*_arguments(cell, folder), *options])
             report = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
 
 
 def _shelf(cell: Cell, results: Results) -> Shelf | None:
-    """Where a cell finds a first phase that another one has done; None where something watches or ends its steps."""
+    """Where a cell finds first epochs that another one has done; None where something watches or ends its steps."""
     decides = deciding(cell.config)
     trainer = decides.get("trainer") or {}
     if trainer.get("callbacks") or trainer.get("max_time"):

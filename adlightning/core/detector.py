@@ -41,7 +41,7 @@ from adlightning.core.prepared import name_of, prepared_for
 from adlightning.core.saved_arguments import require_types_of_parts
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
-from adlightning.core.shared_phase import TAKEN, keep, place_of, take_up
+from adlightning.core.shared_epochs import TAKEN, keep, place_of, take_up
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold, normal_scores
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
 from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED
@@ -85,11 +85,14 @@ class AnomalyDetector(ScoredModule):
     first_phase_argument: ClassVar[str | None] = None
     """Which argument says the epochs of a first phase, whose weights are not scored (`pretraining.epochs`); or None."""
 
-    first_phase_module: ClassVar[str] = ""
-    """The module that holds all weights and buffers which the first phase moves, where cells may share the phase."""
+    shared_module: ClassVar[str] = ""
+    """The module that holds all weights and buffers which the first epochs move, where cells of a grid share them."""
 
-    first_phase_arguments: ClassVar[tuple[str, ...]] = ()
-    """All arguments that the first phase depends on, where cells of a grid may share it; none where they may not."""
+    shared_arguments: ClassVar[tuple[str, ...]] = ()
+    """All arguments that the first epochs depend on, where cells of a grid share them; none where they do not."""
+
+    shared_optimizers: ClassVar[bool] = False
+    """Whether what moves the weights in the shared epochs moves them after these too."""
 
     fits_at_end: ClassVar[bool] = False
     """True for a score that needs a fit to the training data after the last step (:meth:`fit_on_training_data`)."""
@@ -118,8 +121,8 @@ class AnomalyDetector(ScoredModule):
         self.threshold_samples: ScoredSamples | None = None  # of the training part: what a threshold was fitted to
         self._threshold_step = -1
         self._fit_seed = 0
-        self._phase_kept_at: Path | None = None
-        self._phase_taken = False
+        self._epochs_kept_at: Path | None = None
+        self._epochs_taken = False
         self.curves = StepCurves()
         self._step = 0
         self._loss_sum: Tensor | float = 0.0
@@ -137,6 +140,10 @@ class AnomalyDetector(ScoredModule):
         """The phase before the one whose weights are scored, where there is one."""
         name = self.first_phase_argument
         return None if name is None else FirstPhase(name, attrgetter(name)(self))
+
+    def shared_epochs(self) -> int:
+        """How many epochs cells of a grid that begin alike share, once the trainer is there: those of a first phase."""
+        return epochs_before_objective(self)
 
     def first_scored(self) -> int:
         """The first epoch whose scores mean something, which is when validation begins to log.
@@ -165,7 +172,7 @@ class AnomalyDetector(ScoredModule):
 
     def remarks(self) -> list[str]:
         """What a reader of results has to know of how this detector was trained."""
-        return [TAKEN] if self._phase_taken else []
+        return [TAKEN] if self._epochs_taken else []
 
     def trains_by_gradient(self) -> bool:
         """Whether weights are trained, so that a learning rate can be to blame."""
@@ -299,8 +306,8 @@ class AnomalyDetector(ScoredModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; stop when the loss is not finite, before the epoch's checkpoint is written."""
-        if self.current_epoch + 1 == epochs_before_objective(self):
-            keep(self, self._phase_kept_at)
+        if self.current_epoch + 1 == self.shared_epochs():
+            keep(self, self._epochs_kept_at)
         self.log_dict({f"train/{name}": mean for name, mean in self.curves.end_epoch().items()}, sync_dist=True)
         if not self._loss_count:
             return
@@ -324,8 +331,8 @@ class AnomalyDetector(ScoredModule):
         if self.median_normal.isnan().any():
             normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
             self.median_normal.copy_(self._median_of(normals))
-        self._phase_kept_at = place_of(self)
-        self._phase_taken = take_up(self, self._phase_kept_at)
+        self._epochs_kept_at = place_of(self)
+        self._epochs_taken = take_up(self, self._epochs_kept_at)
 
     def _median_of(self, normals: Iterable[Tensor]) -> Tensor:
         return median_normal(normals, len(self.data.training_rows()[0]), self.built_for.columns)

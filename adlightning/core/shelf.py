@@ -1,4 +1,4 @@
-"""Where fits keep first phases that others begin with alike, as what began them says (:mod:`.shared_phase`)."""
+"""Where fits keep first epochs that others begin with alike, as what began them says (:mod:`.shared_epochs`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where first phases are kept.
+    """Where first epochs are kept.
 
     Args:
         folder: a file each; made when needed.
@@ -22,12 +22,12 @@ class Shelf:
     version: str
 
 
-_CURRENT: ContextVar[Shelf | None] = ContextVar("shared_phase", default=None)
+_CURRENT: ContextVar[Shelf | None] = ContextVar("shared_epochs", default=None)
 
 
 @contextlib.contextmanager
-def first_phases_shared(shelf: Shelf | None) -> Iterator[None]:
-    """Fits that begin within share their first phases; None for none."""
+def first_epochs_shared(shelf: Shelf | None) -> Iterator[None]:
+    """Fits that begin within share their first epochs; None for none."""
     token = _CURRENT.set(shelf)
     try:
         yield
@@ -36,5 +36,5 @@ def first_phases_shared(shelf: Shelf | None) -> Iterator[None]:
 
 
 def given_shelf() -> Shelf | None:
-    """Where the fit that begins here keeps its first phase; None for nowhere."""
+    """Where the fit that begins here keeps its first epochs; None for nowhere."""
     return _CURRENT.get()

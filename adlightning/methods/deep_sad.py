@@ -89,8 +89,8 @@ class DeepSAD(AnomalyDetector):
     """
 
     first_phase_argument = "pretraining.epochs"
-    first_phase_module = "sphere"
-    first_phase_arguments = ("encoder", "decoder", "pretraining", "weight_init", "learn_center", "preprocessing")
+    shared_module = "sphere"
+    shared_arguments = ("encoder", "decoder", "pretraining", "weight_init", "learn_center", "preprocessing")
     argument_rules: ClassVar = {"eta": positive, "eps": positive}
 
     def __init__(

@@ -73,8 +73,8 @@ class DeepSVDD(AnomalyDetector):
 
     uses_known_anomalies = False
     first_phase_argument = "pretraining.epochs"
-    first_phase_module = "sphere"
-    first_phase_arguments = ("encoder", "decoder", "pretraining", "weight_init", "learn_center", "preprocessing")
+    shared_module = "sphere"
+    shared_arguments = ("encoder", "decoder", "pretraining", "weight_init", "learn_center", "preprocessing")
 
     def __init__(
         self,

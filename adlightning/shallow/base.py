@@ -64,6 +64,9 @@ class ShallowDetector(AnomalyDetector):
     estimator_type: ClassVar[type]
     """What :meth:`fit_estimator` returns; a checkpoint with anything else is refused."""
 
+    shared_module = "feature_map"
+    shared_arguments = ("features", "preprocessing")
+    shared_optimizers = True
     sized_by_data: ClassVar = (*AnomalyDetector.sized_by_data, "feature_map.pca.directions")
     max_workers: ClassVar[int] = 1
     """Threads of a selection: more than one where a fit leaves the interpreter free and its memory allows several."""
@@ -167,6 +170,10 @@ class ShallowDetector(AnomalyDetector):
     def on_train_batch_end(self, outputs: Any, batch: TrainBatch, batch_idx: int) -> None:
         """The loss of features that nothing trains, always 0, is worth no curve."""
         super().on_train_batch_end(outputs if self.features.trained else None, batch, batch_idx)
+
+    def shared_epochs(self) -> int:
+        """All but the last of features that are trained: the estimator is fitted after that one."""
+        return max((self.trainer.max_epochs or 0) - 1, 0) if self.features.trained else 0
 
     def first_scored(self) -> int:
         """With features that nothing trains, the first epoch is the last."""

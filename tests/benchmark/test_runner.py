@@ -25,7 +25,7 @@ from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.tasks import tasks_of
 from adlightning.benchmark.worker import run_task
 from adlightning.cli.benchmark import run_verb
-from adlightning.core.shared_phase import TAKEN
+from adlightning.core.shared_epochs import TAKEN
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
-"""A first phase that was done before is taken up to the same bits, and only where all that decides on it is alike."""
+"""First epochs that were done before are taken up to the same bits, where all that decides on them is alike."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,19 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.optim import SGD
+from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
 
 import adlightning as ad
 from adlightning.core.detector import AnomalyDetector
-from adlightning.core.shared_phase import TAKEN
-from adlightning.core.shelf import Shelf, first_phases_shared
+from adlightning.core.shared_epochs import TAKEN
+from adlightning.core.shelf import Shelf, first_epochs_shared
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.methods import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import LeNetEncoder
+from adlightning.shallow import KDE, LOF, OCSVM, IsolationForest
+from adlightning.shallow.features import AutoencoderFeatures
 from adlightning.testing import Stripes
 
 PHASE = AutoencoderPretraining(epochs=2)
@@ -31,6 +37,12 @@ def fitted(
 ) -> tuple[AnomalyDetector, dict[str, Tensor]]:
     """A detector after two epochs of pre-training and two of the objective, and its state."""
     arguments: dict[str, Any] = {"encoder": ENCODER, "pretraining": PHASE} | given
+    return after_four_epochs(cls(**arguments), shelf, seed, batch_size)
+
+
+def after_four_epochs(
+    detector: AnomalyDetector, shelf: Shelf | None, seed: int = 0, batch_size: int = 20
+) -> tuple[AnomalyDetector, dict[str, Tensor]]:
     pl.seed_everything(seed, verbose=False)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -40,10 +52,8 @@ def fitted(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    detector = cls(**arguments)
-    with first_phases_shared(shelf):
+    with first_epochs_shared(shelf):
         trainer.fit(detector, datamodule=OneVsAll(Stripes(), normal_class=0, batch_size=batch_size))
-    assert trainer.current_epoch == 4
     return detector, {**detector.state_dict(), "steps": torch.tensor(trainer.global_step)}
 
 
@@ -65,6 +75,7 @@ def test_what_follows_a_phase_that_was_found_is_the_same_to_the_bit(
     assert TAKEN not in first.remarks()
     assert TAKEN in found.remarks()
     assert same(state, alone)
+    assert found.current_epoch == 4
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -87,10 +98,51 @@ def test_another_phase_is_not_taken(other: dict[str, Any], tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 2
 
 
+CODES = AutoencoderFeatures(encoder=ENCODER, lr_scheduler=partial(MultiStepLR, milestones=[1, 3]))
+
+
+@pytest.mark.parametrize(
+    ("features", "after"),
+    [
+        (CODES, OCSVM),
+        (replace(CODES, optimizer=partial(SGD, lr=1e-2, momentum=0.9)), partial(IsolationForest, n_estimators=10)),
+        (replace(CODES, lr_scheduler=None), KDE),
+    ],
+)
+def test_estimators_of_the_same_codes_share_all_epochs_but_the_last(
+    features: AutoencoderFeatures, after: Callable[..., AnomalyDetector], tmp_path: Path
+) -> None:
+    shelf = Shelf(tmp_path, "code")
+    first, _ = after_four_epochs(LOF(features=features), shelf)
+    found, state = after_four_epochs(after(features=features), shelf)
+    alone, expected = after_four_epochs(after(features=features), None)
+    assert TAKEN not in first.remarks()
+    assert TAKEN in found.remarks()
+    assert same(state, expected)
+    assert found.current_epoch == 4
+    x = np.random.default_rng(0).random((50, 1, 16, 16), dtype=np.float32)
+    np.testing.assert_array_equal(found.score(x), alone.score(x))
+    assert [each.state_dict()["param_groups"] for each in found.trainer.optimizers] == [
+        each.state_dict()["param_groups"] for each in alone.trainer.optimizers
+    ]
+
+
+def test_other_codes_are_not_taken(tmp_path: Path) -> None:
+    watched = partial(ReduceLROnPlateau, patience=0)
+    after_four_epochs(LOF(features=replace(CODES, lr_scheduler=watched)), Shelf(tmp_path, "code"))
+    assert not list(tmp_path.iterdir())  # what it watched is not kept
+    after_four_epochs(LOF(), Shelf(tmp_path, "code"))
+    assert not list(tmp_path.iterdir())  # there is nothing to train
+    for n, features in enumerate([CODES, replace(CODES, weight_init="framework"), replace(CODES, lr_scheduler=None)]):
+        detector, _ = after_four_epochs(LOF(features=features), Shelf(tmp_path, "code"))
+        assert TAKEN not in detector.remarks()
+        assert len(list(tmp_path.iterdir())) == n + 1
+
+
 def test_batches_that_are_changed_while_training_share_none(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
     data = ad.Arrays(x, synthetic_anomalies=ad.CutPaste(), batch_size=10)
     detector = ad.DeepSAD(pretraining=AutoencoderPretraining(epochs=1))
-    with first_phases_shared(Shelf(tmp_path, "code")):
+    with first_epochs_shared(Shelf(tmp_path, "code")):
         ad.fit(detector, data, max_epochs=2, progress=False)
     assert not list(tmp_path.iterdir())
