@@ -18,7 +18,6 @@ from short_fits import BY_EPOCHS, config_of, options_of, slow_but
 BATCHES = 3  # an epoch
 QUICK = (
     "deep_sad/digits",  # two phases, a part of weights handed on
-    "ama/digits clip",  # several optimisers, steps by hand, moments fitted at the end
     "ocsvm/digits_hybrid",  # an estimator on a network's codes
 )
 """Some of the ways through a fit; adlightning.testing lets every method go on, in one process."""
