@@ -134,8 +134,15 @@ def _shelf(cell: Cell, results: Results) -> Shelf | None:
         return None
     model = decides.get("model")
     parts = model.get("init_args") if isinstance(model, dict) else None
-    version = digest({"trainer": trainer, "package": package_version(), "parts": code_version(parts)})
+    code = code_version([parts, *_foreign(model)])
+    version = digest({"trainer": trainer, "package": package_version(), "code": code})
     return Shelf(results.folder / "pretraining", version)
+
+
+def _foreign(model: Any) -> list[str]:
+    """The path of a method that is not of this package, whose version says nothing of it."""
+    path = str(model.get("class_path")) if isinstance(model, dict) else str(model)
+    return [path] if "." in path and not path.startswith("adlightning.") else []
 
 
 def _names(cell: Cell, results: Results) -> RunNames:

@@ -8,52 +8,57 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+import pickle
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from adlightning.core.parts import described
 from adlightning.core.shelf import given_shelf
+from adlightning.core.training_state.loops import checked_loops
+from adlightning.core.training_state.optimizers import checked_optimizers
+from adlightning.core.training_state.schema import alike
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
-
     from adlightning.core.detector import AnomalyDetector
 
 TAKEN = "its first epochs are those of an earlier cell with the same data, networks and seed; seconds are without them"
+
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
+"""What torch raises for a file that is cut short or is none of its own, and what checks raise."""
 
 
 def place_of(detector: AnomalyDetector) -> Path | None:
     """The file of a fit's first epochs, there or not; None where they are not shared.
 
-    Where a fit goes on, on several ranks, with changed batches or with data that are no tensor they are not.
+    They are not where a fit goes on, is on several ranks, is limited by steps, changes its batches, has data that are
+    no tensor, or is moved by what the file does not keep: a gradient scaler, a schedule that watches a metric.
     """
-    if (shelf := given_shelf()) is None:
+    if (shelf := given_shelf()) is None or not _declared_for(type(detector)):
         return None
     epochs, trainer, data = detector.shared_epochs(), detector.trainer, detector.data
-    if epochs < 1 or not detector.shared_arguments:
-        return None
     x = data.train_samples.x
-    if trainer.ckpt_path or trainer.world_size > 1 or detector.is_trial or not isinstance(x, Tensor):
+    if epochs < 1 or trainer.ckpt_path or trainer.world_size > 1 or detector.is_trial or not isinstance(x, Tensor):
         return None
+    if trainer.max_steps != -1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
+        return None  # Lightning restarts an epoch otherwise where steps are counted
     if data.train_transforms or data.synthetic_anomalies:
         return None
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
     if detector.shared_optimizers and any(isinstance(each, ReduceLROnPlateau) for each in schedules):
-        return None  # it watches a metric, of which the last value is not kept
+        return None
     rows, known = data.training_rows()
     settings = {
         "version": [shelf.version, torch.__version__, str(detector.device), torch.get_num_threads()],
         "arguments": {name: described(detector.arguments[name]) for name in detector.shared_arguments},
         "epochs": epochs,
         "seeds": [detector._fit_seed, data.effective_seed()],
-        "batches": [data.batch_size, data.drop_last, detector.passes_per_epoch],
+        "batches": [data.batch_size, data.drop_last, detector.passes_per_epoch, detector.needs_unlabelled],
         "modules": [repr(detector.preprocess), repr(getattr(detector, detector.shared_module))],
     }
     try:
@@ -68,46 +73,66 @@ def place_of(detector: AnomalyDetector) -> Path | None:
     return shelf.folder / f"{digest.hexdigest()[:32]}.pt"
 
 
+def _declared_for(cls: type[AnomalyDetector]) -> bool:
+    """Whether `shared_arguments` was written with this class: a subclass in another package may train otherwise."""
+    declaring = next(base for base in cls.__mro__ if "shared_arguments" in vars(base))
+    packages = {each.__module__.partition(".")[0] for each in (cls, declaring)}
+    return bool(cls.shared_arguments) and len(packages) == 1
+
+
 def take_up(detector: AnomalyDetector, place: Path | None) -> bool:
     """Begin where the first epochs that are kept ended; False where none are. Called before the first of them."""
     if place is None or not place.exists():
         return False
-    kept: Mapping[str, Any] = torch.load(place, weights_only=True, map_location=detector.device)
-    module: nn.Module = getattr(detector, detector.shared_module)
-    module.load_state_dict(kept["module"])
+    trainer, module = detector.trainer, _module(detector)
+    try:
+        kept = torch.load(place, weights_only=True, map_location="cpu")
+        weights = alike(kept["state_dict"], module.state_dict(), "state_dict")
+        # what Lightning's checkpoint of this moment would say
+        kept |= {
+            "epoch": detector.shared_epochs() - 1,
+            "adlightning": {"training": {"epochs": detector.shared_epochs()}},
+        }
+        loops = checked_loops(kept, detector)
+        states, schedules = checked_optimizers(kept, detector) if detector.shared_optimizers else ([], [])
+    except _DAMAGED as error:
+        words = str(error).partition("\n")[0] or type(error).__name__
+        rank_zero_warn(f"{place} is damaged: the epochs that it should hold are trained ({words})")
+        return False
+    module.load_state_dict(weights)
     if detector.shared_optimizers:
-        _take_up_optimizers(detector.trainer, kept)
-    detector.trainer.fit_loop.load_state_dict(kept["loop"])
+        for optimizer, state in zip(trainer.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+        for config, state in zip(trainer.lr_scheduler_configs, schedules, strict=True):
+            config.scheduler.load_state_dict(state)
+    trainer.fit_loop.load_state_dict(loops["fit_loop"])
     rank_zero_info(TAKEN)
     return True
 
 
 def keep(detector: AnomalyDetector, place: Path | None) -> None:
     """Keep the first epochs, of which the one that ends here was the last; whole or not at all."""
-    if place is None or place.exists():
+    if place is None:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    module: nn.Module = getattr(detector, detector.shared_module)
-    kept: dict[str, Any] = {"module": module.state_dict(), "loop": detector.trainer.fit_loop.state_dict()}
+    trainer = detector.trainer
+    kept: dict[str, Any] = {"state_dict": _module(detector).state_dict(), "global_step": trainer.global_step}
+    kept["loops"] = {"fit_loop": trainer.fit_loop.state_dict()}
     if detector.shared_optimizers:
-        kept["optimizers"] = [each.state_dict() for each in detector.trainer.optimizers]
-        kept["schedules"] = [config.scheduler.state_dict() for config in detector.trainer.lr_scheduler_configs]
-    growing = place.with_name(f"{place.stem}-{os.getpid()}.part")
+        kept["optimizer_states"] = [each.state_dict() for each in trainer.optimizers]
+        kept["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+    growing = place.with_name(f"{place.stem}-{uuid.uuid4().hex[:8]}.part")
     try:
         torch.save(kept, growing)
         growing.replace(place)
-    except OSError:  # the disk is full: others do it themselves
+    except (OSError, RuntimeError) as error:  # the disk is full: others train them themselves
+        rank_zero_warn(f"{place} cannot be written: {error}")
         growing.unlink(missing_ok=True)
 
 
-def _take_up_optimizers(trainer: Trainer, kept: Mapping[str, Any]) -> None:
-    """Optimisers and schedules as they were when the last epoch ended, and the step that schedules take after it."""
-    for optimizer, state in zip(trainer.optimizers, kept["optimizers"], strict=True):
-        optimizer.load_state_dict(state)
-    for config, state in zip(trainer.lr_scheduler_configs, kept["schedules"], strict=True):
-        config.scheduler.load_state_dict(state)
-        if config.interval == "epoch" and not isinstance(config.scheduler, ReduceLROnPlateau):
-            config.scheduler.step()
+def _module(detector: AnomalyDetector) -> nn.Module:
+    module: nn.Module = getattr(detector, detector.shared_module)
+    return module
 
 
 def _bytes(value: Tensor) -> bytes:

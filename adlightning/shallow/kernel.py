@@ -83,12 +83,12 @@ def log_kernel_sum(x: Floats, vectors: Floats, log_coefficients: Floats, scale: 
 
 @dataclass
 class KernelExpansion:
-    """f(x) = sum_i c_i k(v_i, x), and the offset below which a sample counts as anomalous.
+    """f(x) = sum_i c_i k(v_i, x), and rho, below which a sample counts as anomalous.
 
     Args:
         vectors: v, (S, D).
         coefficients: c, (S,).
-        offset: the machine's own threshold on f.
+        rho: the machine's own threshold on f.
         gamma: of k(v, x) = exp(-gamma ||v - x||^2), or of the polynomial; None for k(v, x) = <v, x>.
         degree: of k(v, x) = (gamma <v, x> + coef0)^degree; None for a kernel that is no polynomial.
         coef0: of the polynomial.
@@ -96,7 +96,7 @@ class KernelExpansion:
 
     vectors: Floats
     coefficients: Floats
-    offset: float
+    rho: float
     gamma: float | None
     degree: int | None = None
     coef0: float = 0.0
@@ -120,20 +120,20 @@ class KernelExpansion:
         return values
 
     def anomaly_scores(self, x: Floats) -> Floats:
-        """-f, (N,); above -offset outside the machine's own boundary.
+        """-f, (N,); above -rho outside the machine's own boundary.
 
-        The offset stays out: beside it what a narrow kernel makes of distant samples vanishes, in float32 first.
+        Rho stays out: beside it what a narrow kernel makes of distant samples vanishes, in float32 first.
         """
         return -self(x)
 
     def log_anomaly_scores(self, x: Floats) -> Floats:
-        """log offset - log f, (N,), of a radial kernel with positive coefficients; 0 at the same boundary.
+        """log rho - log f, (N,), of a radial kernel with positive coefficients; 0 at the same boundary.
 
-        Where a kernel is narrow, f of most samples is far below the last digit of the offset: a difference has them all
-        at the offset, normal and anomalous, and float32 does so long before float64.
+        Where a kernel is narrow, f of most samples is far below the last digit of rho: a difference has them all
+        at rho, normal and anomalous, and float32 does so long before float64.
         """
         assert self.gamma is not None
-        return math.log(self.offset) - log_kernel_sum(x, self.vectors, np.log(self.coefficients), -1 / self.gamma)
+        return math.log(self.rho) - log_kernel_sum(x, self.vectors, np.log(self.coefficients), -1 / self.gamma)
 
 
 def log_density(distances: Floats, bandwidth: float, dimension: int) -> Floats:

@@ -114,7 +114,7 @@ class OCSVM(ShallowDetector):
         if read is None or not read.is_radial:
             return
         with naming_checkpoint(self):
-            require("its estimator's offset", read.offset > 0, "be positive", read.offset)
+            require("its estimator's rho", read.rho > 0, "be positive", read.rho)
             least = float(read.coefficients.min())
             require("its estimator's coefficients", least > 0, "be positive", least)
 

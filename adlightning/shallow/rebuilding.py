@@ -77,13 +77,12 @@ def _or_none(values: dict[str, Any], name: str) -> float | None:
 def _expansion(values: dict[str, Any], n_features: int) -> KernelExpansion:
     vectors = array(values, "vectors", -1, n_features)
     gamma, degree = _or_none(values, "gamma"), None
-    if values.get("degree") is not None:  # files of before have no polynomial
+    if values.get("degree") is not None:
         degree = count(values, "degree")
         if gamma is None:
             raise ValueError("its gamma must be a number, as its degree is, got None")
-    coefficients, offset = array(values, "coefficients", len(vectors)), number(values, "offset")
-    coef0 = number(values, "coef0", 0) if "coef0" in values else 0.0
-    return KernelExpansion(vectors, coefficients, offset, gamma, degree, coef0)
+    coefficients, rho = array(values, "coefficients", len(vectors)), number(values, "rho")
+    return KernelExpansion(vectors, coefficients, rho, gamma, degree, number(values, "coef0", 0))
 
 
 def _density(values: dict[str, Any], n_features: int) -> GaussianKDE:

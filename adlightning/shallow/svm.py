@@ -35,10 +35,13 @@ def fit_svm(x: Floats, y: Known, costs: Floats, gamma: float) -> KernelExpansion
     return KernelExpansion(x[svm.support_], svm.dual_coef_[0], -float(svm.intercept_[0]), gamma)
 
 
-class SVM(ShallowDetector):
-    """The supervised SVM: normal against known anomalies.
+def minus_decision(machine: KernelExpansion, features: Floats, /) -> Floats:
+    """Minus the decision function, (N,), of features (N, D): above 0 on the side of the anomalies."""
+    return machine.rho - machine(features)
 
-    The score is minus its decision function without the constant, beside which float32 would lose small values.
+
+class SVM(ShallowDetector):
+    """The supervised SVM: normal against known anomalies; the score is minus its decision function.
 
     Args:
         gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.
@@ -60,7 +63,7 @@ class SVM(ShallowDetector):
     needs_known_anomalies = True
     estimator_type = KernelExpansion
     argument_rules: ClassVar = {"gamma": GAMMA, "cost": positive, "gammas": each(positive, least=1)}
-    score_features = staticmethod(KernelExpansion.anomaly_scores)
+    score_features = staticmethod(minus_decision)
 
     def __init__(
         self,
@@ -104,8 +107,8 @@ class SVM(ShallowDetector):
 class BiasedSVM(ShallowDetector):
     """Learning from positive (normal) and unlabelled examples: an SVM of known normals against all unlabelled samples.
 
-    An error on an unlabelled sample costs less, for most of them are normal. The score is as of :class:`SVM`. Known
-    anomalies are left out, as in every method of this kind. Needs known normals and unlabelled samples.
+    An error on an unlabelled sample costs less, for most of them are normal. The score is minus the decision function.
+    Known anomalies are left out, as in every method of this kind. Needs known normals and unlabelled samples.
 
     Args:
         gamma: of the kernel exp(-gamma ||x - y||^2); `scale` is 1 / (D Var[x]), `narrow` ten times that.
@@ -130,7 +133,7 @@ class BiasedSVM(ShallowDetector):
         "cost_unlabelled": positive,
         "gammas": each(positive, least=1),
     }
-    score_features = staticmethod(KernelExpansion.anomaly_scores)
+    score_features = staticmethod(minus_decision)
 
     def __init__(
         self,

@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import SGD
-from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR, ReduceLROnPlateau
 
 import adlightning as ad
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.shared_epochs import TAKEN
 from adlightning.core.shelf import Shelf, first_epochs_shared
+from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
+from adlightning.data.sources import Paradigms
 from adlightning.methods import DeepSAD, DeepSVDD, SoftBoundaryDeepSVDD
 from adlightning.methods.parts.hypersphere import AutoencoderPretraining
 from adlightning.networks import LeNetEncoder
-from adlightning.shallow import KDE, LOF, OCSVM, IsolationForest
+from adlightning.shallow import KDE, LOF, OCSVM, BiasedSVM, IsolationForest
 from adlightning.shallow.features import AutoencoderFeatures
 from adlightning.testing import Stripes
 
@@ -33,28 +37,39 @@ ENCODER = partial(LeNetEncoder, conv_channels=(4,), rep_dim=16)
 
 
 def fitted(
-    cls: type[AnomalyDetector], shelf: Shelf | None, seed: int = 0, batch_size: int = 20, **given: Any
+    cls: type[AnomalyDetector],
+    shelf: Shelf | None,
+    seed: int = 0,
+    batch_size: int = 20,
+    trainer: dict[str, Any] | None = None,
+    **given: Any,
 ) -> tuple[AnomalyDetector, dict[str, Tensor]]:
     """A detector after two epochs of pre-training and two of the objective, and its state."""
     arguments: dict[str, Any] = {"encoder": ENCODER, "pretraining": PHASE} | given
-    return after_four_epochs(cls(**arguments), shelf, seed, batch_size)
+    return after_four_epochs(cls(**arguments), shelf, seed, batch_size, **(trainer or {}))
 
 
 def after_four_epochs(
-    detector: AnomalyDetector, shelf: Shelf | None, seed: int = 0, batch_size: int = 20
+    detector: AnomalyDetector,
+    shelf: Shelf | None,
+    seed: int = 0,
+    batch_size: int = 20,
+    data: Any = None,
+    **trainer: Any,
 ) -> tuple[AnomalyDetector, dict[str, Tensor]]:
     pl.seed_everything(seed, verbose=False)
-    trainer = pl.Trainer(
+    fitting = pl.Trainer(
         accelerator="cpu",
         max_epochs=4,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **trainer,
     )
     with first_epochs_shared(shelf):
-        trainer.fit(detector, datamodule=OneVsAll(Stripes(), normal_class=0, batch_size=batch_size))
-    return detector, {**detector.state_dict(), "steps": torch.tensor(trainer.global_step)}
+        fitting.fit(detector, datamodule=data or OneVsAll(Stripes(), normal_class=0, batch_size=batch_size))
+    return detector, {**detector.state_dict(), "steps": torch.tensor(fitting.global_step)}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -105,6 +120,7 @@ CODES = AutoencoderFeatures(encoder=ENCODER, lr_scheduler=partial(MultiStepLR, m
     ("features", "after"),
     [
         (CODES, OCSVM),
+        (replace(CODES, lr_scheduler=partial(ExponentialLR, gamma=0.5)), OCSVM),
         (replace(CODES, optimizer=partial(SGD, lr=1e-2, momentum=0.9)), partial(IsolationForest, n_estimators=10)),
         (replace(CODES, lr_scheduler=None), KDE),
     ],
@@ -137,6 +153,77 @@ def test_other_codes_are_not_taken(tmp_path: Path) -> None:
         detector, _ = after_four_epochs(LOF(features=features), Shelf(tmp_path, "code"))
         assert TAKEN not in detector.remarks()
         assert len(list(tmp_path.iterdir())) == n + 1
+
+
+def test_batches_of_pairs_are_not_those_of_samples(tmp_path: Path) -> None:
+    def data() -> AnomalyLabelled:
+        return AnomalyLabelled(Paradigms(n_unlabelled=60, n_test=30), validation_fraction=0.0, batch_size=64)
+
+    codes = AutoencoderFeatures()
+    for make in (KDE, BiasedSVM):  # known anomalies are left out of both: the rows are the same
+        detector, _ = after_four_epochs(make(features=codes), Shelf(tmp_path, "code"), data=data())
+        assert TAKEN not in detector.remarks()
+    detector, _ = after_four_epochs(LOF(features=codes), Shelf(tmp_path, "code"), data=data())
+    assert TAKEN in detector.remarks()
+
+
+@pytest.mark.parametrize(
+    "trainer", [{"max_steps": 1000}, {"plugins": [MixedPrecision("16-mixed", "cpu", GradScaler())]}]
+)
+def test_epochs_that_lightning_or_a_scaler_would_go_on_otherwise_are_not_shared(
+    trainer: dict[str, Any], tmp_path: Path
+) -> None:
+    _, state = fitted(DeepSAD, Shelf(tmp_path, "code"), trainer=trainer)
+    assert state["steps"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+class NoisyCodesKDE(KDE):
+    """One's own method may train otherwise; it has arguments of its own."""
+
+    __module__ = "mine"
+
+    def __init__(self, noise: float) -> None:
+        super().__init__(features=CODES)
+        self.noise = noise
+
+
+def test_a_method_of_ones_own_shares_nothing_that_it_did_not_declare(tmp_path: Path) -> None:
+    after_four_epochs(NoisyCodesKDE(0.1), Shelf(tmp_path, "code"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "another", "other steps", "not a number"])
+def test_damaged_epochs_are_trained(damage: str, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, "code")
+    _, expected = after_four_epochs(KDE(features=CODES), shelf)
+    (file,) = tmp_path.iterdir()
+    content = torch.load(file, weights_only=True)
+    if damage in ("cut", "empty"):
+        file.write_bytes(file.read_bytes()[:1000] if damage == "cut" else b"")
+    elif damage == "another":
+        torch.save({"a": 1}, file)
+    elif damage == "other steps":
+        torch.save(content | {"global_step": 7}, file)
+    else:
+        name, value = next(iter(content["state_dict"].items()))
+        torch.save(content | {"state_dict": {**content["state_dict"], name: value * torch.nan}}, file)
+    with pytest.warns(UserWarning, match="is damaged: the epochs that it should hold are trained"):
+        detector, state = after_four_epochs(KDE(features=CODES), shelf)
+    assert TAKEN not in detector.remarks()
+    assert same(state, expected)
+    assert TAKEN in after_four_epochs(KDE(features=CODES), shelf)[0].remarks()  # it is whole again
+
+
+def test_a_full_disk_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: Any, file: Path) -> None:
+        file.write_bytes(b"a part")
+        raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos")  # as torch says it
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        after_four_epochs(KDE(features=CODES), Shelf(tmp_path, "code"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_batches_that_are_changed_while_training_share_none(tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_a_narrow_ocsvm_tells_apart_what_is_far(make_trainer: MakeTrainer) -> No
     assert spearmanr(scores, nearest).statistic > 0.99  # so narrow a kernel is a nearest neighbour
 
 
+def test_a_narrow_ssad_tells_apart_what_is_far(make_trainer: MakeTrainer) -> None:
+    detector, data = make("ssad", gamma=12.0), table(labelled_anomaly_ratio=0.1)
+    fit(make_trainer, detector, data)
+    raw = raw_test_input(data)
+    machine, scores = detector.estimator, detector.anomaly_score(raw).numpy()
+    f = machine(detector.preprocess(raw).double().numpy())
+    visible = np.abs(f) > 1e-37
+    assert np.mean(np.float32(machine.rho - f[visible]) == np.float32(machine.rho)) > 0.2  # rho would hide them
+    assert np.array_equal(np.argsort(scores[visible], kind="stable"), np.argsort(-f[visible], kind="stable"))
+
+
 def test_isolation_forest_is_scikit_learns(make_trainer: MakeTrainer) -> None:
     train, test, scores = fitted(make_trainer, "isolation_forest", n_estimators=10, max_samples=50)
     forest = Forest(n_estimators=10, max_samples=50, random_state=0).fit(train)

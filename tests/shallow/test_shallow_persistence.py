@@ -68,17 +68,17 @@ def test_an_estimator_of_another_kind_is_refused(make_trainer: MakeTrainer, tmp_
 
 
 @pytest.mark.parametrize(
-    ("coefficients", "offset", "words"),
+    ("coefficients", "rho", "words"),
     [
-        ([1.0, 1.0], 0.0, "offset must be positive, got 0.0"),
+        ([1.0, 1.0], 0.0, "rho must be positive, got 0.0"),
         ([1.0, -1.0], 1.0, "coefficients must be positive, got -1.0"),
     ],
 )
 def test_a_sum_of_kernels_without_logarithm_is_refused(
-    make_trainer: MakeTrainer, tmp_path: Path, coefficients: list[float], offset: float, words: str
+    make_trainer: MakeTrainer, tmp_path: Path, coefficients: list[float], rho: float, words: str
 ) -> None:
     path = tmp_path / "other.ckpt"
-    other = KernelExpansion(np.ones((len(coefficients), 6)), np.array(coefficients, dtype=np.float64), offset, 1.0)
+    other = KernelExpansion(np.ones((len(coefficients), 6)), np.array(coefficients, dtype=np.float64), rho, 1.0)
     hostile_checkpoint(make_trainer, path, "ocsvm", to_bytes(other))
     with pytest.raises(ValueError, match=f"its estimator's {words}"):
         load_detector(path)
@@ -109,7 +109,7 @@ def test_truncated_bytes_are_refused() -> None:
 def test_values_that_do_not_fit_together_are_refused(estimator: KernelExpansion) -> None:
     fine = KernelExpansion(np.zeros((2, 3)), np.zeros(2), 0.0, None)
     assert from_bytes(to_bytes(fine), KernelExpansion, 3).gamma is None
-    with pytest.raises(ValueError, match=r"its (vectors|coefficients|offset) must"):
+    with pytest.raises(ValueError, match=r"its (vectors|coefficients|rho) must"):
         from_bytes(to_bytes(estimator), KernelExpansion, 3)
 
 

@@ -62,7 +62,7 @@ def test_two_samples_worked_by_hand() -> None:
     assert solution.margin == pytest.approx((2 - k) - (2 * k - 1))
     expansion, _ = solve(p)
     np.testing.assert_allclose(expansion.anomaly_scores(p.x), [k - 2, 1 - 2 * k], atol=1e-6)
-    assert expansion.offset == pytest.approx(2 - k)
+    assert expansion.rho == pytest.approx(2 - k)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_without_labels_it_is_the_one_class_svm(cost: float) -> None:
     # libsvm's coefficients add up to nu n, ours to 1
     ours, total = solve(p)[0], svm.dual_coef_.sum()
     np.testing.assert_allclose(ours(grid), svm.score_samples(grid) / total, atol=1e-5)
-    assert ours.offset == pytest.approx(svm.offset_[0] / total, abs=1e-5)
+    assert ours.rho == pytest.approx(svm.offset_[0] / total, abs=1e-5)
 
 
 def test_duplicates_do_not_disturb_the_solution() -> None:
