@@ -81,6 +81,10 @@ def log_kernel_sum(x: Floats, vectors: Floats, log_coefficients: Floats, scale: 
     return np.concatenate(parts)
 
 
+SMALLEST = 1e-300
+"""Share of the largest sum of kernels from which on sums of either sign are told apart by their logarithms."""
+
+
 @dataclass
 class KernelExpansion:
     """f(x) = sum_i c_i k(v_i, x), and rho, below which a sample counts as anomalous.
@@ -134,6 +138,15 @@ class KernelExpansion:
         """
         assert self.gamma is not None
         return math.log(self.rho) - log_kernel_sum(x, self.vectors, np.log(self.coefficients), -1 / self.gamma)
+
+    def signed_log_anomaly_scores(self, x: Floats) -> Floats:
+        """log rho - log f, (N,), continued through f = 0 to negative f by the inverse hyperbolic sine; 0 at f = rho.
+
+        Coefficients may have either sign. It ranks as rho - f does. Values of f from 1e-300 on are as those
+        of the logarithm; f = 0 is near 690.
+        """
+        unit = SMALLEST * (float(np.abs(self.coefficients).sum()) or 1.0)
+        return np.asarray(np.arcsinh(self.rho / unit) - np.arcsinh(self(x) / unit))
 
 
 def log_density(distances: Floats, bandwidth: float, dimension: int) -> Floats:

@@ -19,9 +19,9 @@ from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
 class SSAD(ShallowDetector):
     """Semi-supervised anomaly detection: known normal samples inside the OC-SVM's boundary, known anomalies outside.
 
-    The convex problem with a radial kernel, solved exactly; the score is -f(x) = -sum_i y_i a_i k(x_i, x), and ranks as
-    rho - f does. Without labels it is the OC-SVM with
-    nu = 1 / (n eta_unlabelled). The released code never forwards kappa; here it counts
+    The convex problem with a radial kernel, solved exactly. With f(x) = sum_i y_i a_i k(x_i, x) the score is
+    log rho - log f, continued to negative f. It is 0 at the boundary and ranks as rho - f does. Without labels it is
+    the OC-SVM with nu = 1 / (n eta_unlabelled). The released code never forwards kappa; here it counts
     (docs/methods/kernel_machines.md, S8).
 
     Args:
@@ -48,7 +48,7 @@ class SSAD(ShallowDetector):
         "eta_labelled": positive,
         "gammas": each(positive, least=1),
     }
-    score_features = staticmethod(KernelExpansion.anomaly_scores)
+    score_features = staticmethod(KernelExpansion.signed_log_anomaly_scores)
 
     def __init__(
         self,

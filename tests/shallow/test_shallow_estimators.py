@@ -68,9 +68,10 @@ def test_a_narrow_ssad_tells_apart_what_is_far(make_trainer: MakeTrainer) -> Non
     raw = raw_test_input(data)
     machine, scores = detector.estimator, detector.anomaly_score(raw).numpy()
     f = machine(detector.preprocess(raw).double().numpy())
-    visible = np.abs(f) > 1e-37
+    visible = np.abs(f) > 1e-300
     assert np.mean(np.float32(machine.rho - f[visible]) == np.float32(machine.rho)) > 0.2  # rho would hide them
     assert np.array_equal(np.argsort(scores[visible], kind="stable"), np.argsort(-f[visible], kind="stable"))
+    assert np.array_equal(scores > 0, f < machine.rho)
 
 
 def test_isolation_forest_is_scikit_learns(make_trainer: MakeTrainer) -> None:

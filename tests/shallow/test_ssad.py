@@ -61,7 +61,9 @@ def test_two_samples_worked_by_hand() -> None:
     assert solution.rho == pytest.approx(2 - k)
     assert solution.margin == pytest.approx((2 - k) - (2 * k - 1))
     expansion, _ = solve(p)
-    np.testing.assert_allclose(expansion.anomaly_scores(p.x), [k - 2, 1 - 2 * k], atol=1e-6)
+    np.testing.assert_allclose(expansion.rho - expansion(p.x), [0, 3 - 3 * k], atol=1e-6)
+    # f of the two is 2 - k = rho and 2 k - 1, both positive
+    np.testing.assert_allclose(expansion.signed_log_anomaly_scores(p.x), [0, np.log((2 - k) / (2 * k - 1))], atol=1e-6)
     assert expansion.rho == pytest.approx(2 - k)
 
 
@@ -125,7 +127,7 @@ def test_labels_help() -> None:
         known = np.zeros(300, dtype=np.int64)
         known[300 - n_known :] = -1
         p = SSADProblem(x, known, 0.3, 1.0, 1.0, 1.0)
-        aucs.append(roc_auc_score(label, solve(p)[0].anomaly_scores(test)))
+        aucs.append(roc_auc_score(label, solve(p)[0].signed_log_anomaly_scores(test)))
     assert aucs[1] > aucs[0] + 0.1
 
 
