@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TAKEN = "its first epochs are those of an earlier cell with the same data, networks and seed; seconds are without them"
 
-_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
+_REFUSED = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 """What torch raises for a file that is cut short or is none of its own, and what checks raise."""
 
 
@@ -95,9 +95,9 @@ def take_up(detector: AnomalyDetector, place: Path | None) -> bool:
         }
         loops = checked_loops(kept, detector)
         states, schedules = checked_optimizers(kept, detector) if detector.shared_optimizers else ([], [])
-    except _DAMAGED as error:
+    except _REFUSED as error:
         words = str(error).partition("\n")[0] or type(error).__name__
-        rank_zero_warn(f"{place} is damaged: the epochs that it should hold are trained ({words})")
+        rank_zero_warn(f"{place} is not taken, the epochs that it should hold are trained ({words})")
         return False
     module.load_state_dict(weights)
     if detector.shared_optimizers:

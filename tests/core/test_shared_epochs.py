@@ -208,7 +208,7 @@ def test_damaged_epochs_are_trained(damage: str, tmp_path: Path) -> None:
     else:
         name, value = next(iter(content["state_dict"].items()))
         torch.save(content | {"state_dict": {**content["state_dict"], name: value * torch.nan}}, file)
-    with pytest.warns(UserWarning, match="is damaged: the epochs that it should hold are trained"):
+    with pytest.warns(UserWarning, match="is not taken, the epochs that it should hold are trained"):
         detector, state = after_four_epochs(KDE(features=CODES), shelf)
     assert TAKEN not in detector.remarks()
     assert same(state, expected)
