@@ -228,7 +228,9 @@ def test_a_reader_that_dies_is_no_hang(images: Path, tmp_path: Path) -> None:
     fit = folder_fit(images, run, workers=1)
     assert run_in_child(fit, log, at_batch=3, then=kill_the_readers) == 1, log.read_text()
     assert "a process that reads images (data.num_workers) died" in log.read_text()
-    assert "Traceback" not in log.read_text()
+    # torch raises it from a signal's handler, in whatever Python is at: of a finaliser Python says that it is ignored
+    ignored = re.compile(r"Exception ignored in.*?\nRuntimeError: DataLoader worker[^\n]*\n", re.DOTALL)
+    assert "Traceback" not in ignored.sub("", log.read_text())
     assert run_in_child([*fit, "--ckpt_path=last"], log) == 0, log.read_text()
 
 

@@ -38,7 +38,7 @@ METHODS: tuple[Method, ...] = (
         "(convolutional) autoencoder",
         ("Autoencoder",),
         "`configs/autoencoder/`",
-        "measured on tables",
+        "measured on tables, MNIST",
     ),
     Method(
         "supervised classifier; SS-DGM (M2, M1+M2)",
@@ -50,7 +50,7 @@ METHODS: tuple[Method, ...] = (
         "OC-SVM / SVDD, SSAD",
         ("OCSVM", "SSAD"),
         "`configs/ocsvm/`, `configs/ssad/`",
-        "measured on tables",
+        "measured on tables; OC-SVM on MNIST, Fashion-MNIST, CIFAR-10",
     ),
     Method(
         "SVM; biased SVM for known normals and unlabelled samples (Liu et al. 2003)",
@@ -62,7 +62,7 @@ METHODS: tuple[Method, ...] = (
         "isolation forest, KDE, Gaussian mixture, LOF, nearest neighbour",
         ("IsolationForest", "KDE", "GMM", "LOF", "NearestNeighbor"),
         "`configs/kde/`, ...",
-        "measured on digits",
+        "measured on CIFAR-10; LOF on tables",
     ),
     Method(
         "DROCC, DROCC-Rand, DROCC-OE, DROCC-LF (Goyal et al. 2020)",
