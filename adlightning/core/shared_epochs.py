@@ -22,7 +22,7 @@ from adlightning.core.parts import described
 from adlightning.core.shelf import given_shelf
 from adlightning.core.training_state.loops import checked_loops
 from adlightning.core.training_state.optimizers import checked_optimizers
-from adlightning.core.training_state.schema import alike
+from adlightning.core.training_state.schema import alike, mapping
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector
@@ -86,7 +86,7 @@ def take_up(detector: AnomalyDetector, place: Path | None) -> bool:
         return False
     trainer, module = detector.trainer, _module(detector)
     try:
-        kept = torch.load(place, weights_only=True, map_location="cpu")
+        kept = dict(mapping(torch.load(place, weights_only=True, map_location="cpu"), "it"))
         weights = alike(kept["state_dict"], module.state_dict(), "state_dict")
         # what Lightning's checkpoint of this moment would say
         kept |= {

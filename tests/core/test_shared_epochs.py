@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import MakeTrainer
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 from torch.amp import GradScaler
@@ -37,6 +38,7 @@ ENCODER = partial(LeNetEncoder, conv_channels=(4,), rep_dim=16)
 
 
 def fitted(
+    make_trainer: MakeTrainer,
     cls: type[AnomalyDetector],
     shelf: Shelf | None,
     seed: int = 0,
@@ -46,10 +48,11 @@ def fitted(
 ) -> tuple[AnomalyDetector, dict[str, Tensor]]:
     """A detector after two epochs of pre-training and two of the objective, and its state."""
     arguments: dict[str, Any] = {"encoder": ENCODER, "pretraining": PHASE} | given
-    return after_four_epochs(cls(**arguments), shelf, seed, batch_size, **(trainer or {}))
+    return after_four_epochs(make_trainer, cls(**arguments), shelf, seed, batch_size, **(trainer or {}))
 
 
 def after_four_epochs(
+    make_trainer: MakeTrainer,
     detector: AnomalyDetector,
     shelf: Shelf | None,
     seed: int = 0,
@@ -58,15 +61,7 @@ def after_four_epochs(
     **trainer: Any,
 ) -> tuple[AnomalyDetector, dict[str, Tensor]]:
     pl.seed_everything(seed, verbose=False)
-    fitting = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=4,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **trainer,
-    )
+    fitting = make_trainer(max_epochs=4, **trainer)
     with first_epochs_shared(shelf):
         fitting.fit(detector, datamodule=data or OneVsAll(Stripes(), normal_class=0, batch_size=batch_size))
     return detector, {**detector.state_dict(), "steps": torch.tensor(fitting.global_step)}
@@ -81,12 +76,12 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     [(DeepSAD, {"eta": 1.0}), (DeepSVDD, {}), (SoftBoundaryDeepSVDD, {"nu": 0.2, "warm_up_epochs": 1})],
 )
 def test_what_follows_a_phase_that_was_found_is_the_same_to_the_bit(
-    cls: type[AnomalyDetector], given: dict[str, Any], tmp_path: Path
+    make_trainer: MakeTrainer, cls: type[AnomalyDetector], given: dict[str, Any], tmp_path: Path
 ) -> None:
     shelf = Shelf(tmp_path, "code")
-    first, _ = fitted(DeepSAD, shelf, eta=5.0)
-    found, state = fitted(cls, shelf, **given)
-    _, alone = fitted(cls, None, **given)
+    first, _ = fitted(make_trainer, DeepSAD, shelf, eta=5.0)
+    found, state = fitted(make_trainer, cls, shelf, **given)
+    _, alone = fitted(make_trainer, cls, None, **given)
     assert TAKEN not in first.remarks()
     assert TAKEN in found.remarks()
     assert same(state, alone)
@@ -105,10 +100,10 @@ def test_what_follows_a_phase_that_was_found_is_the_same_to_the_bit(
         {"pretraining": AutoencoderPretraining(epochs=3)},
     ],
 )
-def test_another_phase_is_not_taken(other: dict[str, Any], tmp_path: Path) -> None:
-    fitted(DeepSAD, Shelf(tmp_path, "code"))
+def test_another_phase_is_not_taken(make_trainer: MakeTrainer, other: dict[str, Any], tmp_path: Path) -> None:
+    fitted(make_trainer, DeepSAD, Shelf(tmp_path, "code"))
     options = dict(other)
-    detector, _ = fitted(DeepSAD, Shelf(tmp_path, options.pop("version", "code")), **options)
+    detector, _ = fitted(make_trainer, DeepSAD, Shelf(tmp_path, options.pop("version", "code")), **options)
     assert TAKEN not in detector.remarks()
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -126,12 +121,12 @@ CODES = AutoencoderFeatures(encoder=ENCODER, lr_scheduler=partial(MultiStepLR, m
     ],
 )
 def test_estimators_of_the_same_codes_share_all_epochs_but_the_last(
-    features: AutoencoderFeatures, after: Callable[..., AnomalyDetector], tmp_path: Path
+    make_trainer: MakeTrainer, features: AutoencoderFeatures, after: Callable[..., AnomalyDetector], tmp_path: Path
 ) -> None:
     shelf = Shelf(tmp_path, "code")
-    first, _ = after_four_epochs(LOF(features=features), shelf)
-    found, state = after_four_epochs(after(features=features), shelf)
-    alone, expected = after_four_epochs(after(features=features), None)
+    first, _ = after_four_epochs(make_trainer, LOF(features=features), shelf)
+    found, state = after_four_epochs(make_trainer, after(features=features), shelf)
+    alone, expected = after_four_epochs(make_trainer, after(features=features), None)
     assert TAKEN not in first.remarks()
     assert TAKEN in found.remarks()
     assert same(state, expected)
@@ -143,27 +138,27 @@ def test_estimators_of_the_same_codes_share_all_epochs_but_the_last(
     ]
 
 
-def test_other_codes_are_not_taken(tmp_path: Path) -> None:
+def test_other_codes_are_not_taken(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     watched = partial(ReduceLROnPlateau, patience=0)
-    after_four_epochs(LOF(features=replace(CODES, lr_scheduler=watched)), Shelf(tmp_path, "code"))
+    after_four_epochs(make_trainer, LOF(features=replace(CODES, lr_scheduler=watched)), Shelf(tmp_path, "code"))
     assert not list(tmp_path.iterdir())  # what it watched is not kept
-    after_four_epochs(LOF(), Shelf(tmp_path, "code"))
+    after_four_epochs(make_trainer, LOF(), Shelf(tmp_path, "code"))
     assert not list(tmp_path.iterdir())  # there is nothing to train
     for n, features in enumerate([CODES, replace(CODES, weight_init="framework"), replace(CODES, lr_scheduler=None)]):
-        detector, _ = after_four_epochs(LOF(features=features), Shelf(tmp_path, "code"))
+        detector, _ = after_four_epochs(make_trainer, LOF(features=features), Shelf(tmp_path, "code"))
         assert TAKEN not in detector.remarks()
         assert len(list(tmp_path.iterdir())) == n + 1
 
 
-def test_batches_of_pairs_are_not_those_of_samples(tmp_path: Path) -> None:
+def test_batches_of_pairs_are_not_those_of_samples(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def data() -> AnomalyLabelled:
         return AnomalyLabelled(Paradigms(n_unlabelled=60, n_test=30), validation_fraction=0.0, batch_size=64)
 
     codes = AutoencoderFeatures()
     for make in (KDE, BiasedSVM):  # known anomalies are left out of both: the rows are the same
-        detector, _ = after_four_epochs(make(features=codes), Shelf(tmp_path, "code"), data=data())
+        detector, _ = after_four_epochs(make_trainer, make(features=codes), Shelf(tmp_path, "code"), data=data())
         assert TAKEN not in detector.remarks()
-    detector, _ = after_four_epochs(LOF(features=codes), Shelf(tmp_path, "code"), data=data())
+    detector, _ = after_four_epochs(make_trainer, LOF(features=codes), Shelf(tmp_path, "code"), data=data())
     assert TAKEN in detector.remarks()
 
 
@@ -171,9 +166,9 @@ def test_batches_of_pairs_are_not_those_of_samples(tmp_path: Path) -> None:
     "trainer", [{"max_steps": 1000}, {"plugins": [MixedPrecision("16-mixed", "cpu", GradScaler())]}]
 )
 def test_epochs_that_lightning_or_a_scaler_would_go_on_otherwise_are_not_shared(
-    trainer: dict[str, Any], tmp_path: Path
+    make_trainer: MakeTrainer, trainer: dict[str, Any], tmp_path: Path
 ) -> None:
-    _, state = fitted(DeepSAD, Shelf(tmp_path, "code"), trainer=trainer)
+    _, state = fitted(make_trainer, DeepSAD, Shelf(tmp_path, "code"), trainer=trainer)
     assert state["steps"] > 0
     assert not list(tmp_path.iterdir())
 
@@ -188,45 +183,45 @@ class NoisyCodesKDE(KDE):
         self.noise = noise
 
 
-def test_a_method_of_ones_own_shares_nothing_that_it_did_not_declare(tmp_path: Path) -> None:
-    after_four_epochs(NoisyCodesKDE(0.1), Shelf(tmp_path, "code"))
+def test_a_method_of_ones_own_shares_nothing_that_it_did_not_declare(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    after_four_epochs(make_trainer, NoisyCodesKDE(0.1), Shelf(tmp_path, "code"))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another", "other steps", "not a number"])
-def test_damaged_epochs_are_trained(damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "empty", "another", "a list", "other steps", "not a number"])
+def test_damaged_epochs_are_trained(make_trainer: MakeTrainer, damage: str, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, "code")
-    _, expected = after_four_epochs(KDE(features=CODES), shelf)
+    _, expected = after_four_epochs(make_trainer, KDE(features=CODES), shelf)
     (file,) = tmp_path.iterdir()
     content = torch.load(file, weights_only=True)
     if damage in ("cut", "empty"):
         file.write_bytes(file.read_bytes()[:1000] if damage == "cut" else b"")
-    elif damage == "another":
-        torch.save({"a": 1}, file)
+    elif damage in ("another", "a list"):
+        torch.save({"a": 1} if damage == "another" else [1], file)
     elif damage == "other steps":
         torch.save(content | {"global_step": 7}, file)
     else:
         name, value = next(iter(content["state_dict"].items()))
         torch.save(content | {"state_dict": {**content["state_dict"], name: value * torch.nan}}, file)
     with pytest.warns(UserWarning, match="is not taken, the epochs that it should hold are trained"):
-        detector, state = after_four_epochs(KDE(features=CODES), shelf)
+        detector, state = after_four_epochs(make_trainer, KDE(features=CODES), shelf)
     assert TAKEN not in detector.remarks()
     assert same(state, expected)
-    assert TAKEN in after_four_epochs(KDE(features=CODES), shelf)[0].remarks()  # it is whole again
+    assert TAKEN in after_four_epochs(make_trainer, KDE(features=CODES), shelf)[0].remarks()  # it is whole again
 
 
-def test_a_full_disk_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_nothing(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(content: Any, file: Path) -> None:
         file.write_bytes(b"a part")
         raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos")  # as torch says it
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.warns(UserWarning, match="cannot be written"):
-        after_four_epochs(KDE(features=CODES), Shelf(tmp_path, "code"))
+        after_four_epochs(make_trainer, KDE(features=CODES), Shelf(tmp_path, "code"))
     assert not list(tmp_path.iterdir())
 
 
-def test_batches_that_are_changed_while_training_share_none(tmp_path: Path) -> None:
+def test_batches_that_are_changed_while_training_share_none(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
     data = ad.Arrays(x, synthetic_anomalies=ad.CutPaste(), batch_size=10)
     detector = ad.DeepSAD(pretraining=AutoencoderPretraining(epochs=1))
