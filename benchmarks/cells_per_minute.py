@@ -36,7 +36,7 @@ def measure(jobs: int, seeds: int) -> None:
     total = sum(row["seconds"]["total"] for row in rows)
     print(
         f"jobs {jobs}: {len(rows)} cells in {wall:.1f} s = {60 * len(rows) / wall:.0f} a minute; a cell "
-        f"{total / len(rows):.2f} s, beside its fit median {statistics.median(overheads):.2f} s, "
+        f"{total / len(rows):.2f} s, beside its fit median {statistics.median(overheads):.3f} s, "
         f"largest {max(overheads):.2f} s; start and end of the command {wall - total / jobs:.1f} s",
         flush=True,
     )

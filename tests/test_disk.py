@@ -194,7 +194,7 @@ def test_a_log_of_numbers_that_cannot_grow_stays_as_it_was(tmp_path: Path) -> No
     before = {file.name: file.read_text() for file in (tmp_path / "logs/version_0").iterdir()}
     for step in range(90):  # fewer than it writes at once by itself
         logger.log_metrics({"b": 2.0}, step=step)
-    with full_disk(200), pytest.raises(NotWritten, match=r"logs/version_0 cannot be written"):
+    with full_disk(200), pytest.raises(NotWritten, match=r"logs/version_0/metrics.csv cannot be written"):
         logger.save()
     assert {file.name: file.read_text() for file in (tmp_path / "logs/version_0").iterdir()} == before
     logger.save()

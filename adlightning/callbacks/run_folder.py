@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.boundary import boundary_axes
@@ -20,6 +19,7 @@ from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.phases import untrained
 from adlightning.files.disk import NotWritten, keep_older, write_atomically
+from adlightning.files.written_names import load_dumped
 
 
 class RunFolder(BetweenSteps):
@@ -81,7 +81,7 @@ class RunFolder(BetweenSteps):
         except OSError as error:
             raise ValueError(f"run_dir: {self.folder} cannot be written: {error.strerror}") from error
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(self.config or "{}"))
+            logger.log_hyperparams(load_dumped(self.config or "{}"))
 
     on_fit_start = _open
     on_validation_start = _open

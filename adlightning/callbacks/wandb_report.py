@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import wandb
-import yaml
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
@@ -22,6 +21,7 @@ from adlightning.callbacks.wandb_mapping import LONGEST_NAME, config_of, group_o
 from adlightning.core.detector import AnomalyDetector
 from adlightning.core.run_names import given_names
 from adlightning.core.training_state.callbacks import callbacks_of
+from adlightning.files.written_names import load_dumped
 
 _FILES = ("config.yaml", "metrics.json", "scores.csv")
 _STEPS = "steps"
@@ -104,7 +104,7 @@ class WandbReport(pl.Callback):
             connect(logger)
             run = logger.experiment
             self._given_tags[run.id] = tuple(run.tags or ())
-            logger.log_hyperparams(yaml.safe_load(self.run_folder.config or "{}"))
+            logger.log_hyperparams(load_dumped(self.run_folder.config or "{}"))
             self._say(run, report)
             for name, goal in self.goals.items():
                 axis: dict[str, Any] = {"step_metric": "trainer/global_step", "step_sync": True}

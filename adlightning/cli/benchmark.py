@@ -97,9 +97,10 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     A test that would ignore an option, since training depends on it, fails.
     """
     from adlightning.cli.arguments import prepared
+    from adlightning.cli.parsed_once import OF_CELLS, parsing_once
     from adlightning.cli.trainer_verbs import run as run_trainer
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), parsing_once(OF_CELLS):
         warnings.filterwarnings("error", f".*{IGNORED}")
         run_trainer(verb, prepared(verb, arguments))
 

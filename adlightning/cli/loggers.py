@@ -17,8 +17,6 @@ from adlightning.files.disk import NotWritten, user_path
 _PROJECT = "adlightning"
 """Of W&B, where none is given; Lightning's would be lightning_logs."""
 
-_CSV_FILES = ("metrics.csv", "hparams.yaml")
-
 
 def log_into(run_dir: Path, loggers: Any) -> None:
     """Let loggers that name no folder of their own write into the run folder, and W&B's into a project of ours."""
@@ -45,22 +43,25 @@ def loggers_of(given: Any, run_dir: Path) -> tuple[list[Logger], list[WandbLogge
 
 
 class WholeCSVLogger(CSVLogger):
-    """Lightning's, whose files stay as they were when they cannot be written on."""
+    """Lightning's, whose file stays as it was when it cannot be written on; `config.yaml` has the hyperparameters."""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: a second file of the run folder's `config.yaml` would take 10 ms of a small fit."""
 
     @rank_zero_only
     def save(self) -> None:
         """Write what was logged since. Raises NotWritten."""
-        folder = Path(self.log_dir)
-        before = {file: file.read_bytes() if file.exists() else None for file in (folder / name for name in _CSV_FILES)}
+        file = Path(self.log_dir) / "metrics.csv"
+        before = file.read_bytes() if file.exists() else None
         try:
             super().save()
         except OSError as error:
-            for file, content in before.items():
-                if content is None:
-                    file.unlink(missing_ok=True)
-                elif file.read_bytes() != content:
-                    file.write_bytes(content)
-            raise NotWritten(error.errno, error.strerror, str(folder)) from error
+            if before is None:
+                file.unlink(missing_ok=True)
+            elif file.read_bytes() != before:
+                file.write_bytes(before)
+            raise NotWritten(error.errno, error.strerror, str(file)) from error
 
 
 def stay_offline_without_account(loggers: Any) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
 import yaml
-from jsonargparse import DefaultHelpFormatter, set_dumper, set_loader
+from jsonargparse import DefaultHelpFormatter, Namespace, set_dumper, set_loader
+from jsonargparse._common import lenient_check  # whether what is missing is looked for, which nothing public says
 from jsonargparse._optionals import get_omegaconf_loader  # what it does by default, to which nothing public leads
 from pytorch_lightning.cli import LightningArgumentParser
 
+from adlightning.cli.parsed_once import parsed_before
 from adlightning.core.parts import Part, described
 from adlightning.files.written_names import dump_yaml, names_as_written
 
@@ -46,6 +48,20 @@ class PartsParser(LightningArgumentParser):
         if args and "defaults" in kwargs:  # as it calls for parts
             args = [f"{option[:-5]}=null" if option.endswith("=None") else option for option in args]
         return super().parse_args(args, namespace, **kwargs)
+
+    def parse_object(
+        self,
+        obj: Any,
+        namespace: Namespace | None = None,
+        env: bool | None = None,
+        defaults: bool = True,
+        **kwargs: Any,
+    ) -> Namespace:
+        """Parse arguments of a part; equal ones once, where they are remembered."""
+        parse: Callable[..., Namespace] = partial(super().parse_object, env=env, defaults=defaults, **kwargs)
+        if (before := parsed_before()) is None:
+            return parse(obj, namespace)
+        return before.part(parse, (self, env, defaults, *kwargs.items(), lenient_check.get()), obj, namespace)
 
 
 class PartsHelp(DefaultHelpFormatter):

@@ -7,7 +7,6 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import set_parsing_settings
 from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import OmegaConf
@@ -39,6 +38,7 @@ from adlightning.cli.imports import HELP, OPTION
 from adlightning.cli.loggers import finished_wandb_run, log_into, loggers_of, stay_offline_without_account
 from adlightning.cli.noise import silence_noise
 from adlightning.cli.options import check_options, classes_explained, trainer_explained
+from adlightning.cli.parsed_once import ParsedBefore, parsed_before
 from adlightning.cli.parser import AnomalyParser
 from adlightning.cli.parser_messages import explain_interpolation
 from adlightning.cli.parsing import PARSER_MODE, keep_names_as_written
@@ -56,7 +56,7 @@ from adlightning.core.training_state.callbacks import callbacks_of
 from adlightning.core.watchers import LOSS, RANKINGS
 from adlightning.data.modules import AnomalyDataModule
 from adlightning.files.disk import sweep, user_path
-from adlightning.files.written_names import arguments_as_written, dump_yaml
+from adlightning.files.written_names import arguments_as_written, dump_yaml, load_dumped
 
 DEFAULT_RUN_DIR = "runs/${now:%Y%m%d-%H%M%S}"
 
@@ -94,6 +94,16 @@ class AnomalyCLI(LightningCLI):
             "predict": {"dataloaders", "return_predictions"},
         }
         return {self._verb: {"model", "datamodule", "weights_only"} | ours[self._verb]}
+
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        """The verb's parser, made once where it is remembered."""
+        before = parsed_before() or ParsedBefore()
+        if self._verb not in before.verbs:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+            before.verbs[self._verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
+        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = before.verbs[self._verb]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options beside trainer, model and data."""
@@ -223,7 +233,7 @@ class AnomalyCLI(LightningCLI):
         if not hasattr(self, "config_dump"):
             options = {"skip_unset": False, "skip_link_targets": False, "skip_validation": True}
             text = self.parser.dump(self.config, "yaml", **options)
-            self.config_dump = yaml.safe_load(text)[self.subcommand]
+            self.config_dump = load_dumped(text)[self.subcommand]
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's way: a checkpoint is read, checked and compared in `before_instantiate_classes`."""

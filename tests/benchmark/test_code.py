@@ -35,7 +35,7 @@ def config(detector: Any = "DeepSAD", source: Any = "Digits", data: str = "OneVs
     return {"model": model, "data": {"class_path": data, "init_args": {"source": source}}, "seed_everything": 0}
 
 
-EVERY_FIT = ("callbacks/checkpoints", "cli/fitting", "cli/parsing")
+EVERY_FIT = ("callbacks/checkpoints", "cli/fitting", "cli/parsing", "cli/parsed_once")
 LENET = {"class_path": "LeNetEncoder", "init_args": {"rep_dim": 32}}
 CONFIGS = {
     "deep_sad": config(encoder=LENET, optimizer={"class_path": "Adam"}),
@@ -69,7 +69,10 @@ def append(file: Path, text: str = "CHANGED = True") -> None:
         *(("deep_sad", f"data/{module}.py") for module in ("splits", "composition", "modules", "one_vs_all")),
         *(("deep_sad", f"data/sources/{module}.py") for module in ("digits", "base")),
         *(("deep_sad", f"{module}.py") for module in ("networks/lenet", "preprocessing/images", "labels")),
-        *(("deep_sad", f"{module}.py") for module in ("cli/fitting", "cli/parsing", "callbacks/checkpoints")),
+        *(
+            ("deep_sad", f"{module}.py")
+            for module in ("cli/fitting", "cli/parsing", "cli/parsed_once", "callbacks/checkpoints")
+        ),
         ("deep_sad", "core/training_state/__init__.py"),
         ("drocc", "methods/drocc.py"),
         ("drocc", "methods/parts/ascent.py"),

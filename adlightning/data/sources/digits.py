@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from adlightning.core.contracts import InputSpec
@@ -27,11 +31,17 @@ class Digits(ClassSource):
 
     def load(self, part: Part) -> Samples:
         """One part; names are `digits/` and the position in scikit-learn's set."""
-        bunch = load_digits()
-        y = bunch.target.astype(np.int64)
+        images, y = _bundled()
         in_test = np.zeros(len(y), dtype=bool)
         for label in range(10):
             in_test[np.flatnonzero(y == label)[2::3]] = True
         rows = np.flatnonzero(in_test == (part == "test"))
-        x = np.rint(bunch.images[rows] * (255 / 16)).astype(np.uint8)
+        x = np.rint(images[rows] * (255 / 16)).astype(np.uint8)
         return Samples(torch.from_numpy(x[:, None]), y[rows], tuple(f"digits/{row}" for row in rows))
+
+
+@cache
+def _bundled() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images and classes, read once in a process; they are not written to."""
+    bunch = load_digits()
+    return bunch.images, bunch.target.astype(np.int64)
