@@ -23,7 +23,7 @@ from adlightning.benchmark.tasks import Task
 from adlightning.core.memory import keep_freed_memory
 from adlightning.core.messages import plain_message, printable
 from adlightning.core.run_names import RunNames, runs_called
-from adlightning.core.shelf import Shelf, first_epochs_shared
+from adlightning.core.shelf import TAKEN, Shelf, first_epochs_shared
 from adlightning.core.stopping import Stopped
 from adlightning.files.written_names import dump_yaml
 
@@ -174,6 +174,8 @@ def describe(report: dict[str, Any], tested: bool = True) -> Row:
     measured: Row = {"test_sets": parts} if tested else {}
     if list(tests) == ["test"]:
         measured = parts["test"] | {"n_test": report["samples"]["test"]}  # samples without label too
+    if TAKEN in report["notes"]:
+        measured["shared_epochs"] = True
     return measured | {
         "selection": report["selection"],
         "protocol": report["protocol"],

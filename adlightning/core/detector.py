@@ -41,7 +41,8 @@ from adlightning.core.prepared import name_of, prepared_for
 from adlightning.core.saved_arguments import require_types_of_parts
 from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
-from adlightning.core.shared_epochs import TAKEN, keep, place_of, take_up
+from adlightning.core.shared_epochs import keep, place_of, take_up
+from adlightning.core.shelf import TAKEN
 from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold, normal_scores
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
 from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED

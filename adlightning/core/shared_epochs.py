@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from adlightning.core.parts import described
-from adlightning.core.shelf import given_shelf
+from adlightning.core.shelf import TAKEN, given_shelf
 from adlightning.core.training_state.loops import checked_loops
 from adlightning.core.training_state.optimizers import checked_optimizers
 from adlightning.core.training_state.schema import alike, mapping
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector
-
-TAKEN = "its first epochs are those of an earlier cell with the same data, networks and seed; seconds are without them"
 
 _REFUSED = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 """What torch raises for a file that is cut short or is none of its own, and what checks raise."""

@@ -8,6 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+TAKEN = "its first epochs are those of an earlier cell with the same data, networks and seed; seconds are without them"
+"""What is said of a fit that found them."""
+
 
 @dataclass(frozen=True)
 class Shelf:

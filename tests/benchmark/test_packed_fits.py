@@ -25,7 +25,7 @@ from adlightning.benchmark.tasks import tasks_of
 from adlightning.benchmark.worker import run_task
 from adlightning.checkpoints.loading import load_detector
 from adlightning.cli.benchmark import run_verb
-from adlightning.core.shared_epochs import TAKEN
+from adlightning.core.shelf import TAKEN
 
 CLASSIFIER = {"encoder": MODEL["encoder"], "preprocessing": "StandardizeFeatures"}
 IMAGES = {

@@ -25,7 +25,7 @@ from adlightning.benchmark.store import Results, read_rows
 from adlightning.benchmark.tasks import tasks_of
 from adlightning.benchmark.worker import run_task
 from adlightning.cli.benchmark import run_verb
-from adlightning.core.shared_epochs import TAKEN
+from adlightning.core.shelf import TAKEN
 
 
 @pytest.fixture
@@ -308,6 +308,7 @@ def test_cells_that_begin_alike_share_their_pretraining(tmp_path: Path) -> None:
     said = [path.read_text() for path in (tmp_path / "shared" / "runs").glob("*/output.log")]
     reports = [path.read_text() for path in (tmp_path / "shared" / "runs").glob("*/metrics.json")]
     assert sum(TAKEN in text for text in said) == sum(TAKEN in text for text in reports) == 1
+    assert [bool(row.get("shared_epochs")) for row in read_rows(tmp_path / "shared")].count(True) == 1
     assert len(list((tmp_path / "shared" / "pretraining").iterdir())) == 1
     for method in ("deep_svdd", "deep_sad"):  # each alone has none to find
         assert bench(file, tmp_path / method, "--only", f"method={method}") == 0

@@ -21,8 +21,7 @@ from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR, ReduceLROnPlate
 
 import adlightning as ad
 from adlightning.core.detector import AnomalyDetector
-from adlightning.core.shared_epochs import TAKEN
-from adlightning.core.shelf import Shelf, first_epochs_shared
+from adlightning.core.shelf import TAKEN, Shelf, first_epochs_shared
 from adlightning.data.labelled import AnomalyLabelled
 from adlightning.data.one_vs_all import OneVsAll
 from adlightning.data.sources import Paradigms
