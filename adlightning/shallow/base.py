@@ -97,9 +97,8 @@ class ShallowDetector(AnomalyDetector):
     def fit_estimator(self, samples: TrainingSamples, **choice: Any) -> Any:
         """A fitted estimator; `choice` replaces the constructor's arguments of the same names."""
 
-    @staticmethod
     @abstractmethod
-    def score_features(estimator: Any, features: Floats, /) -> Floats:
+    def score_features(self, estimator: Any, features: Floats, /) -> Floats:
         """Anomaly scores (N,) of features (N, D), higher for more anomalous."""
 
     def grids(self) -> tuple[Grid, Grid]:

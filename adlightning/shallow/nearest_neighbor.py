@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,12 +16,17 @@ from adlightning.shallow.base import Selection, ShallowDetector, require
 from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Floats, Known, TrainingSamples
 
+Aggregation = Literal["largest", "mean"]
+
 
 class NearestNeighbor(ShallowDetector):
-    """Euclidean distance to the k-th nearest training sample.
+    """Euclidean distance to the k nearest training samples.
+
+    Source: Ramaswamy et al., SIGMOD 2000 (the distance to the k-th); Angiulli and Pizzuti, PKDD 2002 (to all k).
 
     Args:
-        n_neighbors: k, which of the nearest training samples the distance is to.
+        n_neighbors: k, to how many of the nearest training samples a distance is taken.
+        aggregation: of the k distances: `largest`, which is that to the k-th, or their `mean`.
         features: as in :class:`ShallowDetector`.
         selection: as in :class:`ShallowDetector`.
         preprocessing: as in :class:`ShallowDetector`.
@@ -38,6 +43,7 @@ class NearestNeighbor(ShallowDetector):
     def __init__(
         self,
         n_neighbors: int = 1,
+        aggregation: Aggregation = "largest",
         features: Features = RawFeatures(),
         selection: Selection = "none",
         preprocessing: PreprocessingFactory | None = None,
@@ -45,6 +51,7 @@ class NearestNeighbor(ShallowDetector):
     ) -> None:
         super().__init__(features, selection, preprocessing, threshold)
         self.n_neighbors = n_neighbors
+        self.aggregation = aggregation
 
     def require_samples(self, known: Known) -> None:
         """Refuse more neighbours than a sample has."""
@@ -56,10 +63,9 @@ class NearestNeighbor(ShallowDetector):
         """The training samples."""
         return NearestNeighbors(n_neighbors=self.n_neighbors, algorithm="brute").fit(samples.features)
 
-    @staticmethod
-    def score_features(estimator: NearestNeighbors, features: Floats, /) -> Floats:
-        """Distance (N,) to the k-th training sample."""
-        return np.asarray(estimator.kneighbors(features)[0][:, -1])
+    def score_features(self, estimator: NearestNeighbors, features: Floats, /) -> Floats:
+        """Distance (N,) to the k nearest training samples."""
+        return self._aggregated(estimator.kneighbors(features)[0])
 
     def nearest_normal(self, x: Tensor) -> Tensor | None:
         """The k-th nearest training image itself, (B, C, H, W); None of other samples, or with features of its own."""
@@ -70,4 +76,8 @@ class NearestNeighbor(ShallowDetector):
         return nearest.view(x.shape[0], *self.preprocess.output_shape()).to(x.device)
 
     def _training_scores(self) -> Floats:
-        return np.asarray(self.estimator.kneighbors()[0][:, -1])  # a sample is not its own neighbour
+        return self._aggregated(self.estimator.kneighbors()[0])  # a sample is not its own neighbour
+
+    def _aggregated(self, distances: Floats) -> Floats:
+        """A distance (N,) of those to k samples (N, k), in ascending order."""
+        return np.asarray(distances[:, -1] if self.aggregation == "largest" else distances.mean(axis=1))

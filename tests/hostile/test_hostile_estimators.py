@@ -98,7 +98,7 @@ def score(name: str, members: dict[str, bytes]) -> NDArray[np.float64] | str:
         estimator = from_bytes(data, type(whole), 3)
     except ValueError as error:
         return str(error)
-    return detector.score_features(estimator, X[:7])
+    return detector().score_features(estimator, X[:7])
 
 
 @st.composite
@@ -149,7 +149,7 @@ def resaved(array: NDArray[Any], kind: str, draw: st.DrawFn) -> bytes:
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_ones_score(name: str) -> None:
     detector, whole = WHOLE[name]
-    np.testing.assert_array_equal(score(name, MEMBERS[name]), detector.score_features(whole, X[:7]))
+    np.testing.assert_array_equal(score(name, MEMBERS[name]), detector().score_features(whole, X[:7]))
 
 
 @pytest.mark.parametrize("name", WHOLE)

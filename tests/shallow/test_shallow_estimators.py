@@ -93,6 +93,12 @@ def test_nearest_neighbour_is_the_kth_distance(make_trainer: MakeTrainer, k: int
     np.testing.assert_allclose(scores, np.sort(distances, axis=1)[:, k - 1], rtol=1e-5)
 
 
+def test_nearest_neighbour_can_be_the_mean_of_k_distances(make_trainer: MakeTrainer) -> None:
+    train, test, scores = fitted(make_trainer, "nearest_neighbor", n_neighbors=5, aggregation="mean")
+    distances = np.linalg.norm(test[:, None] - train[None], axis=2)
+    np.testing.assert_allclose(scores, np.sort(distances, axis=1)[:, :5].mean(axis=1), rtol=1e-5)
+
+
 def test_kde_is_the_mean_of_gaussians(make_trainer: MakeTrainer) -> None:
     train, test, scores = fitted(make_trainer, "kde", bandwidth=0.7)
     density = norm.pdf(test[:, None], loc=train[None], scale=0.7).prod(axis=2).mean(axis=1)
