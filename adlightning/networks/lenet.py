@@ -52,8 +52,9 @@ class LeNetEncoder(nn.Module):
     """Images (B, C, H, W) to codes (B, rep_dim), unbounded.
 
     Each conv module is a 5x5 convolution, BatchNorm, leaky ReLU and 2x2 max-pooling (which drops an odd last row or
-    column); then dense layers, then a bare Linear. Without `bias` there is no bias and no affine BatchNorm anywhere, so
-    that the encoder can serve Deep SVDD and Deep SAD.
+    column); then dense layers, then a bare Linear. The largest of four values is taken before the leaky ReLU, which
+    changes no value and no gradient, and leaves it a quarter to do. Without `bias` there is no bias and no affine
+    BatchNorm anywhere, so that the encoder can serve Deep SVDD and Deep SAD.
 
     Args:
         shape: (C, H, W) of an image.
@@ -88,8 +89,8 @@ class LeNetEncoder(nn.Module):
             conv += [
                 nn.Conv2d(n_in, n_out, 5, padding=2, bias=bias),
                 nn.BatchNorm2d(n_out, eps=BATCH_NORM_EPS, affine=bias),
-                nn.LeakyReLU(leakiness),
                 nn.MaxPool2d(2),
+                nn.LeakyReLU(leakiness),
             ]
         widths = (conv_channels[-1] * height * width, *dense)
         self.conv = nn.Sequential(*conv)
