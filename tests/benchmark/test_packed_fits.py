@@ -88,7 +88,7 @@ def require_same(cell: Cell, pack: Row, single: Row, together: Results, alone: R
     np.testing.assert_allclose(theirs["score"], own["score"], rtol=1e-4, atol=1e-6)
     assert pack["metrics"] == pytest.approx(single["metrics"], abs=1e-3)
     assert pack.keys() - single.keys() == {"packed"}
-    changing = {"seconds", "peak_memory_mb", "finished", "metrics", "packed"}
+    changing = {"seconds", "peak_memory_mb", "finished", "metrics", "packed", "shared_epochs"}
     assert {k: v for k, v in pack.items() if k not in changing} == {
         k: v for k, v in single.items() if k not in changing
     }
