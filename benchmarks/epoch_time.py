@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -102,9 +101,8 @@ def under_trainer(side: Side) -> list[float]:
 def in_released_order(encoder: nn.Module) -> None:
     """The leaky ReLU before the pooling, which gives the same."""
     layers = list(encoder.get_submodule("conv"))  # type: ignore[call-overload]  # a Sequential
-    for i, (first, second) in enumerate(pairwise(layers)):
-        if isinstance(first, nn.MaxPool2d) and isinstance(second, nn.LeakyReLU):
-            layers[i : i + 2] = [second, first]
+    for i in [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]:
+        layers[i : i + 2] = layers[i + 1], layers[i]
     encoder.set_submodule("conv", nn.Sequential(*layers))
 
 

@@ -95,7 +95,7 @@ def dump_yaml(value: Any) -> str:
 
 def load_dumped(document: str) -> Any:
     """The values of a document that :func:`dump_yaml` wrote."""
-    return yaml.load(document, Loader=_FAST_LOADER)  # a safe loader in C
+    return yaml.load(document, Loader=_FAST_LOADER)  # CSafeLoader or SafeLoader: no tag makes an object
 
 
 # libyaml's, where PyYAML was built with it, take a tenth of the time
