@@ -217,6 +217,18 @@ def test_bootstrap_width_agrees_with_the_standard_error_of_the_auroc() -> None:
     assert (high - low) / (2 * 1.96) == pytest.approx(0.0168, rel=0.15)
 
 
+@pytest.mark.parametrize("n", [60, 30_000])  # all resamples at once, and some after others
+def test_bootstrap_measures_each_resample_as_the_metrics_do(n: int) -> None:
+    rng = np.random.default_rng(3)
+    scores, labels = rng.normal(size=n).round(5 if n > 60 else 1), (np.arange(n) % 3 == 0).astype(int)
+    draw = np.random.default_rng(7)
+    of_class = [np.flatnonzero(labels == label) for label in (0, 1)]
+    resamples = [np.concatenate([draw.choice(members, len(members)) for members in of_class]) for _ in range(5)]
+    each = [ranking_metrics(scores[drawn], labels[drawn]) for drawn in resamples]
+    for name, interval in bootstrap_intervals(scores, labels, n_resamples=5, confidence=0.5, seed=7).items():
+        assert interval == pytest.approx(tuple(np.percentile([one[name] for one in each], [25, 75])), abs=1e-12), name
+
+
 def test_bootstrap_is_deterministic_and_stratified() -> None:
     scores, labels = np.random.default_rng(2).normal(size=40), np.repeat([0, 1], [39, 1])
     assert bootstrap_intervals(scores, labels, seed=4) == bootstrap_intervals(scores, labels, seed=4)

@@ -19,6 +19,7 @@ optimiser are not known here.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import sys
@@ -199,7 +200,7 @@ class PackMember(pl.Callback):
             if isinstance(callback, RunFolder):
                 callback.notes.append(f"trained with {n_together - 1} others as one batched model (--pack)")
             elif isinstance(callback, EpochsFile):
-                callback.writes_at_end = True
+                callback.wait = math.inf  # when training ends, and not before: they are many
         self.loop.reset()
         self.loop.on_run_start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.plots import titled_figure
-from adlightning.callbacks.rows import GrowingTable
+from adlightning.callbacks.rows import WAIT_S, GrowingFile
 from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.detector import AnomalyDetector
-from adlightning.files.disk import write_atomically
 
 # From the palette of Okabe and Ito, as those of the other plots.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -22,9 +22,10 @@ LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is 
 
 
 class CurvesFile(BetweenSteps):
-    """`curves.csv` epoch by epoch, a row each step, and `plots/curves.png` when training ends, however it does.
+    """`curves.csv`, a row each step, and `plots/curves.png` when training ends, however it does.
 
-    Only for detectors that record something. A fit that goes on keeps the rows up to where it begins.
+    The file is written at most once a second, and after each checkpoint, so that a fit that goes on has the rows up to
+    where it begins. Only for detectors that record something.
 
     Args:
         folder: the run's own folder.
@@ -34,12 +35,12 @@ class CurvesFile(BetweenSteps):
     def __init__(self, folder: Path, draw: bool = True) -> None:
         self.file, self.picture, self.draw = folder / "curves.csv", folder / "plots" / "curves.png", draw
         self._earlier: list[dict[str, float]] = []
-        self._table = GrowingTable()
+        self._growing = GrowingFile(self.file)
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
-        self._table, self._earlier = GrowingTable(), []
+        self._growing, self._earlier = GrowingFile(self.file), []
         if trainer.global_step and self.file.exists():
             earlier = earlier_rows(self.file, "step", trainer.global_step)
             self._earlier = [{str(name): value for name, value in row.items()} for row in earlier.to_dict("records")]
@@ -47,7 +48,13 @@ class CurvesFile(BetweenSteps):
     @rank_zero_only
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rows of the epochs before: at the end of an epoch the detector's own hook comes last."""
-        self._write(pl_module)
+        self._write(pl_module, WAIT_S)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the rows up to here be written when the next epoch begins."""
+        self._growing.needed = True
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,13 +72,12 @@ class CurvesFile(BetweenSteps):
         if isinstance(pl_module, AnomalyDetector) and pl_module.curves.rows:
             self.on_fit_end(trainer, pl_module)
 
-    def _write(self, detector: pl.LightningModule) -> None:
+    def _write(self, detector: pl.LightningModule, wait: float = 0.0) -> None:
         assert isinstance(detector, AnomalyDetector)
         if rows := detector.curves.rows:
             # of a second `fit` of the same detector the file's rows are its own
             earlier = (row for row in self._earlier if row["step"] < rows[0]["step"])
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.file, self._table.text([*earlier, *rows]))
+            self._growing.write([*earlier, *rows], wait)
 
 
 def earlier_rows(file: Path, counter: str, before: int) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from adlightning.callbacks.curves import COLOURS, LOG_RANGE, earlier_rows
 from adlightning.callbacks.plots import titled_figure
-from adlightning.callbacks.rows import GrowingTable
+from adlightning.callbacks.rows import WAIT_S, GrowingFile
 from adlightning.core.between_steps import BetweenSteps
 from adlightning.core.detector import AnomalyDetector
-from adlightning.files.disk import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +25,10 @@ _MEAN = {"val/score_mean": "mean score of normals"}  # all there is without held
 
 
 class EpochsFile(BetweenSteps):
-    """`epochs.csv` epoch by epoch, and `plots/loss.png` when training ends, however it does.
+    """`epochs.csv`, a row each epoch, and `plots/loss.png` when training ends, however it does.
 
-    Only for detectors that have a training loss. A fit that goes on keeps the rows up to where it begins.
+    The file is written at most once a second, and after each checkpoint, so that a fit that goes on has the rows up to
+    where it begins. Only for detectors that have a training loss.
 
     Args:
         folder: the run's own folder.
@@ -39,15 +39,15 @@ class EpochsFile(BetweenSteps):
         self.file, self.picture, self.draw = folder / "epochs.csv", folder / "plots" / "loss.png", draw
         self.rows: list[dict[str, float]] = []
         """What each epoch gave, by name: `epoch` counts from 0."""
-        self.writes_at_end = False
-        """Whether the file is written when training ends, and not before: where many fits are trained at once."""
+        self.wait = WAIT_S
+        """Seconds between one time that the file is written and the next."""
         self._validated: dict[str, float] = {}
-        self._table = GrowingTable()
+        self._growing = GrowingFile(self.file)
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the fit that goes on."""
-        self._table, self.rows = GrowingTable(), []
+        self._growing, self.rows = GrowingFile(self.file), []
         if trainer.current_epoch and self.file.exists():
             earlier = earlier_rows(self.file, "epoch", trainer.current_epoch)
             self.rows = [{str(k): float(v) for k, v in row.dropna().items()} for _, row in earlier.iterrows()]
@@ -61,21 +61,29 @@ class EpochsFile(BetweenSteps):
 
     @rank_zero_only
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the row of the epoch before: at its end the detector's own hook comes last."""
+        """Note the row of the epoch before: at its end the detector's own hook comes last."""
         self._end_epoch(trainer)
+        self._growing.write(self.rows, self.wait)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the rows up to here be written with the next one."""
+        self._growing.needed = True
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the last row, and draw all."""
+        """Write all rows, and draw them."""
         assert isinstance(pl_module, AnomalyDetector)
-        self.writes_at_end = False
         self._end_epoch(trainer)
+        self._growing.write(self.rows)
         self._picture(pl_module)
 
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """A fit that broke off is just what one wants to see the loss of."""
         if isinstance(pl_module, AnomalyDetector):
+            self._growing.write(self.rows)
             self._picture(pl_module)
 
     def _end_epoch(self, trainer: pl.Trainer) -> None:
@@ -85,10 +93,6 @@ class EpochsFile(BetweenSteps):
             return
         self.rows.append({"epoch": epoch, _LOSS: float(loss), **self._validated})
         self._validated = {}
-        if self.writes_at_end:
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.file, self._table.text(self.rows))
 
     def _picture(self, detector: AnomalyDetector) -> None:
         if self.draw and self.rows:

@@ -1,11 +1,48 @@
-"""Rows of numbers as the text of a CSV that grows: each row is put into words once."""
+"""Rows of numbers as a CSV that grows: each row is put into words once, and many are written at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adlightning.files.disk import write_atomically
+
+WAIT_S = 1.0
+"""Seconds between one time that a growing file is written and the next, unless it is needed."""
+
+
+class GrowingFile:
+    """A CSV of rows that are only ever added to, whole at every instant.
+
+    Args:
+        path: the file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.needed = False
+        """Whether what is not written yet must be so soon: a fit may go on from a checkpoint behind these rows."""
+        self._table = GrowingTable()
+        self._n_written, self._last = 0, -math.inf
+
+    def write(self, rows: Sequence[Mapping[str, float]], wait: float = 0.0) -> None:
+        """Write all rows. Raises NotWritten.
+
+        Args:
+            rows: those of the last time, and more.
+            wait: seconds since the last time before which nothing is written, unless it is needed. Each time is one
+                for the disk to say that it has them, as long as a small network's epoch.
+        """
+        now = time.monotonic()
+        if len(rows) == self._n_written or (now < self._last + wait and not self.needed):
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, self._table.text(rows))
+        self._n_written, self._last, self.needed = len(rows), now, False
 
 
 class GrowingTable:

@@ -16,6 +16,8 @@ from adlightning.labels import ANOMALY, NO_LABEL, NORMAL
 
 _Floats = NDArray[np.float64]
 _Counts = NDArray[np.int64]
+_AT_ONCE = 50_000
+"""Numbers in an array of resamples that are measured together: few calls for few samples, and a cache's worth."""
 
 
 class NoRanking(ValueError):
@@ -43,8 +45,8 @@ def ranking_metrics(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     class is absent and ValueError for other bad input.
     """
     n_levels, *at = _levels(*_by_class(scores, labels))
-    normals, anomalies = (np.bincount(a, minlength=n_levels) for a in at)
-    return _from_counts(normals, anomalies)
+    normals, anomalies = (np.bincount(a, minlength=n_levels)[None] for a in at)
+    return {name: float(values[0]) for name, values in _from_counts(normals, anomalies).items()}
 
 
 def bootstrap_intervals(
@@ -61,14 +63,17 @@ def bootstrap_intervals(
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     n_levels, *at = _levels(*_by_class(scores, labels))
     rng = np.random.default_rng(seed)
-    resampled = []
-    for _ in range(n_resamples):
-        normals, anomalies = (np.bincount(rng.choice(a, len(a)), minlength=n_levels) for a in at)
-        resampled.append(_from_counts(normals, anomalies))
+    at_once = max(1, _AT_ONCE // n_levels)
+    parts = []
+    for first in range(0, n_resamples, at_once):
+        drawn = [[rng.choice(a, len(a)) for a in at] for _ in range(min(at_once, n_resamples - first))]
+        counts = ([np.bincount(levels, minlength=n_levels) for levels in of_class] for of_class in zip(*drawn, strict=True))
+        parts.append(_from_counts(*(np.stack(rows) for rows in counts)))
     tail = 100 * (1 - confidence) / 2
-    return {
-        name: tuple(np.percentile([r[name] for r in resampled], [tail, 100 - tail]).tolist()) for name in resampled[0]
-    }
+    low, high = np.percentile(
+        [np.concatenate([part[name] for part in parts]) for name in parts[0]], [tail, 100 - tail], axis=1
+    )
+    return dict(zip(parts[0], zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
 
 class ScoredSamples(NamedTuple):
@@ -107,34 +112,45 @@ def _levels(normal: _Floats, anomalous: _Floats) -> tuple[int, _Counts, _Counts]
     return len(levels), level[: len(normal)], level[len(normal) :]
 
 
-def _from_counts(normals: _Counts, anomalies: _Counts) -> dict[str, float]:
-    """The metrics from the counts at each score level, highest first; a level may be empty (in a bootstrap sample)."""
-    tp, fp = np.cumsum(anomalies), np.cumsum(normals)
-    n_anomalies, n_normals = int(tp[-1]), int(fp[-1])
-    tpr, fpr = tp / n_anomalies, fp / n_normals
-    called = np.maximum(tp + fp, 1)
-    at_k = int(np.searchsorted(tp + fp, n_anomalies))  # the level of the k-th highest score, k the number of anomalies
+def _from_counts(normals: _Counts, anomalies: _Counts) -> dict[str, _Floats]:
+    """The metrics (R,) from the counts (R, L) at each score level, highest first.
 
-    def recall_at(q: float) -> float:
-        return float(np.max(tpr[fpr <= q], initial=0.0))
+    Each row is a sample of its own, a bootstrap's for instance, in which a level may be empty.
+    """
+    rows = np.arange(len(normals))
+    tp, fp = np.cumsum(anomalies, axis=1), np.cumsum(normals, axis=1)
+    called = tp + fp  # anomalies, when the threshold is a level's score
+    n_anomalies, n_normals = int(tp[0, -1]), int(fp[0, -1])
 
-    def normal_recall_at(q: float) -> float:
-        at_threshold = np.searchsorted(tp, int((1 - q) * n_anomalies) + 1)  # who has the threshold's score is rejected
-        return float((n_normals - fp[at_threshold]) / n_normals)
+    def level(counts: _Counts, at_least: int) -> _Counts:
+        """The first level of each row by which there are that many."""
+        return np.array([row.searchsorted(at_least) for row in counts])
 
+    def before(counts: _Counts, levels: _Counts) -> _Counts:
+        return np.where(levels > 0, counts[rows, levels - 1], 0)
+
+    def recall_at(percent: int) -> _Floats:
+        return before(tp, level(fp, percent * n_normals // 100 + 1)) / n_anomalies
+
+    def normal_recall_at(q: float) -> _Floats:
+        at_threshold = level(tp, int((1 - q) * n_anomalies) + 1)  # who has the threshold's score is rejected
+        return (n_normals - fp[rows, at_threshold]) / n_normals
+
+    at_95_tpr = level(tp, -(-95 * n_anomalies // 100))
+    at_k = level(called, n_anomalies)  # the level of the k-th highest score, k the number of anomalies
     # the level of the least normal sample called normal: the interpolated percentile lies on it, or just before it
-    first = int(np.searchsorted(tp + fp, -(-(n_anomalies + n_normals - 1) // 5) + 1))
-    rejected, lost = (int(tp[first - 1]), int(fp[first - 1])) if first else (0, 0)
+    least = level(called, -(-(n_anomalies + n_normals - 1) // 5) + 1)
+    rejected, lost = before(tp, least), before(fp, least)
     called_normal = n_anomalies - rejected + n_normals - lost
 
     return {
-        "auroc": float(np.sum(normals * (2 * tp - anomalies)) / (2 * n_anomalies * n_normals)),
-        "average_precision": float(np.sum(anomalies * (tp / called)) / n_anomalies),
-        "fpr_at_95_tpr": float(fpr[np.argmax(tpr >= 0.95)]),
-        "recall_at_3_fpr": recall_at(0.03),
-        "recall_at_5_fpr": recall_at(0.05),
+        "auroc": np.sum(normals * (2 * tp - anomalies), axis=1) / (2 * n_anomalies * n_normals),
+        "average_precision": np.sum(anomalies * (tp / np.maximum(called, 1)), axis=1) / n_anomalies,
+        "fpr_at_95_tpr": fp[rows, at_95_tpr] / n_normals,
+        "recall_at_3_fpr": recall_at(3),
+        "recall_at_5_fpr": recall_at(5),
         "normal_recall_at_3_fpr": normal_recall_at(0.03),
         "normal_recall_at_5_fpr": normal_recall_at(0.05),
-        "f1_at_contamination": float(2 * tp[at_k] / (tp[at_k] + fp[at_k] + n_anomalies)),
+        "f1_at_contamination": 2 * tp[rows, at_k] / (called[rows, at_k] + n_anomalies),
         "f1_drocc_release": 2 * (n_normals - lost) / (called_normal + n_normals),
     }

@@ -63,13 +63,37 @@ def test_a_fit_that_goes_on_has_the_rows_of_one_that_did_not_stop(make_trainer: 
     assert pd.read_csv(tmp_path / "run" / "epochs.csv")["epoch"].tolist() == whole["epoch"].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("saves", [False, True])
+def test_what_a_checkpoint_goes_on_from_is_on_the_disk(make_trainer: MakeTrainer, tmp_path: Path, saves: bool) -> None:
+    on_disk: list[int] = []
+
+    class Look(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if saves and trainer.current_epoch in (1, 3):
+                trainer.save_checkpoint(tmp_path / "one.ckpt")
+
+        def on_train_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
+            if trainer.current_epoch == len(on_disk) and file.file.exists():
+                on_disk.append(len(pd.read_csv(file.file)))
+            elif trainer.current_epoch == len(on_disk):
+                on_disk.append(0)
+
+    file = EpochsFile(tmp_path)
+    file.wait = 3600
+    make_trainer(max_epochs=5, callbacks=[file, Look()]).fit(detector(), datamodule=data())
+    assert on_disk == ([0, 1, 2, 2, 4] if saves else [0, 1, 1, 1, 1])
+    assert len(pd.read_csv(file.file)) == 5
+
+
 def test_a_fit_that_diverges_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     class Break(pl.Callback):
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             if trainer.current_epoch == 2:
                 next(pl_module.parameters()).data.fill_(math.nan)
 
-    trainer = make_trainer(max_epochs=5, callbacks=[EpochsFile(tmp_path), Break()])
+    file = EpochsFile(tmp_path)
+    file.wait = 3600
+    trainer = make_trainer(max_epochs=5, callbacks=[file, Break()])
     model = Autoencoder(encoder=partial(MLPEncoder, dense=(4,), rep_dim=2), preprocessing=StandardizeFeatures)
     with pytest.raises(TrainingCollapse):
         trainer.fit(model, datamodule=data())

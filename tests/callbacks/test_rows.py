@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adlightning.callbacks.rows import GrowingTable
+from adlightning.callbacks.rows import GrowingFile, GrowingTable
 
 ROWS: list[dict[str, float]] = [
     {"step": 0, "loss": 0.1 + 0.2},
@@ -46,3 +47,28 @@ def test_numbers_of_numpy_have_six_digits_too() -> None:
 
 def test_names_with_commas_are_quoted() -> None:
     assert GrowingTable().text([{"loss, weighted": 1.0}]) == '"loss, weighted"\n1\n'
+
+
+def test_a_file_is_written_once_in_a_while_and_when_it_is_needed(tmp_path: Path) -> None:
+    file = GrowingFile(tmp_path / "run" / "rows.csv")
+
+    def rows_after(n: int, wait: float) -> int:
+        file.write(ROWS[:n], wait)
+        return len(file.path.read_text().splitlines()) - 1
+
+    assert rows_after(1, wait=3600) == 1  # the first time there is nothing to wait for
+    assert rows_after(2, wait=3600) == 1
+    file.needed = True
+    assert rows_after(3, wait=3600) == 3
+    assert rows_after(4, wait=3600) == 3  # it was needed once
+    assert rows_after(4, wait=0) == 4
+
+
+def test_a_file_without_new_rows_is_left_alone(tmp_path: Path) -> None:
+    file = GrowingFile(tmp_path / "rows.csv")
+    file.write([])
+    assert not file.path.exists()
+    file.write(ROWS)
+    before = file.path.stat()
+    file.write(ROWS)
+    assert file.path.stat().st_ino == before.st_ino  # a new one takes the old one's place
