@@ -41,7 +41,9 @@ from paper_words import (
     NUMBERS,
     anchor,
     bold,
+    classes_of,
     counted,
+    drawn,
     in_errors,
     label,
     means,
@@ -81,7 +83,9 @@ def _page(paper: str) -> str:
     lines += [
         wrapped(
             "Written by `python benchmarks/paper_pages.py` from the rows. [Which rows count, and what a standard error "
-            "is here](index.md). A link on a file of rows leads to its own page, with pictures."
+            "is here](index.md). A link on a file of rows leads to its own page, with pictures. A letter with a number, such "
+            f"as S1, is a place where paper and released code differ: [the list](../../methods/{paper}.md"
+            "#paper-against-code)."
         ),
         "",
     ]
@@ -89,7 +93,8 @@ def _page(paper: str) -> str:
     for table in of_paper:
         count = counted(table.cells)
         link = f"[{table_name(table.layout)}](#{anchor(table.layout)})"
-        rows.append((link, label(table), *numbers(count)))
+        first, *rest = numbers(count)
+        rows.append((link, label(table), f"{first} drawn" if drawn(table.layout) else first, *rest))
     lines += [*table_lines(("", "", *NUMBERS), rows, texts=2), ""]
     for table in of_paper:
         lines += _section(table)
@@ -128,7 +133,8 @@ def _differences(table: Table) -> list[str]:
         if protocols := sorted({c.ours["protocol"] for c in table.cells if c.ours is not None} - {"clean", ""}):
             points.append(f"Protocol: {', '.join(protocols)}.")
         points.append(_machine([row for file in table.files for row in table.rows[file.name] if _is_ours(file, row)]))
-    points += [_of_file(file, bool(layout.runs_of)) for file in table.files]
+    in_columns = {name for cell in table.cells for name in cell.beside}
+    points += [_of_file(file, bool(layout.runs_of), file.name in in_columns) for file in table.files]
     return [*(wrapped(point, "- ", "  ") for point in points), ""]
 
 
@@ -146,9 +152,11 @@ def _machine(rows: Sequence[Record]) -> str:
     return f"Machine: {', '.join(names)}; torch {' and '.join(versions)}; {hours:.1f} hours of computing."
 
 
-def _of_file(file: File, short: bool) -> str:
+def _of_file(file: File, short: bool, in_column: bool) -> str:
     """A file of rows and what was different in it; short where it is described under another table."""
     meaning = {"counts": "our numbers", "beside": f"beside them ({file.label})", "shortened": "shortened"}[file.kind]
+    if file.kind == "beside" and not in_column:
+        meaning += ", on its own page, for its variants are not the table's"
     if file.whole:
         meaning += f", but for {', '.join(file.whole)}, which count"
     text = f"[{file.name}](../{file.name}.md) ([rows](../{file.name}.csv)): {meaning}."
@@ -207,7 +215,10 @@ def _of_cells(table: Table) -> list[str]:
 
 
 def _other(layout: Layout, found: Record | None) -> str:
-    return "" if found is None else number(layout, found["ours_mean"], found["ours_std"])
+    if found is None:
+        return ""
+    some = classes_of(found)
+    return number(layout, found["ours_mean"], found["ours_std"]) + (f" ({some})" if some else "")
 
 
 def _ours(layout: Layout, cell: Cell) -> tuple[str, ...]:

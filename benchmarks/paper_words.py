@@ -68,6 +68,16 @@ def n_cells(n: int) -> str:
     return f"{n} cell{'' if n == 1 else 's'}"
 
 
+def standing(table: Table) -> str:
+    """What is known of a table: `reproduced`, `in part`, `not`, `only` some cells measured, or `none`."""
+    count = counted(table.cells)
+    judged = count["within"] + count["outside"]
+    if 2 * count["ours"] < count["printed"]:
+        return "only" if count["ours"] else "none"
+    share = count["within"] / judged if judged else 0.0
+    return "reproduced" if share >= _REPRODUCED else "in part" if share >= _IN_PART else "not"
+
+
 def verdict(table: Table) -> str:
     """A table in a sentence or two: reproduced, in part, not, or not measured."""
     count, own = counted(table.cells), own_column(table.layout)
@@ -77,7 +87,8 @@ def verdict(table: Table) -> str:
     if count["shortened"]:
         rest.append(f"{n_cells(count['shortened'])} shortened")
     more = f" Not counted: {' and '.join(rest)}." if rest else ""
-    if not count["ours"]:
+    known = standing(table)
+    if known == "none":
         return f"Not measured.{more}"
     have = f"{count['ours']} of {count['printed']} cells"
     lie = f"{count['within']} of {judged} judged cells within two standard errors"
@@ -88,18 +99,26 @@ def verdict(table: Table) -> str:
         lie += f"; of {table.layout.columns[own].heading} {of_own['within']} of {n_own} within"
     if not judged:
         lie = "none can be judged"
-    if 2 * count["ours"] < count["printed"]:
-        return f"Not measured but for {have}: {lie}.{more}"
-    return f"{_word(count['within'] / judged if judged else 0.0)}: {lie}. {have} have a number of ours.{more}"
-
-
-def _word(share: float) -> str:
-    return "Reproduced" if share >= _REPRODUCED else "Reproduced in part" if share >= _IN_PART else "Not reproduced"
+    if known == "only":
+        return f"Only {have} measured: {lie}.{more}"
+    word = {"reproduced": "Reproduced", "in part": "Reproduced in part", "not": "Not reproduced"}[known]
+    return f"{word}: {lie}. {have} have a number of ours.{more}"
 
 
 def label(table: Table) -> str:
     """The verdict in a few words."""
-    return re.split(r"[:.]", verdict(table))[0].removesuffix(" cells").removesuffix(" cell")
+    return re.sub(" cells?", "", re.split(r"[:.]", verdict(table))[0])
+
+
+def drawn(layout: Layout) -> bool:
+    """Whether the numbers are read from a figure, so that they do not count as printed."""
+    return layout.table.startswith("figure")
+
+
+def classes_of(record: Record) -> str:
+    """`2 of 10 classes`, where a comparison has some of those that a cell is an average of; else empty."""
+    found = (re.fullmatch(r"runs cover (\d+ of \d+) normal classes.*", note) for note in record["notes"])
+    return next((f"{match[1]} classes" for match in found if match), "")
 
 
 def wrapped(text: str, first: str = "", then: str = "") -> str:

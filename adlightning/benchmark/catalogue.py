@@ -49,8 +49,8 @@ def print_catalogue(configs: Path, runs: Path) -> None:
     """
     outlines, broken = _outlines(configs)
     table = Table(title="tables of the papers, then our own", title_justify="left")
-    for heading in ("table", "cells done", "of the paper", "can be run"):
-        table.add_column(heading, justify="right" if "run" not in heading and heading != "table" else "left")
+    for heading in ("table", "cells done", "printed numbers in it", "can be run"):
+        table.add_column(heading, justify="left" if heading in ("table", "can be run") else "right")
     for name in _names(outlines, broken):
         words = ["", "", "no"]
         if name in outlines:
@@ -62,6 +62,7 @@ def print_catalogue(configs: Path, runs: Path) -> None:
             words[1] = f"{sum(cells.values())} / {len(cells)}"
         table.add_row(plain(name), *words)
     print_table(table)
+    say(f"done: in {runs}; what the project itself has measured: docs/results/papers")
     say("more of one: adlightning benchmark --list TABLE")
     say("run one with: adlightning benchmark --config benchmarks/TABLE")
 

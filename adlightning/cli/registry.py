@@ -62,7 +62,7 @@ METHODS: tuple[Method, ...] = (
         "isolation forest, KDE, Gaussian mixture, LOF, nearest neighbour",
         ("IsolationForest", "KDE", "GMM", "LOF", "NearestNeighbor"),
         "`configs/kde/`, ...",
-        "measured on CIFAR-10; LOF on tables",
+        "measured on CIFAR-10; isolation forest, KDE and GMM on MNIST; nearest neighbour and LOF on tables",
     ),
     Method(
         "DROCC, DROCC-Rand, DROCC-OE, DROCC-LF (Goyal et al. 2020)",
@@ -92,13 +92,13 @@ METHODS: tuple[Method, ...] = (
         "DAGMM (Zong et al. 2018)",
         ("DAGMM",),
         "`configs/dagmm/`",
-        "measured on three tables",
+        "measured on three tables, shortened",
     ),
     Method(
         "deep clustering: DCN (Yang et al. 2017), DeepCluster (Caron et al. 2018)",
         ("DCN", "DeepCluster"),
         "`configs/dcn/`, `configs/deep_cluster/`",
-        "measured on three tables",
+        "measured on three tables, digits",
     ),
     Method(
         "kernel density ratio: KLIEP, uLSIF",
@@ -116,7 +116,7 @@ METHODS: tuple[Method, ...] = (
         "ADGAN (Deecke et al. 2018), AnoGAN (Schlegl et al. 2017)",
         ("ADGAN", "AnoGAN"),
         "`configs/adgan/`, `configs/anogan/`",
-        "measured on digits, two classes of MNIST",
+        "measured on digits; on two classes of MNIST, shortened",
     ),
     Method(
         "convolutional autoencoder and VAE of ADGAN's paper",
@@ -152,7 +152,7 @@ METHODS: tuple[Method, ...] = (
         "DSEBM, and REBM for series (Zhai et al. 2016)",
         ("DSEBM",),
         "`configs/dsebm/`",
-        "measured on epileptic seizures, shortened",
+        "measured on digits; on epileptic seizures, shortened",
     ),
     Method(
         "ConAD (Nguyen et al. 2019)",

@@ -67,7 +67,9 @@ def bootstrap_intervals(
     parts = []
     for first in range(0, n_resamples, at_once):
         drawn = [[rng.choice(a, len(a)) for a in at] for _ in range(min(at_once, n_resamples - first))]
-        counts = ([np.bincount(levels, minlength=n_levels) for levels in of_class] for of_class in zip(*drawn, strict=True))
+        counts = (
+            [np.bincount(levels, minlength=n_levels) for levels in of_class] for of_class in zip(*drawn, strict=True)
+        )
         parts.append(_from_counts(*(np.stack(rows) for rows in counts)))
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(

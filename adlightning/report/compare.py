@@ -29,7 +29,9 @@ class Comparison:
             `column` in the layout, `ours_mean`, `ours_std` (sample, ddof = 1), `ours_n`, `n_failed`, `published_mean`,
             `published_std`, `published_n`, `difference`, `deviation` (the difference in standard errors, NaN where it
             cannot be said), `outside_2se` (None where it cannot be said, or of a single run), `chosen` (of several
-            variants), and `notes` and `published_notes`, lists of texts.
+            variants), `covered` (whether the runs are of all classes that an average is over), `aside` (whether they
+            are of fewer classes than others of the row, so that they cannot be set beside them), and `notes` and
+            `published_notes`, lists of texts.
         tests: one line for each row of the table that has a best and a second best.
         runs: the runs behind it, with `row`, `column` and `value`; of several variants, only the chosen one's.
         notes: what holds for the whole table.
@@ -156,6 +158,9 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
             record |= _average([records.get((k, j)) for k in same])
         record |= _difference(record)
     shown = [r for r in records.values() if r["ours_n"] or r["n_failed"] or not math.isnan(r["published_mean"])]
+    whole = {r["row"] for r in shown if r["ours_n"] and r["covered"]}
+    for record in shown:
+        record["aside"] = not record["covered"] and record["row"] in whole
     cells = pd.DataFrame(shown, columns=_NAMES).sort_values(["row", "column"], ignore_index=True)
     return cells, pd.concat(kept, ignore_index=True)
 
@@ -163,7 +168,8 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
 _NAMES = ["paper", "table", "dataset", "setting", "normal", "method", "variant", "metric", "row", "column"]
 _NAMES += ["ours_mean", "ours_std", "ours_n", "n_failed", "published_mean", "published_std", "published_n"]
 _NAMES += ["published_mean_printed", "published_std_printed", "doubtful", "difference", "deviation"]
-_NAMES += ["outside_2se", "chosen", "selection", "protocol", "covered", "notes", "published_notes"]
+_NAMES += ["outside_2se", "chosen", "selection", "protocol", "covered", "aside", "notes"]
+_NAMES += ["published_notes"]
 
 
 _NO_RUNS: Record = {"ours_mean": math.nan, "ours_std": math.nan, "ours_n": 0, "n_failed": 0}

@@ -43,6 +43,7 @@ def curves(comparison: Comparison) -> Picture | None:
     cells = cells[cells["x"].notna()]
     if not layout.varies or cells["x"].nunique() < 2 or cells.duplicated(["dataset", "normal", "x", "column"]).any():
         return None
+    cells.loc[cells["aside"].astype(bool), ["ours_mean", "ours_std"]] = math.nan
     own = cells[cells["ours_mean"].notna()]
     shown = cells if own.empty else own
     there = set(zip(shown["dataset"], shown["normal"], strict=True))
@@ -93,7 +94,8 @@ def _curve(panel: Axes, line: pd.DataFrame, ends: tuple[float, float], look: Loo
     if level and len(theirs) == 1:
         panel.plot(ends, [theirs["published_mean"].iloc[0]] * 2, **dashed)
     else:
-        panel.plot(theirs["x"], theirs["published_mean"], **dashed)
+        alone = {"marker": "_", "markersize": 14} if len(theirs) == 1 else {}  # a line of one point is not seen
+        panel.plot(theirs["x"], theirs["published_mean"], **dashed, **alone)
     x, mean, std = (ours[name].tolist() for name in ("x", "ours_mean", "ours_std"))
     if level and len(ours) == 1:
         x, mean, std = list(ends), mean * 2, std * 2

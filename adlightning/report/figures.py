@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adlightning.published import dataset_heading
+from adlightning.published import dataset_heading, metrics
 from adlightning.report.compare import Comparison
 from adlightning.report.curves import curves
 from adlightning.report.drawing import (
@@ -67,7 +67,7 @@ def best_two(comparison: Comparison) -> Picture | None:
     caption = f"{metric_label(layout)} of the best against the second best method, a point a pair of runs; above the "
     caption += f"line the best is better. *: Wilcoxon signed-rank test, p < {ALPHA}."
     caption += "".join(f" {remark[0].upper()}{remark[1:]}." for remark in passed_over_remarks(layout, comparison.tests))
-    png = draw(size, (n_rows, n_columns), f"{layout.heading}: best against second best", paint)
+    png = draw(size, (n_rows, n_columns), f"{_heading(comparison)}: best against second best", paint)
     return Picture(f"{layout.id}_best_two", caption, png)
 
 
@@ -109,14 +109,18 @@ def boxes(comparison: Comparison) -> Picture | None:
     n_rows = -(-len(shown) // n_columns)
     size = (max(2.3 * n_columns + 1.4, 6.0), (0.2 * len(columns) + 0.7) * n_rows + 0.9)
     caption = f"{metric_label(layout)} of all runs: median, quartiles, whiskers to 1.5 times the interquartile range."
-    png = draw(size, (n_rows, n_columns), f"{layout.heading}: all runs", paint, sharey=True)
+    png = draw(size, (n_rows, n_columns), f"{_heading(comparison)}: all runs", paint, sharey=True)
     return Picture(f"{layout.id}_boxes", caption, png)
 
 
 def ours_against_published(comparison: Comparison) -> Picture | None:
-    """Each cell as a point, published across, ours up; filled where they differ by more than two standard errors."""
+    """Each cell as a point, published across, ours up; filled where they differ by more than two standard errors.
+
+    Seconds are left out, and averages of which some classes were not run.
+    """
     layout, cells = comparison.layout, scaled(comparison.layout, comparison.cells)
-    both = cells[cells["difference"].notna()]
+    comparable = cells["metric"].map(lambda name: metrics()[name].comparable).astype(bool)
+    both = cells[cells["difference"].notna() & cells["covered"].astype(bool) & comparable]
     if both.empty:
         return None
     styles = looks(layout)
@@ -140,12 +144,21 @@ def ours_against_published(comparison: Comparison) -> Picture | None:
         handles.append(Line2D([], [], label="filled: more than two\nstandard errors apart", **filled))
         figure.legend(handles=handles, loc="outside right center")
 
-    caption = "Ours against published, a point a cell; filled points differ by more than two standard errors."
-    png = draw((7.4, 4.9), (1, 1), f"{layout.heading}: ours against published", paint)
+    caption = (
+        "Ours against published, a point a cell; filled points differ by more than two standard errors, hollow ones "
+    )
+    caption += "do not, or are of single runs."
+    png = draw((7.4, 4.9), (1, 1), f"{_heading(comparison)}: ours against published", paint)
     return Picture(f"{layout.id}_published", caption, png)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _heading(comparison: Comparison) -> str:
+    """What the benchmark file calls itself, which says how it differs from the paper's table; else the table's."""
+    titles = set(comparison.runs["title"]) - {""} if "title" in comparison.runs else set()
+    return titles.pop() if len(titles) == 1 else comparison.layout.heading
 
 
 def _identity(panel: Axes, values: list[float]) -> None:

@@ -232,7 +232,7 @@ def _texts(
     texts = {}
     for place, r in records.items():
         best = {
-            name: _is_best([o for p, o in records.items() if p[0] == place[0]], r, f"{name}_mean", layout)
+            name: _is_best([o for p, o in records.items() if p[0] == place[0]], r, name, layout)
             for name in ("ours", "published")
         }
         ours = _number(r["ours_mean"] * factor, r["ours_std"] * factor, layout.decimals)
@@ -243,7 +243,7 @@ def _texts(
         theirs = printed_number(r["published_mean_printed"], layout.scale)
         if r["published_std_printed"]:
             theirs += f"±{printed_number(r['published_std_printed'], layout.scale)}"
-        difference = _signed(r["difference"] * factor, layout.decimals)
+        difference = _signed(r["difference"] * factor, layout.decimals) if r["covered"] else ""
         texts[*place, OURS] = (ours, best["ours"], False)
         texts[*place, PAPER] = (theirs + ("?" if r["doubtful"] else ""), best["published"], False)
         outside = r["outside_2se"] is True
@@ -266,11 +266,12 @@ def _signed(difference: float, decimals: int) -> str:
 
 
 def _is_best(row: list[dict[str, Any]], record: dict[str, Any], name: str, layout: Layout) -> bool:
-    values = [r[name] for r in row if not math.isnan(r[name])]
-    if len(values) < 2 or math.isnan(record[name]):
+    mean = f"{name}_mean"
+    values = [r[mean] for r in row if not math.isnan(r[mean]) and not (name == "ours" and r["aside"])]
+    if len(values) < 2 or math.isnan(record[mean]):
         return False
     lower = metrics()[record["metric"]].lower_is_better
-    return bool(record[name] == (min(values) if lower else max(values)))
+    return bool(record[mean] == (min(values) if lower else max(values)))
 
 
 def _entry(found: tuple[str, bool, bool] | None, marks: Sequence[str], said: set[str]) -> Entry:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import adlightning
 from adlightning.published import AVERAGE, Column, Layout, Row, column_of, layouts, table_id
 from adlightning.report.runs import setting_values
 
@@ -115,7 +116,10 @@ def _extra_column(layout: Layout, method: str, variant: str, setting: str) -> Co
 
 
 def _method_heading(of_paper: Sequence[Column], method: str) -> str:
-    """A method as its paper prints it, without a variant: `OC-SVM` of `OC-SVM Raw`; else as another paper does."""
+    """A method as its paper prints it, without a variant: `OC-SVM` of `OC-SVM Raw`; else as another paper does.
+
+    What no paper prints has the name of its class.
+    """
     for columns in of_paper, [column for found in layouts().values() for column in found.columns]:
         of_method = [column for column in columns if column.method == method]
         plain = [column.heading for column in of_method if not column.variant]
@@ -125,7 +129,8 @@ def _method_heading(of_paper: Sequence[Column], method: str) -> str:
         named = plain or [stem for stem, column in zip(stems, of_method, strict=True) if stem != column.heading]
         if named:
             return min(named, key=len)
-    return method.replace("_", " ")
+    classes = (name for name in adlightning.__all__ if name.lower() == method.replace("_", ""))
+    return next(classes, method.replace("_", " "))
 
 
 def _with_extra_rows(layout: Layout, wanted: Sequence[Row]) -> tuple[Row, ...]:

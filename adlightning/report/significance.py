@@ -50,7 +50,8 @@ def best_two_tests(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame) -> p
     import pandas as pd
 
     takes_part = [j for j, column in enumerate(layout.columns) if column.printed or not layout.printed]
-    entered = cells[cells["column"].isin(takes_part) & cells["ours_mean"].notna()] if layout.test else cells.iloc[:0]
+    there = cells["column"].isin(takes_part) & cells["ours_mean"].notna() & ~cells["aside"].astype(bool)
+    entered = cells[there] if layout.test else cells.iloc[:0]
     done = runs[runs["value"].notna()]
     tests = []
     for i, group in entered.groupby("row"):

@@ -12,6 +12,7 @@ from test_report_rows import CLASSIC, Row, row, rows_like
 from adlightning.benchmark.store import read_rows
 from adlightning.published import AVERAGE, layouts, published
 from adlightning.report.compare import Comparison, compare, standard_error
+from adlightning.report.grid import comparison_grid
 from adlightning.report.runs import runs_frame
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,25 @@ def test_some_of_the_classes_are_not_judged_against_all() -> None:
     assert found["ours_n"] == 3
     assert found["outside_2se"] is None
     assert "runs cover 3 of 10 normal classes: not compared" in found["notes"]
+
+
+def test_a_method_on_some_of_the_classes_is_not_set_beside_one_on_all() -> None:
+    def of(method: str, variant: str, values: dict[int, float]) -> list[Row]:
+        changes = {**MNIST_3, "setting": "gamma_l=0;gamma_p=0;k_l=0", "method": method, "variant": variant}
+        return [row(**changes, normal=str(normal), value=value) for normal, value in values.items()]
+
+    some = of("ocsvm", "raw", {1: 0.99, 2: 0.99})
+    all_of_them = [*of("kde", "raw", dict.fromkeys(range(10), 0.9)), *of("cae", "", dict.fromkeys(range(10), 0.8))]
+    comparison = compared([*some, *all_of_them], "deep_sad_table3")
+    aside = {c["method"]: c["aside"] for c in comparison.cells.to_dict("records") if c["ours_n"]}
+    assert aside == {"ocsvm": True, "kde": False, "cae": False}
+    (test,) = comparison.tests.to_dict("records")
+    assert (test["first_mean"], test["second_mean"]) == pytest.approx((0.9, 0.8))
+    grid = comparison_grid(comparison)
+    bold = [entry.text for line in grid.lines if line.kind == "ours" for entry in line.entries if entry.bold]
+    assert [text.partition("±")[0] for text in bold] == ["90.0"]
+    alone = compared(some, "deep_sad_table3").cells
+    assert not alone.loc[alone["ours_n"] > 0, "aside"].any()
 
 
 def test_all_classes_and_labelled_classes_are_one_cell() -> None:
@@ -203,7 +223,8 @@ def test_another_variant_is_a_column_of_its_own() -> None:
         ("deep_sad", "released", "Deep SAD (released)"),
         ("lof", "raw", "LOF (raw)"),  # as another paper prints it
         ("s_score", "png", "S (png)"),  # printed as S using PixelCNN++ and FLIF
-        ("typicality", "", "typicality"),  # printed as Typicality test on Glow model
+        ("typicality", "", "Typicality"),  # printed as Typicality test on Glow model
+        ("density_waic", "", "DensityWAIC"),  # by its class, for no paper prints it
         ("new_method", "", "new method"),
     ],
 )
