@@ -80,12 +80,12 @@ def _page(paper: str) -> str:
     layout = of_paper[0].layout
     lines = [f"# {NAMES[paper]}: ours beside published", ""]
     lines += [wrapped(f"{layout.title} ({layout.venue})."), ""]
+    sections = [line for table in of_paper for line in _section(table)]
     lines += [
         wrapped(
             "Written by `python benchmarks/paper_pages.py` from the rows. [Which rows count, and what a standard error "
-            "is here](index.md). A link on a file of rows leads to its own page, with pictures. A letter with a number, such "
-            f"as S1, is a place where paper and released code differ: [the list](../../methods/{paper}.md"
-            "#paper-against-code)."
+            "is here](index.md). A link on a file of rows leads to its own page, with pictures."
+            + _about_marks(paper, "\n".join(sections))
         ),
         "",
     ]
@@ -96,9 +96,16 @@ def _page(paper: str) -> str:
         first, *rest = numbers(count)
         rows.append((link, label(table), f"{first} drawn" if drawn(table.layout) else first, *rest))
     lines += [*table_lines(("", "", *NUMBERS), rows, texts=2), ""]
-    for table in of_paper:
-        lines += _section(table)
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return "\n".join([*lines, *sections]).rstrip("\n") + "\n"
+
+
+def _about_marks(paper: str, text: str) -> str:
+    """What marks such as S1 are, where a text has them."""
+    listed = re.search(r"^\| ([A-Z]1) \|", (ROOT / "docs/methods" / f"{paper}.md").read_text("utf-8"), re.MULTILINE)
+    if listed is None or re.search(rf"\b{listed[1][0]}\d+\b", text) is None:
+        return ""
+    place = f"../../methods/{paper}.md#paper-against-code"
+    return f" {listed[1]} and the like are places where [paper and released code differ]({place})."
 
 
 def _section(table: Table) -> list[str]:
