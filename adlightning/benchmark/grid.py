@@ -308,6 +308,8 @@ def _labelled(normals: list[Any], normal: Any, which: Any) -> list[Any]:
     others = [*normals[after:], *normals[: after - 1]]
     if which == "others":
         return others
+    if not others:
+        raise ValueError(f"labelled_classes needs a second normal class, got {which} with {normal} alone")
     if not isinstance(which, int) or not 1 <= which <= len(others):
         raise ValueError(f"labelled_classes must be `others` or a number of 1 to {len(others)}, got {which}")
     return others[:which]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from adlightning.benchmark.grid import LABELS, Cell, Grid, with_test_set
-from adlightning.files.disk import NotWritten, make_folder, remove_made, write_atomically
+from adlightning.files.disk import NotWritten, make_folder, remove_made, sweep, write_atomically
 from adlightning.files.locks import NoLocks, folder_locked, lock_folder, unlock
 
 Row = dict[str, Any]
@@ -41,6 +41,7 @@ class Results:
         self.folder = folder
         self.any_code = any_code
         self._rows_due = 0.0  # on the clock that only runs forward
+        self._rows_lag = False
 
     def key(self, cell: Cell) -> str:
         """What a cell's result is filed under: hash of its configuration and version of the code behind it."""
@@ -83,6 +84,8 @@ class Results:
         except OSError as error:
             remove_made(made)
             raise ValueError(f"results: {self.folder} cannot be written: {error.strerror}") from error
+        if not (shelf := self.folder / "pretraining").is_symlink():
+            sweep(shelf)
         for left in (self.folder / "partial").glob(f"{socket.gethostname()}-*"):
             with contextlib.suppress(OSError):  # somebody is at it, or there are no locks to tell
                 lock = lock_folder(left)
@@ -90,18 +93,22 @@ class Results:
                 unlock(lock)
 
     def _bring_up_to_date(self, cells: Iterable[Cell], grid: Grid) -> None:
-        now = {_text(cell.labels): cell.config_hash for cell in grid.cells}
-        places = {_text(cell.labels | {"seed": None}) for cell in grid.cells}
         with folder_locked(self.folder):
-            entries = {
-                _text(entry["labels"]): entry | {"config_hash": now.get(_text(entry["labels"]), entry["config_hash"])}
-                for entry in self.manifest()
-                if _text(entry["labels"] | {"seed": None}) in places
-            }
+            entries = self._still_there(grid)
             for cell in cells:
                 entries[_text(cell.labels)] = {"labels": cell.labels, "config_hash": cell.config_hash}
             content = [entry | {"title": grid.title} for entry in entries.values()]
             write_atomically(self.folder / "manifest.json", json.dumps(content, indent=0) + "\n")
+
+    def _still_there(self, grid: Grid) -> dict[str, dict[str, Any]]:
+        """Entries of the manifest that the benchmark file still has, by labels, each with its hash by now."""
+        now = {_text(cell.labels): cell.config_hash for cell in grid.cells}
+        places = {_text(cell.labels | {"seed": None}) for cell in grid.cells}
+        return {
+            _text(entry["labels"]): entry | {"config_hash": now.get(_text(entry["labels"]), entry["config_hash"])}
+            for entry in self.manifest()
+            if _text(entry["labels"] | {"seed": None}) in places
+        }
 
     @contextlib.contextmanager
     def partial(self, cell: Cell) -> Iterator[Path]:
@@ -195,18 +202,32 @@ class Results:
 
         path = self.folder / "rows.csv"
         write_atomically(path, pd.json_normalize(self.rows()).to_csv(index=False))
+        self._rows_lag = False
         return path
 
-    def keep_rows(self) -> None:
+    def keep_rows(self, finished: bool = False) -> None:
         """Bring `rows.csv` up to date after a cell, so that a command that is killed leaves one.
 
         Where it takes long, for thousands of cells, it is done less often: at most a tenth of the time goes into it.
+
+        Args:
+            finished: whether a cell has ended since the last call, which is made every now and then.
         """
-        if (began := time.monotonic()) >= self._rows_due:
+        import pandas as pd  # noqa: F401  # before the clock starts
+
+        self._rows_lag |= finished
+        if self._rows_lag and (began := time.monotonic()) >= self._rows_due:
             self.write_rows()
             self._rows_due = time.monotonic() + 9 * (time.monotonic() - began)
 
     # ---- reading --------------------------------------------------------------------------------------------------
+
+    def leaving(self, grid: Grid) -> int:
+        """How many finished cells this benchmark file takes off the table: it has other options for them, or none."""
+        stays = {entry["config_hash"] for entry in self._still_there(grid).values()}
+        stored = self.stored()
+        gone = (entry["config_hash"] for entry in self.manifest() if entry["config_hash"] not in stays)
+        return sum(stored[old][0]["status"] == "done" for old in gone if old in stored)
 
     def manifest(self) -> list[dict[str, Any]]:
         """Labels, configuration hash and the grid's title of every cell that this folder is about.

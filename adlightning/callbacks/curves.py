@@ -24,7 +24,7 @@ LOG_RANGE = 1e3  # ratio of largest to smallest value from which on the axis is 
 class CurvesFile(BetweenSteps):
     """`curves.csv`, a row each step, and `plots/curves.png` when training ends, however it does.
 
-    The file is written at most once a second, and after each checkpoint, so that a fit that goes on has the rows up to
+    The file is written at most once a second, and before each checkpoint, so that a fit that goes on has the rows up to
     where it begins. Only for detectors that record something.
 
     Args:
@@ -50,11 +50,13 @@ class CurvesFile(BetweenSteps):
         """Write the rows of the epochs before: at the end of an epoch the detector's own hook comes last."""
         self._write(pl_module, WAIT_S)
 
+    @rank_zero_only
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let the rows up to here be written when the next epoch begins."""
-        self._growing.needed = True
+        """Write the rows that come before a checkpoint."""
+        if trainer.state.fn == "fit":
+            self._write(pl_module)
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

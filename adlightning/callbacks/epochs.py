@@ -27,7 +27,7 @@ _MEAN = {"val/score_mean": "mean score of normals"}  # all there is without held
 class EpochsFile(BetweenSteps):
     """`epochs.csv`, a row each epoch, and `plots/loss.png` when training ends, however it does.
 
-    The file is written at most once a second, and after each checkpoint, so that a fit that goes on has the rows up to
+    The file is written at most once a second, and before each checkpoint, so that a fit that goes on has the rows up to
     where it begins. Only for detectors that have a training loss.
 
     Args:
@@ -62,20 +62,23 @@ class EpochsFile(BetweenSteps):
     @rank_zero_only
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the row of the epoch before: at its end the detector's own hook comes last."""
-        self._end_epoch(trainer)
+        self._end_epoch(trainer, pl_module)
         self._growing.write(self.rows, self.wait)
 
+    @rank_zero_only
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let the rows up to here be written with the next one."""
-        self._growing.needed = True
+        """Write the rows that come before a checkpoint."""
+        if trainer.state.fn == "fit":
+            self._end_epoch(trainer, pl_module)
+            self._growing.write(self.rows)
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write all rows, and draw them."""
         assert isinstance(pl_module, AnomalyDetector)
-        self._end_epoch(trainer)
+        self._end_epoch(trainer, pl_module)
         self._growing.write(self.rows)
         self._picture(pl_module)
 
@@ -86,12 +89,13 @@ class EpochsFile(BetweenSteps):
             self._growing.write(self.rows)
             self._picture(pl_module)
 
-    def _end_epoch(self, trainer: pl.Trainer) -> None:
-        loss = trainer.callback_metrics.get(_LOSS)
-        epoch = trainer.current_epoch - 1
-        if loss is None or epoch < 0 or (self.rows and self.rows[-1]["epoch"] >= epoch):
+    def _end_epoch(self, trainer: pl.Trainer, detector: pl.LightningModule) -> None:
+        """Note the row of the last epoch that has its loss."""
+        assert isinstance(detector, AnomalyDetector)
+        epoch = detector.logged_epoch
+        if epoch < 0 or (self.rows and self.rows[-1]["epoch"] >= epoch):
             return
-        self.rows.append({"epoch": epoch, _LOSS: float(loss), **self._validated})
+        self.rows.append({"epoch": epoch, _LOSS: float(trainer.callback_metrics[_LOSS]), **self._validated})
         self._validated = {}
 
     def _picture(self, detector: AnomalyDetector) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from adlightning.files.disk import write_atomically
 
 WAIT_S = 1.0
-"""Seconds between one time that a growing file is written and the next, unless it is needed."""
+"""Seconds between one time that a growing file is written and the next, unless a checkpoint is."""
 
 
 class GrowingFile:
@@ -24,25 +24,23 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.needed = False
-        """Whether what is not written yet must be so soon: a fit may go on from a checkpoint behind these rows."""
         self._table = GrowingTable()
-        self._n_written, self._last = 0, -math.inf
+        self._n_written, self._last = 0, time.monotonic()
 
     def write(self, rows: Sequence[Mapping[str, float]], wait: float = 0.0) -> None:
         """Write all rows. Raises NotWritten.
 
         Args:
             rows: those of the last time, and more.
-            wait: seconds since the last time before which nothing is written, unless it is needed. Each time is one
-                for the disk to say that it has them, as long as a small network's epoch.
+            wait: seconds since the last time, or since training began, before which nothing is written. Each time is
+                one for the disk to say that it has them, as long as a small network's epoch.
         """
         now = time.monotonic()
-        if len(rows) == self._n_written or (now < self._last + wait and not self.needed):
+        if len(rows) == self._n_written or now < self._last + wait:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, self._table.text(rows))
-        self._n_written, self._last, self.needed = len(rows), now, False
+        self._n_written, self._last = len(rows), now
 
 
 class GrowingTable:

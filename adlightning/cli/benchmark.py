@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -55,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         _require_own_results(grid, read_grid(file, given.seeds))
     cells = choose(grid.cells, given.only)
     results = Results(user_path(given.results or user_path(given.runs) / grid.file.stem), given.any_code)
+    _require_rows_to_stay(results, grid, options)
     if given.rows_from is not None:
         kept = read_rows(user_path(given.rows_from))
         results.open(cells, grid)
@@ -131,11 +132,25 @@ def _require_own_results(grid: Grid, as_it_is: Grid) -> None:
         )
 
 
+def _require_rows_to_stay(results: Results, grid: Grid, options: Mapping[str, Any]) -> None:
+    """Refuse to take rows of other options off the table by an option; say so where the benchmark file was changed."""
+    if not (leaving := results.leaving(grid)):
+        return
+    rows = f"{leaving} finished cell{'s' if leaving > 1 else ''}"
+    if options:
+        raise ValueError(
+            f"set: {results.folder} holds {rows} of other options, which would leave its rows.csv: give this "
+            "command a results folder of its own, --results DIR"
+        )
+    print(f"the benchmark file was changed: {rows} leave rows.csv, and stay in {results.folder / 'cells'}")
+
+
 def _say_packed(plan: Plan, results: Results) -> None:
     """How many cells were trained together, and why others were not."""
     rows = [row for cell in plan.together if (row := results.own_row(cell)) is not None]
     alone = Counter(plan.alone)
-    alone.update(str(row.get("alone", "its pack broke down")) for row in rows if "packed" not in row)
+    broken = {"done": "its pack broke down"}
+    alone.update(row.get("alone") or broken.get(row["status"], "failed") for row in rows if "packed" not in row)
     text = f"{sum('packed' in row for row in rows)} cells trained in packs, {alone.total()} alone"
     print(text + "".join(f"; {n}: {reason}" for reason, n in alone.most_common()))
 
@@ -163,9 +178,13 @@ def _work(
     """Run what is missing, here or on a cluster."""
     missing = [cell for task in tasks for cell in task.cells]
 
+    def watch() -> None:
+        progress.watch()
+        results.keep_rows()
+
     def finished(cell: Cell, row: Row) -> None:
         progress.finished(cell, row)
-        results.keep_rows()
+        results.keep_rows(finished=True)
 
     if given.cluster is not None:
         with Progress(missing, expectation, jobs, list) as progress:
@@ -178,7 +197,7 @@ def _work(
                     given.cells_per_job,
                     cluster_options(given.cluster_option),
                 ),
-                *(finished, progress.watch, run_verb, given.keep_checkpoints),
+                *(finished, watch, run_verb, given.keep_checkpoints),
             )
         return
     pool = Pool(results, devices, jobs, run_verb, FIT_NEEDS, given.keep_checkpoints)
@@ -189,7 +208,7 @@ def _work(
         return [(worker.waiting[0], now - worker.since) for worker in pool.workers if worker.waiting]
 
     with Progress(missing, expectation, jobs, running) as progress:
-        pool.run(tasks, finished, progress.watch, stop=lambda: time.monotonic() > until)
+        pool.run(tasks, finished, watch, stop=lambda: time.monotonic() > until)
 
 
 def _print_plan(

@@ -128,6 +128,8 @@ class AnomalyDetector(ScoredModule):
         self._step = 0
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
+        self.logged_epoch = -1
+        """The last epoch of a fit whose loss was logged."""
         self.register_buffer("threshold", torch.tensor(math.nan))
         self.register_buffer("held_out_scores", torch.empty(0))
 
@@ -315,12 +317,14 @@ class AnomalyDetector(ScoredModule):
         mean = torch.as_tensor(self._loss_sum / self._loss_count)
         self._loss_sum, self._loss_count = 0.0, 0
         self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+        self.logged_epoch = self.current_epoch
         check_loss(mean.item(), self.trainer.current_epoch, self.likely_cause())
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Pretrained weights and fitted preprocessing, once: a resumed run has them in its checkpoint."""
+        self.logged_epoch = -1
         self.rescored = []  # what scored otherwise than it was trained to is trained to it now
         require_weights_to_train(self)
         self._fit_seed = torch.initial_seed()

@@ -66,11 +66,11 @@ def bootstrap_intervals(
     at_once = max(1, _AT_ONCE // n_levels)
     parts = []
     for first in range(0, n_resamples, at_once):
-        drawn = [[rng.choice(a, len(a)) for a in at] for _ in range(min(at_once, n_resamples - first))]
-        counts = (
-            [np.bincount(levels, minlength=n_levels) for levels in of_class] for of_class in zip(*drawn, strict=True)
-        )
-        parts.append(_from_counts(*(np.stack(rows) for rows in counts)))
+        counts = np.empty((2, min(at_once, n_resamples - first), n_levels), dtype=np.int64)
+        for row in range(counts.shape[1]):
+            for of_class, a in zip(counts, at, strict=True):
+                of_class[row] = np.bincount(rng.choice(a, len(a)), minlength=n_levels)
+        parts.append(_from_counts(*counts))
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(
         [np.concatenate([part[name] for part in parts]) for name in parts[0]], [tail, 100 - tail], axis=1

@@ -7,9 +7,9 @@ epoch draws random numbers by the fit's seed and the epoch alone, so what follow
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,16 @@ from adlightning.core.shelf import TAKEN, given_shelf
 from adlightning.core.training_state.loops import checked_loops
 from adlightning.core.training_state.optimizers import checked_optimizers
 from adlightning.core.training_state.schema import alike, mapping
+from adlightning.files.disk import write_atomically
 
 if TYPE_CHECKING:
     from adlightning.core.detector import AnomalyDetector
 
-_REFUSED = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
-"""What torch raises for a file that is cut short or is none of its own, and what checks raise."""
+_REFUSED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    pickle.UnpicklingError,
+)
+"""What torch raises for a file that is none of its own, and what checks raise."""
 
 
 def place_of(detector: AnomalyDetector) -> Path | None:
@@ -84,7 +88,8 @@ def take_up(detector: AnomalyDetector, place: Path | None) -> bool:
         return False
     trainer, module = detector.trainer, _module(detector)
     try:
-        kept = dict(mapping(torch.load(place, weights_only=True, map_location="cpu"), "it"))
+        content = io.BytesIO(_content(place))
+        kept = dict(mapping(torch.load(content, weights_only=True, map_location="cpu"), "it"))
         weights = alike(kept["state_dict"], module.state_dict(), "state_dict")
         # what Lightning's checkpoint of this moment would say
         kept |= {
@@ -112,20 +117,36 @@ def keep(detector: AnomalyDetector, place: Path | None) -> None:
     """Keep the first epochs, of which the one that ends here was the last; whole or not at all."""
     if place is None:
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
     trainer = detector.trainer
     kept: dict[str, Any] = {"state_dict": _module(detector).state_dict(), "global_step": trainer.global_step}
     kept["loops"] = {"fit_loop": trainer.fit_loop.state_dict()}
     if detector.shared_optimizers:
         kept["optimizer_states"] = [each.state_dict() for each in trainer.optimizers]
         kept["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
-    growing = place.with_name(f"{place.stem}-{uuid.uuid4().hex[:8]}.part")
+    content = io.BytesIO()
+    torch.save(kept, content)
     try:
-        torch.save(kept, growing)
-        growing.replace(place)
-    except (OSError, RuntimeError) as error:  # the disk is full: others train them themselves
-        rank_zero_warn(f"{place} cannot be written: {error}")
-        growing.unlink(missing_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, _seal(place, content.getvalue()) + content.getvalue())
+    except OSError as error:  # the disk is full: others train them themselves
+        rank_zero_warn(f"{place} is not kept, other cells train these epochs themselves: {error}")
+
+
+def _content(place: Path) -> bytes:
+    """What a file holds. Raises ValueError where it was changed, or is another's under this name."""
+    data = place.read_bytes()
+    seal, content = data[:_SEAL_BYTES], data[_SEAL_BYTES:]
+    if seal != _seal(place, content):
+        raise ValueError("it was damaged, or written for other cells")
+    return content
+
+
+_SEAL_BYTES = hashlib.sha256().digest_size
+
+
+def _seal(place: Path, content: bytes) -> bytes:
+    """What a file begins with: torch notices few changes of what it reads, and none of numbers."""
+    return hashlib.sha256(place.name.encode() + content).digest()
 
 
 def _module(detector: AnomalyDetector) -> nn.Module:

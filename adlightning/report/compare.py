@@ -43,6 +43,12 @@ class Comparison:
     runs: pd.DataFrame
     notes: list[str]
 
+    @property
+    def heading(self) -> str:
+        """What the benchmark file calls itself, which says how it differs from the paper's table; else the table's."""
+        titles = set(self.runs["title"]) - {""} if "title" in self.runs else set()
+        return str(titles.pop()) if len(titles) == 1 else self.layout.heading
+
 
 def compare(runs: pd.DataFrame, tables: list[str], metric: str | None = None) -> list[Comparison]:
     """A comparison for each table, in the order of the papers: those named, whole, or all that have runs.

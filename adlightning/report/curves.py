@@ -82,7 +82,7 @@ def curves(comparison: Comparison) -> Picture | None:
     parts += [f"{STAR}: best differs from second best (p < {ALPHA})"] if comparison.tests["significant"].any() else []
     caption = f"{metric_label(layout)} over {layout.varies}; {'; '.join(parts)}"
     size = (max(3.5 * len(groups) + 1.8, 6.0), 3.0 * len(rows) + 0.6)
-    png = draw(size, (len(rows), len(groups)), layout.heading, paint, sharey="col")
+    png = draw(size, (len(rows), len(groups)), comparison.heading, paint, sharey="col")
     return Picture(f"{layout.id}_curves", caption, png)
 
 
@@ -94,7 +94,9 @@ def _curve(panel: Axes, line: pd.DataFrame, ends: tuple[float, float], look: Loo
     if level and len(theirs) == 1:
         panel.plot(ends, [theirs["published_mean"].iloc[0]] * 2, **dashed)
     else:
-        alone = {"marker": "_", "markersize": 14} if len(theirs) == 1 else {}  # a line of one point is not seen
+        alone: dict[str, Any] = (
+            {"marker": "_", "markersize": 14} if len(theirs) == 1 else {}
+        )  # a line of one point is not seen
         panel.plot(theirs["x"], theirs["published_mean"], **dashed, **alone)
     x, mean, std = (ours[name].tolist() for name in ("x", "ours_mean", "ours_std"))
     if level and len(ours) == 1:

@@ -67,7 +67,7 @@ def best_two(comparison: Comparison) -> Picture | None:
     caption = f"{metric_label(layout)} of the best against the second best method, a point a pair of runs; above the "
     caption += f"line the best is better. *: Wilcoxon signed-rank test, p < {ALPHA}."
     caption += "".join(f" {remark[0].upper()}{remark[1:]}." for remark in passed_over_remarks(layout, comparison.tests))
-    png = draw(size, (n_rows, n_columns), f"{_heading(comparison)}: best against second best", paint)
+    png = draw(size, (n_rows, n_columns), f"{comparison.heading}: best against second best", paint)
     return Picture(f"{layout.id}_best_two", caption, png)
 
 
@@ -109,7 +109,7 @@ def boxes(comparison: Comparison) -> Picture | None:
     n_rows = -(-len(shown) // n_columns)
     size = (max(2.3 * n_columns + 1.4, 6.0), (0.2 * len(columns) + 0.7) * n_rows + 0.9)
     caption = f"{metric_label(layout)} of all runs: median, quartiles, whiskers to 1.5 times the interquartile range."
-    png = draw(size, (n_rows, n_columns), f"{_heading(comparison)}: all runs", paint, sharey=True)
+    png = draw(size, (n_rows, n_columns), f"{comparison.heading}: all runs", paint, sharey=True)
     return Picture(f"{layout.id}_boxes", caption, png)
 
 
@@ -148,17 +148,11 @@ def ours_against_published(comparison: Comparison) -> Picture | None:
         "Ours against published, a point a cell; filled points differ by more than two standard errors, hollow ones "
     )
     caption += "do not, or are of single runs."
-    png = draw((7.4, 4.9), (1, 1), f"{_heading(comparison)}: ours against published", paint)
+    png = draw((7.4, 4.9), (1, 1), f"{comparison.heading}: ours against published", paint)
     return Picture(f"{layout.id}_published", caption, png)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _heading(comparison: Comparison) -> str:
-    """What the benchmark file calls itself, which says how it differs from the paper's table; else the table's."""
-    titles = set(comparison.runs["title"]) - {""} if "title" in comparison.runs else set()
-    return titles.pop() if len(titles) == 1 else comparison.layout.heading
 
 
 def _identity(panel: Axes, values: list[float]) -> None:

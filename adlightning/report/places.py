@@ -129,7 +129,7 @@ def _method_heading(of_paper: Sequence[Column], method: str) -> str:
         named = plain or [stem for stem, column in zip(stems, of_method, strict=True) if stem != column.heading]
         if named:
             return min(named, key=len)
-    classes = (name for name in adlightning.__all__ if name.lower() == method.replace("_", ""))
+    classes = (name for name in dir(adlightning) if name.lower() == method.replace("_", ""))
     return next(classes, method.replace("_", " "))
 
 

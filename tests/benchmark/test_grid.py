@@ -245,6 +245,10 @@ def test_only_refuses_conditions_that_no_cell_fits_together(grid_file: Path) -> 
         ({"normal_classes": 3}, "normal_classes must be a list, got 3"),
         ({"options": {"data.x": datetime.date(2026, 11, 22)}}, "plain values only"),
         (
+            {"normal_classes": [1], "labelled_classes": 1},
+            "labelled_classes needs a second normal class, got 1 with 1 alone",
+        ),
+        (
             {"normal_classes": [0, 1], "labelled_classes": "all"},
             "labelled_classes must be `others` or a number of 1 to 1, got all",
         ),

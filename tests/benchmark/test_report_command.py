@@ -154,7 +154,7 @@ def comparison_of(name: str) -> Comparison:
 def test_a_varying_setting_has_all_pictures() -> None:
     rows = [r for r in rows_like("deep_sad_table3", seeds=1) if r["dataset"] == "cifar10"]
     found = drawn(rows)
-    assert list(found) == ["curves", "best_two", "boxes", "published"]
+    assert list(found) == ["curves", "best_two", "boxes"]  # an average of ten is not compared with fewer classes
     assert all(png.startswith(b"\x89PNG") for png in found.values())
 
 

@@ -198,11 +198,31 @@ def test_other_options_need_a_results_folder_of_their_own(
     assert main([*arguments[:-1], "data.num_workers=0", "--dry-run"]) == 0  # changes no result
 
 
-def test_a_changed_file_leaves_no_rows_of_what_it_was(whole: tuple[Path, Path], tmp_path: Path) -> None:
+def test_other_options_take_no_row_off_the_table(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, results = whole
+    shutil.copytree(results, tmp_path / "results")
+    before = (tmp_path / "results/rows.csv").read_bytes()
+    arguments = ["benchmark", "--config", str(file), "--results", str(tmp_path / "results"), "--only", "seed=0"]
+    assert main([*arguments, "--set", "trainer.max_epochs=1"]) == 2
+    n_rows = len(read_rows(results))
+    message = capsys.readouterr().err
+    assert f"set: {tmp_path / 'results'} holds {n_rows} finished cells of other options" in message
+    assert "--results DIR" in message
+    assert (tmp_path / "results/rows.csv").read_bytes() == before
+    assert len(read_rows(tmp_path / "results")) == n_rows
+    assert main([*arguments, "--set", "data.num_workers=0"]) == 0  # changes no result
+
+
+def test_a_changed_file_leaves_no_rows_of_what_it_was(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, results = whole
     shutil.copytree(results, tmp_path / "results")
     file = write_grid(tmp_path, methods=[{"method": "deep_sad", "options": {"model.eta": 5}}])
     assert bench(file, tmp_path / "results", "--only=seed=0", "--max-hours=1e-12") == 1
+    assert f"the benchmark file was changed: {len(read_rows(results))} finished cells leave" in capsys.readouterr().out
     assert read_rows(tmp_path / "results") == []  # Deep SVDD is gone, Deep SAD has other options
     assert len(list((tmp_path / "results/cells").iterdir())) == len(list((results / "cells").iterdir()))  # none lost
 

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 from conftest import MakeTrainer
 from PIL import Image
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from adlightning.callbacks.epochs import EpochsFile, loss_plot
 from adlightning.core.collapse import TrainingCollapse
@@ -66,12 +67,15 @@ def test_a_fit_that_goes_on_has_the_rows_of_one_that_did_not_stop(make_trainer: 
 @pytest.mark.parametrize("saves", [False, True])
 def test_what_a_checkpoint_goes_on_from_is_on_the_disk(make_trainer: MakeTrainer, tmp_path: Path, saves: bool) -> None:
     on_disk: list[int] = []
+    at_once: list[list[int]] = []
+
+    class Save(ModelCheckpoint):  # which Lightning calls last, as ours
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch in (1, 3):
+                trainer.save_checkpoint(tmp_path / "one.ckpt")
+                at_once.append(pd.read_csv(file.file)["epoch"].tolist())
 
     class Look(pl.Callback):
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            if saves and trainer.current_epoch in (1, 3):
-                trainer.save_checkpoint(tmp_path / "one.ckpt")
-
         def on_train_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
             if trainer.current_epoch == len(on_disk) and file.file.exists():
                 on_disk.append(len(pd.read_csv(file.file)))
@@ -80,8 +84,10 @@ def test_what_a_checkpoint_goes_on_from_is_on_the_disk(make_trainer: MakeTrainer
 
     file = EpochsFile(tmp_path)
     file.wait = 3600
-    make_trainer(max_epochs=5, callbacks=[file, Look()]).fit(detector(), datamodule=data())
-    assert on_disk == ([0, 1, 2, 2, 4] if saves else [0, 1, 1, 1, 1])
+    callbacks = [file, Look(), Save(tmp_path)] if saves else [file, Look()]
+    make_trainer(max_epochs=5, callbacks=callbacks, enable_checkpointing=saves).fit(detector(), datamodule=data())
+    assert at_once == ([[0, 1], [0, 1, 2, 3]] if saves else [])
+    assert on_disk == ([0, 0, 2, 2, 4] if saves else [0, 0, 0, 0, 0])
     assert len(pd.read_csv(file.file)) == 5
 
 

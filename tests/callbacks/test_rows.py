@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +50,18 @@ def test_names_with_commas_are_quoted() -> None:
     assert GrowingTable().text([{"loss, weighted": 1.0}]) == '"loss, weighted"\n1\n'
 
 
-def test_a_file_is_written_once_in_a_while_and_when_it_is_needed(tmp_path: Path) -> None:
+def test_a_file_is_written_once_in_a_while(tmp_path: Path) -> None:
     file = GrowingFile(tmp_path / "run" / "rows.csv")
 
     def rows_after(n: int, wait: float) -> int:
         file.write(ROWS[:n], wait)
         return len(file.path.read_text().splitlines()) - 1
 
-    assert rows_after(1, wait=3600) == 1  # the first time there is nothing to wait for
+    file.write(ROWS[:1], math.inf)
+    assert not file.path.exists()
+    assert rows_after(1, wait=0) == 1
     assert rows_after(2, wait=3600) == 1
-    file.needed = True
-    assert rows_after(3, wait=3600) == 3
-    assert rows_after(4, wait=3600) == 3  # it was needed once
-    assert rows_after(4, wait=0) == 4
+    assert rows_after(3, wait=0) == 3
 
 
 def test_a_file_without_new_rows_is_left_alone(tmp_path: Path) -> None:

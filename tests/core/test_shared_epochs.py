@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -187,37 +190,64 @@ def test_a_method_of_ones_own_shares_nothing_that_it_did_not_declare(make_traine
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another", "a list", "other steps", "not a number"])
+def sealed(file: Path, content: Any) -> None:
+    """Write what somebody who knows the format would."""
+    torch.save(content, buffer := io.BytesIO())
+    file.write_bytes(hashlib.sha256(file.name.encode() + buffer.getvalue()).digest() + buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "empty", "a bit", "of other cells", "a folder", "another", "a list", "other steps", "not a number"],
+)
 def test_damaged_epochs_are_trained(make_trainer: MakeTrainer, damage: str, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, "code")
     _, expected = after_four_epochs(make_trainer, KDE(features=CODES), shelf)
     (file,) = tmp_path.iterdir()
-    content = torch.load(file, weights_only=True)
+    data = file.read_bytes()
+    content = torch.load(io.BytesIO(data[32:]), weights_only=True)
     if damage in ("cut", "empty"):
-        file.write_bytes(file.read_bytes()[:1000] if damage == "cut" else b"")
+        file.write_bytes(data[:1000] if damage == "cut" else b"")
+    elif damage == "a bit":
+        weight = next(value for value in content["state_dict"].values() if value.numel() > 50).numpy().tobytes()
+        at = data.index(weight) + 2
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif damage == "of other cells":
+        after_four_epochs(make_trainer, KDE(features=CODES), shelf, seed=1)
+        (other,) = set(tmp_path.iterdir()) - {file}
+        other.replace(file)
+    elif damage == "a folder":
+        file.unlink()
+        file.mkdir()
     elif damage in ("another", "a list"):
-        torch.save({"a": 1} if damage == "another" else [1], file)
+        sealed(file, {"a": 1} if damage == "another" else [1])
     elif damage == "other steps":
-        torch.save(content | {"global_step": 7}, file)
+        sealed(file, content | {"global_step": 7})
     else:
         name, value = next(iter(content["state_dict"].items()))
-        torch.save(content | {"state_dict": {**content["state_dict"], name: value * torch.nan}}, file)
+        sealed(file, content | {"state_dict": {**content["state_dict"], name: value * torch.nan}})
     with pytest.warns(UserWarning, match="is not taken, the epochs that it should hold are trained"):
         detector, state = after_four_epochs(make_trainer, KDE(features=CODES), shelf)
     assert TAKEN not in detector.remarks()
     assert same(state, expected)
-    assert TAKEN in after_four_epochs(make_trainer, KDE(features=CODES), shelf)[0].remarks()  # it is whole again
+    if damage != "a folder":
+        assert TAKEN in after_four_epochs(make_trainer, KDE(features=CODES), shelf)[0].remarks()  # it is whole again
 
 
 def test_a_full_disk_keeps_nothing(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(content: Any, file: Path) -> None:
-        file.write_bytes(b"a part")
-        raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos")  # as torch says it
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.warns(UserWarning, match="cannot be written"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.warns(UserWarning, match="is not kept, other cells train these epochs themselves"):
         after_four_epochs(make_trainer, KDE(features=CODES), Shelf(tmp_path, "code"))
     assert not list(tmp_path.iterdir())
+
+
+def test_where_there_can_be_no_folder_nothing_is_shared(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    (tmp_path / "a file").write_text("")
+    with pytest.warns(UserWarning, match="is not kept"):
+        after_four_epochs(make_trainer, KDE(features=CODES), Shelf(tmp_path / "a file", "code"))
 
 
 def test_batches_that_are_changed_while_training_share_none(make_trainer: MakeTrainer, tmp_path: Path) -> None:
