@@ -85,7 +85,8 @@ class Results:
             remove_made(made)
             raise ValueError(f"results: {self.folder} cannot be written: {error.strerror}") from error
         if not (shelf := self.folder / "pretraining").is_symlink():
-            sweep(shelf)
+            with contextlib.suppress(OSError):  # another command is at it
+                sweep(shelf)
         for left in (self.folder / "partial").glob(f"{socket.gethostname()}-*"):
             with contextlib.suppress(OSError):  # somebody is at it, or there are no locks to tell
                 lock = lock_folder(left)
@@ -225,8 +226,8 @@ class Results:
     def leaving(self, grid: Grid) -> int:
         """How many finished cells this benchmark file takes off the table: it has other options for them, or none."""
         stays = {entry["config_hash"] for entry in self._still_there(grid).values()}
-        stored = self.stored()
-        gone = (entry["config_hash"] for entry in self.manifest() if entry["config_hash"] not in stays)
+        gone = [entry["config_hash"] for entry in self.manifest() if entry["config_hash"] not in stays]
+        stored = self.stored() if gone else {}
         return sum(stored[old][0]["status"] == "done" for old in gone if old in stored)
 
     def manifest(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adlightning.networks.initialisation import glorot_uniform_
+from adlightning.networks.lstm import hidden_states
 from adlightning.networks.mlp import check_positive, require_samples_of
 
 Cell = Literal["lstm", "rnn"]
@@ -155,8 +156,7 @@ class RecurrentEnergy(nn.Module):
         # cuDNN's recurrent layers have no second derivative, and in eval mode no first one
         without_cudnn = self.through_time and x.is_cuda
         with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
-            states: Tensor = self.recurrent(x)[0]
-        return states
+            return hidden_states(self.recurrent, x)
 
 
 def _check_layers(name: str, sizes: Sequence[int]) -> None:

@@ -21,6 +21,20 @@ from torch import Tensor, nn
 from adlightning.networks.mlp import Output, check_positive, output_activation, require_samples_of
 
 
+def hidden_states(recurrent: nn.LSTM | nn.RNN, x: Tensor) -> Tensor:
+    """The states (B, T, H) of a recurrent network over series (B, T, D).
+
+    Under autocast on a CPU without AVX-512, for which oneDNN has no LSTM in bfloat16, they are computed in float32.
+    """
+    lacking = x.device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    if not (lacking and torch.is_autocast_enabled("cpu")):
+        states: Tensor = recurrent(x)[0]
+        return states
+    with torch.autocast("cpu", enabled=False):
+        in_float32: Tensor = recurrent(x.float())[0]
+        return in_float32
+
+
 class LSTMEncoder(nn.Module):
     """Series (B, T, D) of any length T >= 1 to codes (B, rep_dim): the last hidden state, within (-1, 1).
 
@@ -43,8 +57,7 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, rep_dim) of series (B, T, D)."""
-        hidden: Tensor = self.lstm(x)[0]
-        return hidden[:, -1]
+        return hidden_states(self.lstm, x)[:, -1]
 
     def mirrored(self, output: Output) -> LSTMDecoder:
         """A decoder (B, rep_dim) to (B, T, D) of the same sizes, without biases."""
@@ -88,6 +101,6 @@ class LSTMDecoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Series (B, T, D) from codes (B, rep_dim)."""
-        hidden: Tensor = self.lstm(code.unsqueeze(1).expand(-1, self.n_steps, -1))[0]
+        hidden = hidden_states(self.lstm, code.unsqueeze(1).expand(-1, self.n_steps, -1))
         backwards: Tensor = self.out(hidden)
         return torch.flip(backwards, (1,))

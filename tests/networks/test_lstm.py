@@ -9,6 +9,7 @@ from torch import nn
 from adlightning.networks import (
     LSTMDecoder,
     LSTMEncoder,
+    RecurrentEnergy,
     glorot_uniform_,
     require_collapse_free,
     reset_parameters_,
@@ -144,3 +145,19 @@ def test_refused_arguments() -> None:
         LSTMDecoder((3, 2), 0)
     with pytest.raises(ValueError, match="output must be one of sigmoid, tanh, linear, got 'relu'"):
         LSTMDecoder((3, 2), 4, output="relu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_autocast_on_a_cpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    if capability == "AVX512" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        pytest.skip("this CPU has no AVX-512")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    torch.manual_seed(0)
+    networks = [LSTMEncoder((7, 3), 4), nn.Sequential(LSTMEncoder((7, 3), 4), LSTMDecoder((7, 3), 4))]
+    x = torch.randn(5, 7, 3)
+    for network in [*networks, RecurrentEnergy((7, 3), state_dim=4)]:
+        expected = network(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = network(x)
+            found.float().sum().backward()
+        torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
