@@ -41,7 +41,6 @@ from paper_words import (
     NUMBERS,
     anchor,
     bold,
-    classes_of,
     counted,
     drawn,
     in_errors,
@@ -224,8 +223,8 @@ def _of_cells(table: Table) -> list[str]:
 def _other(layout: Layout, found: Record | None) -> str:
     if found is None:
         return ""
-    some = classes_of(found)
-    return number(layout, found["ours_mean"], found["ours_std"]) + (f" ({some})" if some else "")
+    some = f" ({found['classes']} classes)" if found["classes"] else ""
+    return number(layout, found["ours_mean"], found["ours_std"]) + some
 
 
 def _ours(layout: Layout, cell: Cell) -> tuple[str, ...]:

@@ -115,12 +115,6 @@ def drawn(layout: Layout) -> bool:
     return layout.table.startswith("figure")
 
 
-def classes_of(record: Record) -> str:
-    """`2 of 10 classes`, where a comparison has some of those that a cell is an average of; else empty."""
-    found = (re.fullmatch(r"runs cover (\d+ of \d+) normal classes.*", note) for note in record["notes"])
-    return next((f"{match[1]} classes" for match in found if match), "")
-
-
 def wrapped(text: str, first: str = "", then: str = "") -> str:
     """A paragraph, or an item of a list."""
     return textwrap.fill(

@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import paper_pages  # noqa: E402
 from paper_cells import Cell, Explanation, Table, by_hand, explanations, tables  # noqa: E402
-from paper_words import classes_of, counted, in_errors, label, means, own_column, signed, verdict  # noqa: E402
+from paper_words import counted, in_errors, label, means, own_column, signed, verdict  # noqa: E402
 
 from adlightning.published import layout  # noqa: E402
 
@@ -106,12 +106,6 @@ def test_verdicts() -> None:
         "Reproduced in part: 1 of 2 judged cells within two standard errors, 0 outside are explained, 1 not; of DROCC "
         "1 of 1 within. 2 of 2 cells have a number of ours."
     )
-
-
-def test_numbers_over_some_of_the_classes_say_so() -> None:
-    note = "runs cover 2 of 10 normal classes: not compared"
-    assert classes_of({"notes": ["best of 3", note]}) == "2 of 10 classes"
-    assert classes_of({"notes": ["best of 3"]}) == ""
 
 
 def test_means_are_over_the_cells_that_both_have() -> None:

@@ -214,10 +214,11 @@ class Results:
         Args:
             finished: whether a cell has ended since the last call, which is made every now and then.
         """
-        import pandas as pd  # noqa: F401  # before the clock starts
-
         self._rows_lag |= finished
-        if self._rows_lag and (began := time.monotonic()) >= self._rows_due:
+        if self._rows_lag and time.monotonic() >= self._rows_due:
+            import pandas as pd  # noqa: F401  # before the clock starts
+
+            began = time.monotonic()
             self.write_rows()
             self._rows_due = time.monotonic() + 9 * (time.monotonic() - began)
 

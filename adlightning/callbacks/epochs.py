@@ -93,7 +93,9 @@ class EpochsFile(BetweenSteps):
         """Note the row of the last epoch that has its loss."""
         assert isinstance(detector, AnomalyDetector)
         epoch = detector.logged_epoch
-        if epoch < 0 or (self.rows and self.rows[-1]["epoch"] >= epoch):
+        n_ended = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # it is there all the same
+        # a search of a rate or a batch size in the middle of a fit has epochs of its own
+        if not 0 <= epoch < n_ended or (self.rows and self.rows[-1]["epoch"] >= epoch):
             return
         self.rows.append({"epoch": epoch, _LOSS: float(trainer.callback_metrics[_LOSS]), **self._validated})
         self._validated = {}

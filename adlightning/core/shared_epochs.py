@@ -34,6 +34,8 @@ _REFUSED = (
 )
 """What torch raises for a file that is none of its own, and what checks raise."""
 
+_SEAL_BYTES = hashlib.sha256().digest_size
+
 
 def place_of(detector: AnomalyDetector) -> Path | None:
     """The file of a fit's first epochs, there or not; None where they are not shared.
@@ -88,8 +90,7 @@ def take_up(detector: AnomalyDetector, place: Path | None) -> bool:
         return False
     trainer, module = detector.trainer, _module(detector)
     try:
-        content = io.BytesIO(_content(place))
-        kept = dict(mapping(torch.load(content, weights_only=True, map_location="cpu"), "it"))
+        kept = dict(mapping(torch.load(io.BytesIO(_content(place)), weights_only=True, map_location="cpu"), "it"))
         weights = alike(kept["state_dict"], module.state_dict(), "state_dict")
         # what Lightning's checkpoint of this moment would say
         kept |= {
@@ -123,11 +124,11 @@ def keep(detector: AnomalyDetector, place: Path | None) -> None:
     if detector.shared_optimizers:
         kept["optimizer_states"] = [each.state_dict() for each in trainer.optimizers]
         kept["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
-    content = io.BytesIO()
-    torch.save(kept, content)
+    torch.save(kept, buffer := io.BytesIO())
+    content = buffer.getvalue()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, _seal(place, content.getvalue()) + content.getvalue())
+        write_atomically(place, _seal(place, content) + content)
     except OSError as error:  # the disk is full: others train them themselves
         rank_zero_warn(f"{place} is not kept, other cells train these epochs themselves: {error}")
 
@@ -139,9 +140,6 @@ def _content(place: Path) -> bytes:
     if seal != _seal(place, content):
         raise ValueError("it was damaged, or written for other cells")
     return content
-
-
-_SEAL_BYTES = hashlib.sha256().digest_size
 
 
 def _seal(place: Path, content: bytes) -> bytes:

@@ -12,6 +12,7 @@ Proposition 3 warns of; the DROCC paper runs both methods on one all the same.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Self
 
@@ -26,13 +27,11 @@ def hidden_states(recurrent: nn.LSTM | nn.RNN, x: Tensor) -> Tensor:
 
     Under autocast on a CPU without AVX-512, for which oneDNN has no LSTM in bfloat16, they are computed in float32.
     """
-    lacking = x.device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    if not (lacking and torch.is_autocast_enabled("cpu")):
-        states: Tensor = recurrent(x)[0]
-        return states
-    with torch.autocast("cpu", enabled=False):
-        in_float32: Tensor = recurrent(x.float())[0]
-        return in_float32
+    lacking = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    lacking = lacking and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    with torch.autocast("cpu", enabled=False) if lacking else nullcontext():
+        states: Tensor = recurrent(x.float() if lacking else x)[0]
+    return states
 
 
 class LSTMEncoder(nn.Module):

@@ -29,7 +29,8 @@ class Comparison:
             `column` in the layout, `ours_mean`, `ours_std` (sample, ddof = 1), `ours_n`, `n_failed`, `published_mean`,
             `published_std`, `published_n`, `difference`, `deviation` (the difference in standard errors, NaN where it
             cannot be said), `outside_2se` (None where it cannot be said, or of a single run), `chosen` (of several
-            variants), `covered` (whether the runs are of all classes that an average is over), `aside` (whether they
+            variants), `covered` (whether the runs are of all classes that an average is over), `classes` (`2 of 10`
+            where they are not), `aside` (whether they
             are of fewer classes than others of the row, so that they cannot be set beside them), and `notes` and
             `published_notes`, lists of texts.
         tests: one line for each row of the table that has a best and a second best.
@@ -174,12 +175,12 @@ def _cells(layout: Layout, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
 _NAMES = ["paper", "table", "dataset", "setting", "normal", "method", "variant", "metric", "row", "column"]
 _NAMES += ["ours_mean", "ours_std", "ours_n", "n_failed", "published_mean", "published_std", "published_n"]
 _NAMES += ["published_mean_printed", "published_std_printed", "doubtful", "difference", "deviation"]
-_NAMES += ["outside_2se", "chosen", "selection", "protocol", "covered", "aside", "notes"]
-_NAMES += ["published_notes"]
+_NAMES += ["outside_2se", "chosen", "selection", "protocol", "covered", "classes", "aside"]
+_NAMES += ["notes", "published_notes"]
 
 
 _NO_RUNS: Record = {"ours_mean": math.nan, "ours_std": math.nan, "ours_n": 0, "n_failed": 0}
-_NO_RUNS |= {"chosen": "", "selection": "", "protocol": "", "covered": True}
+_NO_RUNS |= {"chosen": "", "selection": "", "protocol": "", "covered": True, "classes": ""}
 
 
 def _place(layout: Layout, i: int, j: int) -> Record:
@@ -227,6 +228,7 @@ def _measured(row: Row, column: Column, group: pd.DataFrame, variant: str | None
         "selection": "oracle" if variant is not None else _union(done["selection"]),
         "protocol": _union(done["protocol"]),
         "covered": covered,
+        "classes": "" if covered else f"{done['normal'].nunique()} of {n_classes}",
         "notes": cell_notes(column, group, variant, n_classes if not covered else 0),
     }
 

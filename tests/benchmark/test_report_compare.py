@@ -84,6 +84,7 @@ def test_some_of_the_classes_are_not_judged_against_all() -> None:
     assert found["ours_n"] == 3
     assert found["outside_2se"] is None
     assert "runs cover 3 of 10 normal classes: not compared" in found["notes"]
+    assert (found["covered"], found["classes"]) == (False, "3 of 10")
 
 
 def test_a_method_on_some_of_the_classes_is_not_set_beside_one_on_all() -> None:
