@@ -91,6 +91,14 @@ def test_a_stop_before_the_first_epoch_is_over_leaves_nothing_to_go_on_from(
     assert "in epoch 0. There is no whole epoch yet" in log.read_text()
 
 
+def test_a_stop_without_checkpoints_says_that_none_are_kept(tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    fit = [*DIGITS, "--trainer.enable_checkpointing=false", f"--run_dir={run}"]
+    assert run_in_child(fit, log, at_batch=7, then=interrupt) == 130, log.read_text()
+    kept_none = "in epoch 2. trainer.enable_checkpointing is false, so no epoch is kept: the same command begins anew"
+    assert kept_none in log.read_text()
+
+
 def test_a_stop_while_data_are_loaded_leaves_no_folder(tmp_path: Path) -> None:
     log = tmp_path / "log"
     fit = [*DIGITS, f"--run_dir={tmp_path / 'a/run'}"]

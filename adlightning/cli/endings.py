@@ -27,7 +27,10 @@ def what_is_kept(verb: str, run_dir: Path | None, trainer: Trainer | None) -> st
         begins_anew = "The checkpoint is as it was: the same command begins anew, with a new --run_dir"
         return f"What {folder} holds is whole. {begins_anew}" if run_dir.exists() else begins_anew
     if not any((run_dir / "checkpoints" / name).exists() for name in (LAST, BEFORE_LAST)):
-        return "There is no whole epoch yet: the same command begins anew, with a new --run_dir where files are left"
+        begins_anew = "the same command begins anew, with a new --run_dir where files are left"
+        if trainer is not None and trainer.checkpoint_callback is None:
+            return f"trainer.enable_checkpointing is false, so no epoch is kept: {begins_anew}"
+        return f"There is no whole epoch yet: {begins_anew}"
     if trainer is not None and _is_trained(trainer):
         return f"The detector is trained and kept: adlightning test --ckpt_path {folder}"
     return (

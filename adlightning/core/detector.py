@@ -123,7 +123,6 @@ class AnomalyDetector(ScoredModule):
         self._threshold_step = -1
         self._fit_seed = 0
         self._epochs_kept_at: Path | None = None
-        self._epochs_taken = False
         self.curves = StepCurves()
         self._step = 0
         self._loss_sum: Tensor | float = 0.0
@@ -175,7 +174,7 @@ class AnomalyDetector(ScoredModule):
 
     def remarks(self) -> list[str]:
         """What a reader of results has to know of how this detector was trained."""
-        return [TAKEN] if self._epochs_taken else []
+        return [TAKEN] if self.training_record.get("epochs_taken") else []
 
     def trains_by_gradient(self) -> bool:
         """Whether weights are trained, so that a learning rate can be to blame."""
@@ -337,7 +336,8 @@ class AnomalyDetector(ScoredModule):
             normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
             self.median_normal.copy_(self._median_of(normals))
         self._epochs_kept_at = place_of(self)
-        self._epochs_taken = take_up(self, self._epochs_kept_at)
+        if not self.trainer.ckpt_path:  # a fit that goes on has what its record says
+            self.training_record["epochs_taken"] = take_up(self, self._epochs_kept_at)
 
     def _median_of(self, normals: Iterable[Tensor]) -> Tensor:
         return median_normal(normals, len(self.data.training_rows()[0]), self.built_for.columns)

@@ -91,6 +91,22 @@ def test_what_follows_a_phase_that_was_found_is_the_same_to_the_bit(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_fit_that_took_epochs_and_goes_on_from_its_checkpoint_still_says_so(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    shelf = Shelf(tmp_path / "shelf", "code")
+    fitted(make_trainer, DeepSAD, shelf)
+    found, _ = fitted(make_trainer, DeepSAD, shelf)
+    found.trainer.save_checkpoint(tmp_path / "c.ckpt")
+    detector = DeepSAD(encoder=ENCODER, pretraining=PHASE)
+    data = OneVsAll(Stripes(), normal_class=0, batch_size=20)
+    begun: dict[str, Any] = {"ckpt_path": str(tmp_path / "c.ckpt"), "weights_only": True}
+    make_trainer(max_epochs=5).fit(detector, datamodule=data, **begun)
+    assert TAKEN in detector.remarks()
+    make_trainer(max_epochs=4).fit(detector, datamodule=data)
+    assert TAKEN not in detector.remarks()  # all of these are its own
+
+
 @pytest.mark.parametrize(
     "other",
     [
