@@ -154,6 +154,7 @@ def test_ranks_and_epochs_draw_different_random_numbers() -> None:
         detector._trainer = SimpleNamespace(  # type: ignore[assignment]
             global_rank=rank,
             current_epoch=epoch,
+            ckpt_path=None,
             datamodule=SimpleNamespace(synthetic_anomalies=None, train_transforms=None),
         )
         torch.manual_seed(5)

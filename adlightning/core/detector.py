@@ -43,9 +43,10 @@ from adlightning.core.scored import ScoredModule
 from adlightning.core.scoring import score_batches
 from adlightning.core.shared_epochs import keep, place_of, take_up
 from adlightning.core.shelf import TAKEN
-from adlightning.core.thresholds import NormalQuantile, ThresholdRule, fit_threshold, normal_scores
+from adlightning.core.threshold_fit import fit_to, keep_held_out, require_enough_held_out, score_and_fit
+from adlightning.core.thresholds import NormalQuantile, ThresholdRule
 from adlightning.core.watchers import let_plateaus_wait, watch_the_objective
-from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, NO_LABEL, NORMAL, UNLABELLED
+from adlightning.labels import ANOMALY, KNOWN_ANOMALY, KNOWN_NORMAL, UNLABELLED
 from adlightning.preprocessing import Preprocessing
 
 
@@ -235,7 +236,7 @@ class AnomalyDetector(ScoredModule):
         """Refuse a fit that could not come to a detector, and data without the kinds of samples that it needs."""
         if stage == "fit":
             self._require_kinds()
-            self._require_enough_held_out()
+            require_enough_held_out(self)
             require_training(self)
             watch_the_objective(self)
 
@@ -256,13 +257,6 @@ class AnomalyDetector(ScoredModule):
                 f"{type(self).__name__} needs known normals and unlabelled samples to train on, got {n_normal} and "
                 f"{n_unlabelled}: use InductiveOneVsAll, TransductiveOneVsAll and the like, or give samples of both"
             )
-
-    def _require_enough_held_out(self) -> None:
-        split = self.data.split
-        scored = ScoredSamples(np.zeros(len(split.validation)), split.validation_labels, split.validation)
-        scored = self.data.as_reported(scored, "train")
-        if reason := self.threshold_rule.refusal(len(normal_scores(scored.scores, scored.labels))):
-            raise ValueError(reason)
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -352,37 +346,22 @@ class AnomalyDetector(ScoredModule):
         normals = (batch.x[batch.known != KNOWN_ANOMALY] for batch in self.training_data())
         return islice(filter(len, normals), 1 if self.is_trial else None)
 
-    def _scores(self, raw: Iterable[Tensor]) -> NDArray[np.float64]:
-        """Scores of raw batches in the run's precision."""
+    def scores_of(self, raw: Iterable[Tensor]) -> NDArray[np.float64]:
+        """Scores (N,) of raw batches (B, ...) in the run's precision."""
         with self.trainer.precision_plugin.forward_context():
             return score_batches(self, raw)
 
-    def _training_scores(self) -> NDArray[np.float64]:
-        return self._scores(b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())
+    def training_scores(self) -> NDArray[np.float64]:
+        """Scores (N,) of training samples without known anomalies, for the threshold."""
+        return self.scores_of(b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())
 
     def set_threshold(self) -> bool:
-        """Fit the threshold to the weights as they are; False when that was done already, or scores mean nothing yet.
-
-        On held-out samples where there are any and the rule asks for them, else on training samples.
-        """
+        """Fit the threshold to the weights as they are; False where that was done, or scores mean nothing yet."""
         if self.fits_at_end and not self.ready_to_score():
             fit_now(self)
         if not self.ready_to_score() or self._threshold_step == self.trainer.global_step:
             return False
-        split = self.data.split
-        if self.data.has_validation:
-            scores = self._scores(batch.x for batch in self.data.held_out_batches(self.device))
-            held_out = ScoredSamples(scores, split.validation_labels, split.validation)
-            reported = self.data.as_reported(held_out, "train")
-            self._keep_held_out(reported)
-        if self.data.has_validation and self.threshold_rule.uses_held_out:
-            self._fit_threshold(held_out, reported, "validation")
-        else:
-            rows, known = self.data.training_rows()
-            rows, known = rows[known != KNOWN_ANOMALY], known[known != KNOWN_ANOMALY]
-            labels = np.where(known == KNOWN_NORMAL, NORMAL, NO_LABEL)
-            scored = ScoredSamples(self._training_scores(), labels, rows)
-            self._fit_threshold(scored, self.data.as_reported(scored, "train"), "training")
+        score_and_fit(self)
         self._threshold_step = self.trainer.global_step
         return True
 
@@ -391,24 +370,6 @@ class AnomalyDetector(ScoredModule):
         self._threshold_step = -1
         if self.fits_at_end:
             self.forget_fit()
-
-    def _keep_held_out(self, reported: ScoredSamples) -> None:
-        kept = np.sort(normal_scores(reported.scores, reported.labels))
-        if np.isnan(kept).any():  # nothing ranks among such, whatever the threshold is fitted to
-            check_finite(kept, self.trainer.current_epoch, self.likely_cause())
-        self.held_out_scores = torch.from_numpy(kept).float().to(self.device)
-
-    def _fit_threshold(self, scored: ScoredSamples, reported: ScoredSamples, source: str) -> None:
-        """Fit it to what is reported of scored samples: of windows, their rows."""
-        self.check_scores(scored.scores)
-        few = len(scored.scores) < len(self.data.split.validation)
-        rule, scores, labels = self.threshold_rule, reported.scores, reported.labels
-        if few and rule.refusal(len(normal_scores(scores, labels))):
-            self.threshold.fill_(scores.max())  # a trial, or a limit of batches until the fit ends: too few to count
-        else:
-            self.threshold.fill_(fit_threshold(rule, scores, labels))
-        self.threshold_samples = reported
-        self.training_record["threshold_from"] = "given" if self.threshold_rule.is_given else source
 
     def on_train_end(self) -> None:
         """However training ends, the threshold belongs to its last weights."""
@@ -419,7 +380,7 @@ class AnomalyDetector(ScoredModule):
         epoch, floor = self.trainer.current_epoch, self.collapse_floor()
         check_finite(scores, epoch, self.likely_cause())
         # a few held-out samples may be alike; the training samples have to be as well
-        if is_constant(scores, floor) and is_constant(self._training_scores(), floor):
+        if is_constant(scores, floor) and is_constant(self.training_scores(), floor):
             raw = lambda: (b.x[b.known != KNOWN_ANOMALY] for b in self.training_data())  # noqa: E731
             why = why_constant(raw, self.preprocess, name_of(self.preprocess), self.trains_by_gradient())
             raise constant_scores(scores, epoch, why)
@@ -458,8 +419,8 @@ class AnomalyDetector(ScoredModule):
         self.check_scores(scored.scores)
         reported = self.data.as_reported(scored, "train")
         if self.trainer.state.fn == "fit" and self.threshold_rule.uses_held_out:
-            self._keep_held_out(reported)
-            self._fit_threshold(scored, reported, "validation")
+            keep_held_out(self, reported)
+            fit_to(self, scored, reported, "validation")
             if len(scored.scores) == len(self.data.split.validation) or self.is_trial:
                 self._threshold_step = self.trainer.global_step
         normal = reported.scores[reported.labels != ANOMALY]

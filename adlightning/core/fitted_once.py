@@ -85,11 +85,11 @@ class FittedOnce(AnomalyDetector):
             yield x, torch.arange(first, first + len(x), device=x.device) % folds == fold
             first += len(x)
 
-    def _training_scores(self) -> NDArray[np.float64]:
+    def training_scores(self) -> NDArray[np.float64]:
         """Scores of normal training samples, each by a fit to the other folds: its own fit knows it by heart."""
         n = sum(len(x) for x in super().normal_data())
         if self.is_trial or n < 2 * FOLDS:
-            return super()._training_scores()
+            return super().training_scores()
         fitted = {name: buffer.clone() for name, buffer in self.named_buffers(recurse=False)}
         scores = np.empty(n)
         try:
@@ -99,7 +99,7 @@ class FittedOnce(AnomalyDetector):
                     self.forget_fit()
                     self.fit_to_normals()
                     raw = (part for x, left_out in self._by_fold(fold, FOLDS) if len(part := x[left_out]))
-                    scores[fold::FOLDS] = self._scores(raw)
+                    scores[fold::FOLDS] = self.scores_of(raw)
         finally:
             self._fold = None
             for name, buffer in fitted.items():

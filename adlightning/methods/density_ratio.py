@@ -200,7 +200,7 @@ class DensityRatio(AnomalyDetector):
         normal = -scored.scores[scored.labels != ANOMALY]
         if self.lacks_for_metrics() or not len(normal):
             return {}
-        unlabelled = -self._scores(batch.x for batch in self.data.held_out_unlabelled(self.device))
+        unlabelled = -self.scores_of(batch.x for batch in self.data.held_out_unlabelled(self.device))
         log_r_normal, log_r_unlabelled = torch.from_numpy(normal), torch.from_numpy(unlabelled)
         return {DIVERGENCE: density_ratio_loss(log_r_normal, log_r_unlabelled, self.alpha, self.max_ratio).item()}
 

@@ -113,8 +113,9 @@ class KDE(ShallowDetector):
             self.note_search("bandwidth", h, self.bandwidths, "bandwidths")
         return GaussianKDE(x, h)
 
-    def _training_scores(self) -> Floats:
-        return np.asarray(-self.estimator.left_out_log_density())  # with its own kernel each would look normal
+    def training_scores(self) -> Floats:
+        """Of each sample by the others' kernels: with its own it would look normal."""
+        return np.asarray(-self.estimator.left_out_log_density())
 
     def chosen(self, estimator: GaussianKDE) -> Choice:
         """The bandwidth."""

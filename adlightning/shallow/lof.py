@@ -60,5 +60,6 @@ class LOF(ShallowDetector):
         """The factor (N,)."""
         return np.asarray(-estimator.score_samples(features))
 
-    def _training_scores(self) -> Floats:
-        return np.asarray(-self.estimator.negative_outlier_factor_)  # a sample is not its own neighbour
+    def training_scores(self) -> Floats:
+        """The factor of each sample, which is not its own neighbour."""
+        return np.asarray(-self.estimator.negative_outlier_factor_)

@@ -75,8 +75,9 @@ class NearestNeighbor(ShallowDetector):
         nearest = torch.from_numpy(self.estimator._fit_X[place]).float()
         return nearest.view(x.shape[0], *self.preprocess.output_shape()).to(x.device)
 
-    def _training_scores(self) -> Floats:
-        return self._aggregated(self.estimator.kneighbors()[0])  # a sample is not its own neighbour
+    def training_scores(self) -> Floats:
+        """The distance of each sample, which is not its own neighbour."""
+        return self._aggregated(self.estimator.kneighbors()[0])
 
     def _aggregated(self, distances: Floats) -> Floats:
         """A distance (N,) of those to k samples (N, k), in ascending order."""

@@ -144,14 +144,14 @@ def test_what_is_read_scores_as_what_was_written(make_trainer: MakeTrainer, name
     data = table_for(name)
     fit(make_trainer, detector, data)
     x = raw_test_input(data)
-    before, training = detector.anomaly_score(x), detector._training_scores()
+    before, training = detector.anomaly_score(x), detector.training_scores()
     once = to_bytes(detector.estimator)
     detector.estimator = from_bytes(once, detector.estimator_type, detector.feature_map.size)
     assert torch.equal(detector.anomaly_score(x), before)
     twice = from_bytes(to_bytes(detector.estimator), detector.estimator_type, detector.feature_map.size)
     detector.estimator = twice
     assert torch.equal(detector.anomaly_score(x), before)
-    assert training is None or np.array_equal(detector._training_scores(), training)
+    assert training is None or np.array_equal(detector.training_scores(), training)
 
 
 def test_every_estimator_has_its_own_list_of_types() -> None:
