@@ -13,7 +13,8 @@ from adlightning.shallow.features import Features, RawFeatures
 from adlightning.shallow.kernel import Gamma, KernelExpansion, Known, TrainingSamples, gamma_of
 from adlightning.shallow.ocsvm import GAMMA, PAPER_GAMMAS
 from adlightning.shallow.oracle import Choice, Grid
-from adlightning.shallow.ssad_dual import SSADProblem, refusal, solve
+from adlightning.shallow.ssad_dual import SSADProblem, refusal
+from adlightning.shallow.ssad_working_set import solve
 
 
 class SSAD(ShallowDetector):
@@ -83,7 +84,8 @@ class SSAD(ShallowDetector):
         x = samples.features
         gamma = choice.get("gamma", gamma_of(self.gamma, x))
         costs = (self.kappa, self.eta_unlabelled, self.eta_labelled)
-        return solve(SSADProblem(x, samples.known, gamma, *costs), seed=self.data.effective_seed())[0]
+        problem = SSADProblem(x, samples.known, gamma, *costs, samples.squared_distances())
+        return solve(problem, seed=self.data.effective_seed())[0]
 
     def chosen(self, estimator: KernelExpansion) -> Choice:
         """Gamma, which may be of the data."""

@@ -83,6 +83,7 @@ def append(file: Path, text: str = "CHANGED = True") -> None:
         ("ocsvm", "shallow/ocsvm.py"),
         ("ocsvm", "shallow/kernel.py"),
         ("ssad", "shallow/ssad_dual.py"),
+        ("ssad", "shallow/ssad_working_set.py"),
         ("vgg", "networks/vgg.py"),
         ("vgg", "methods/geometric_transforms/dirichlet.py"),
         ("augmented", "data/sources/augmented.py"),

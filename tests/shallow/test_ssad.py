@@ -12,9 +12,17 @@ from shallow_cases import auroc_on_test, fit, make, table
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import OneClassSVM
 
-from adlightning.shallow import ssad_dual
+from adlightning.shallow import ssad_working_set
 from adlightning.shallow.kernel import squared_distances
-from adlightning.shallow.ssad_dual import DualSolution, SSADProblem, refusal, solve, solve_dense
+from adlightning.shallow.ssad_dual import (
+    DualSolution,
+    SSADProblem,
+    refusal,
+    solve_as_nu_svm,
+    solve_by_interior_points,
+    solve_dense,
+)
+from adlightning.shallow.ssad_working_set import solve
 
 
 def problem(n: int = 150, n_normal: int = 10, n_anomalous: int = 12, **options: Any) -> SSADProblem:
@@ -78,6 +86,11 @@ def test_two_samples_worked_by_hand() -> None:
         {"kappa": 0.0},
         {"cost_unlabelled": 0.02, "cost_labelled": 0.2},
         {"n_normal": 0},
+        {"n_normal": 0, "gamma": 1e-7},
+        {"n_normal": 0, "gamma": 5.0},
+        {"n_normal": 0, "kappa": 0.0},
+        {"n_normal": 0, "kappa": 0.01},
+        {"n_normal": 0, "kappa": 3.0, "cost_unlabelled": 0.05, "cost_labelled": 0.3},
         {"n_anomalous": 0},
         {"n_normal": 0, "n_anomalous": 0},
     ],
@@ -88,13 +101,49 @@ def test_the_working_set_finds_what_the_whole_problem_has(
     p = problem(**options)
     whole = solve_dense(p)
     require_optimal(p, whole, 1e-3)
-    monkeypatch.setattr(ssad_dual, "FIRST_SET", 6)
+    monkeypatch.setattr(ssad_working_set, "FIRST_SET", 6)
     expansion, solution = solve(p, tolerance=1e-4)
     require_optimal(p, solution, 1e-3)
     assert objective(p, solution.a) == pytest.approx(objective(p, whole.a), rel=1e-4)
     # without known anomalies all weight may lie on known normal samples, and the offset is then any of an interval
     f = np.exp(-p.gamma * squared_distances(p.x, p.x)) @ (whole.a * p.y)
     np.testing.assert_allclose(expansion(p.x), f, atol=2e-3 * np.ptp(f))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gamma": 5.0},
+        {"gamma": 1e-3, "kappa": 9.5},
+        {"gamma": 1e-7, "kappa": 9.5},
+        {"kappa": 5.0},
+        {"kappa": 3.0, "cost_unlabelled": 0.05, "cost_labelled": 0.3},
+        {"cost_unlabelled": 0.02, "cost_labelled": 0.09},
+    ],
+)
+def test_a_nu_svm_is_the_same_problem(options: dict[str, Any]) -> None:
+    p = problem(n_normal=0, **options)
+    solution, slow = solve_as_nu_svm(p), solve_by_interior_points(p)
+    assert solution is not None
+    require_optimal(p, solution, 1e-4)
+    assert objective(p, solution.a) == pytest.approx(objective(p, slow.a), rel=1e-6)
+    np.testing.assert_allclose(solution.a, slow.a, atol=1e-3 * slow.a.max())
+    assert solution.rho == pytest.approx(slow.rho, abs=1e-6)
+    assert solution.margin == pytest.approx(slow.margin, abs=1e-6)
+    kept = p._replace(distances=squared_distances(p.x, p.x))
+    grid = np.random.default_rng(1).normal(size=(50, 3))
+    np.testing.assert_allclose(solve(kept)[0](grid), solve(p, tolerance=1e-9)[0](grid), rtol=1e-5, atol=1e-8)
+
+
+def test_what_no_nu_svm_solves_is_left_to_the_other_solver() -> None:
+    overlapping = problem(n_normal=0, kappa=0.01, cost_unlabelled=0.02)  # anomalies add up to more than kappa
+    assert solve_by_interior_points(overlapping).a[overlapping.known < 0].sum() > 0.02
+    for p in (problem(), problem(n_normal=0, kappa=0.0), problem(n_anomalous=0), overlapping):
+        assert solve_as_nu_svm(p) is None
+        require_optimal(p, solve_dense(p), 1e-3)
+    edge = problem(n_normal=0, kappa=1.0, cost_unlabelled=2 / 150)  # each unlabelled sample has its whole cost
+    assert solve_as_nu_svm(edge) is None
 
 
 @pytest.mark.parametrize("cost", [0.05, 0.01])
