@@ -32,7 +32,7 @@ from adlightning.shallow.kernel import Floats, Known, squared_distances
 from adlightning.shallow.ocsvm import CACHE_MB
 
 ACCURACY = 1e-10  # of the interior point method
-SVM_ACCURACY = 1e-8  # of libsvm, on gradients of size 1
+SVM_ACCURACY = 1e-8  # of libsvm, for groups that add up to 1
 ROOM = 1e-6  # part by which costs must exceed a group's sum for libsvm, which else may refuse by the last digit
 NEGLIGIBLE = 1e-7  # part of the largest coefficient below which one is zero to that accuracy
 
@@ -117,17 +117,19 @@ def solve_as_nu_svm(problem: SSADProblem) -> DualSolution | None:
     y, anomalous = problem.y, problem.known < 0
     sums = np.where(anomalous, problem.kappa, 1 + problem.kappa)
     weights = problem.upper / sums
-    # On sum y a = 1 the kernel minus 1 has the same solution, and a wide one, nearly all ones, keeps its digits.
+    # On sum y a = 1 a constant may be added to the kernel. A wide one is nearly all ones, and libsvm has it in float32,
+    # so it is spread over [0, 1].
     q = np.expm1(-problem.gamma * problem.squared_distances())
-    scale = max(-float(q.min()), np.finfo(np.float64).tiny) * float(sums.max()) ** 2
-    q *= sums[:, None] * sums / scale
-    svm = NuSVC(nu=2 / weights.sum(), kernel="precomputed", tol=SVM_ACCURACY, cache_size=CACHE_MB)
+    scale = max(-float(q.min()), np.finfo(np.float64).tiny)
+    q = (1 + q / scale) * sums[:, None] * sums
+    accuracy = SVM_ACCURACY * float(sums.max()) ** 2
+    svm = NuSVC(nu=2 / weights.sum(), kernel="precomputed", tol=accuracy, cache_size=CACHE_MB)
     svm.fit(q, y, sample_weight=weights)
     b = np.zeros(len(y))
     b[svm.support_] = np.abs(svm.dual_coef_[0])
     b /= b[~anomalous].sum()  # libsvm divides both groups by one number
     a = np.minimum(b * sums, problem.upper)
-    f = 1 + scale * (q @ (y * b)) / sums
+    f = 1 + scale * ((q @ (y * b)) / sums - 1)
     rho = _level(f[~anomalous], a[~anomalous], problem.upper[~anomalous])
     margin = rho + _level(-f[anomalous], a[anomalous], problem.upper[anomalous])
     return None if margin < 0 else DualSolution(a, rho, margin)
@@ -139,10 +141,8 @@ def _level(values: Floats, a: Floats, upper: Floats) -> float:
     inside = (a > 0) & ~at_most
     if inside.any():
         return float(values[inside].mean())
-    ends = [
-        end for end in (values[at_most].max(initial=-np.inf), values[a == 0].min(initial=np.inf)) if np.isfinite(end)
-    ]
-    return float(np.mean(ends))
+    ends = np.array([values[at_most].max(initial=-np.inf), values[a == 0].min(initial=np.inf)])
+    return float(ends[np.isfinite(ends)].mean())
 
 
 def solve_by_interior_points(problem: SSADProblem) -> DualSolution:

@@ -157,6 +157,13 @@ def test_without_labels_it_is_the_one_class_svm(cost: float) -> None:
     assert ours.rho == pytest.approx(svm.offset_[0] / total, abs=1e-5)
 
 
+def test_samples_that_are_all_alike_are_all_at_the_boundary() -> None:
+    p = SSADProblem(np.ones((6, 2)), np.array([0, 0, 0, 0, -1, -1]), 0.5, 1.0, 1.0, 1.0)
+    f, solution = solve(p)
+    assert solution.a[:4].sum() - solution.a[4:].sum() == pytest.approx(1)
+    np.testing.assert_allclose([f.rho, solution.margin, *f(p.x)], [1, 0, *[1] * 6], atol=1e-9)
+
+
 def test_duplicates_do_not_disturb_the_solution() -> None:
     p = problem()
     twice = p.part(np.tile(np.arange(len(p.x)), 2))
