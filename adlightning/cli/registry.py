@@ -50,7 +50,7 @@ METHODS: tuple[Method, ...] = (
         "OC-SVM / SVDD, SSAD",
         ("OCSVM", "SSAD"),
         "`configs/ocsvm/`, `configs/ssad/`",
-        "measured on tables; OC-SVM on MNIST, Fashion-MNIST, CIFAR-10",
+        "measured on tables, MNIST, Fashion-MNIST; OC-SVM on CIFAR-10",
     ),
     Method(
         "SVM; biased SVM for known normals and unlabelled samples (Liu et al. 2003)",

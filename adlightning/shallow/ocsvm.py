@@ -33,7 +33,7 @@ class OCSVM(ShallowDetector):
     Args:
         kernel: `rbf`, exp(-gamma ||x - y||^2); `linear`, the released code's twin on autoencoder codes; or `poly`,
             (gamma <x, y> + coef0)^degree, which DROCC's Figure 5 has with degree 20.
-        nu: bound on the share of training samples outside, in (0, 1].
+        nu: bound on the share of training samples outside, in (0, 1).
         gamma: of the radial and the polynomial kernel; `scale` is 1 / (D Var[x]), `narrow` ten times that.
         degree: of the polynomial kernel.
         coef0: of the polynomial kernel; not stated in the paper.
@@ -50,12 +50,12 @@ class OCSVM(ShallowDetector):
 
     estimator_type = KernelExpansion
     argument_rules: ClassVar = {
-        "nu": between(0, 1, "right"),
+        "nu": between(0, 1),
         "gamma": GAMMA,
         "degree": at_least(1),
         "coef0": not_negative,
         "gammas": each(positive, least=1),
-        "nus": each(between(0, 1, "right"), least=1),
+        "nus": each(between(0, 1), least=1),
     }
     max_workers = 4
 

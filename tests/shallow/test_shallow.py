@@ -224,12 +224,13 @@ def test_reduced_precision_does_not_reach_the_scores(make_trainer: MakeTrainer, 
 @pytest.mark.parametrize(
     ("cls", "arguments", "message"),
     [
-        (OCSVM, {"nu": 0}, r"nu must lie in \(0, 1\], got 0"),
+        (OCSVM, {"nu": 0}, r"nu must lie in \(0, 1\), got 0"),
+        (OCSVM, {"nu": 1.0}, r"nu must lie in \(0, 1\), got 1.0"),  # then no sample is on the boundary: no rho
         (OCSVM, {"gamma": -1.0}, "gamma must be positive and finite, or scale or narrow, got -1.0"),
         (OCSVM, {"degree": 0}, "degree must be at least 1, got 0"),
         (OCSVM, {"coef0": -1.0}, "coef0 must not be negative, got -1.0"),
         (OCSVM, {"gammas": []}, r"gammas must hold at least 1, and each be positive and finite, got \[\]"),
-        (OCSVM, {"nus": [0.5, 2]}, r"nus must hold at least 1, and each lie in \(0, 1\], got \[0.5, 2\]"),
+        (OCSVM, {"nus": [0.5, 2]}, r"nus must hold at least 1, and each lie in \(0, 1\), got \[0.5, 2\]"),
         (IsolationForest, {"n_estimators": 0}, "n_estimators must be at least 1, got 0"),
         (IsolationForest, {"max_samples": 1}, "max_samples must be at least 2, got 1"),
         (KDE, {"bandwidth": 0.0}, "bandwidth must be positive and finite, or null for .*, got 0.0"),
