@@ -121,7 +121,10 @@ def solve_as_nu_svm(problem: SSADProblem) -> DualSolution | None:
     # so it is spread over [0, 1].
     q = np.expm1(-problem.gamma * problem.squared_distances())
     scale = max(-float(q.min()), np.finfo(np.float64).tiny)
-    q = (1 + q / scale) * sums[:, None] * sums
+    q /= scale  # in place, as it is as large as all distances
+    q += 1
+    q *= sums[:, None]
+    q *= sums
     accuracy = SVM_ACCURACY * float(sums.max()) ** 2
     svm = NuSVC(nu=2 / weights.sum(), kernel="precomputed", tol=accuracy, cache_size=CACHE_MB)
     svm.fit(q, y, sample_weight=weights)
